@@ -1,0 +1,243 @@
+"""The four interfaces: encoder, method, dataset, metric. Everything concrete is a plugin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from avloc.types import Batch, FloatArray, Features, Localization, Prediction, Sample, Told, Truth
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What a method may know of the encoder it sits on.
+
+    Attributes:
+        dim: Width D of the joint space.
+        image_size: Side of one square input frame, in pixels.
+        image_mean, image_std: Per channel, for images in [0, 1].
+        image_grid: ``(h, w)`` tokens of one frame.
+        audio_rate: Hz.
+        audio_seconds: Length of the window the encoder hears.
+        audio_grid: ``(m, f)`` audio tokens, time x frequency.
+        backbone_dim: Channels of the backbone map; 0 when there is none.
+        has_text: Whether class names have an embedding.
+        weights: Name of the weights, for tables.
+    """
+
+    dim: int
+    image_size: int = 224
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_grid: tuple[int, int] = (7, 7)
+    audio_rate: int = 16000
+    audio_seconds: float = 3.0
+    audio_grid: tuple[int, int] = (10, 6)
+    backbone_dim: int = 0
+    has_text: bool = True
+    weights: str = "random"
+
+
+class Encoder(nn.Module, ABC):
+    """Image, audio and (where it has one) text into one joint space. Nothing it returns is normalized."""
+
+    info: EncoderInfo
+    revision: ClassVar[int] = 1
+
+    @abstractmethod
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``(B, 3, H, W)`` normalized images, one or more square frames side by side.
+
+        Returns:
+            Token map ``(B, D, h, w)``, pooled ``(B, D)``, and the backbone map ``(B, C, h, w)`` or ``None``.
+        """
+
+    @abstractmethod
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, T)`` waveforms at `EncoderInfo.audio_rate`. Returns ``(B, D, m, f)`` and ``(B, D)``."""
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Class names to ``(N, D)``.
+
+        Raises:
+            NotImplementedError: The encoder has no text tower (``info.has_text`` is False).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no text tower.")
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of weights and preprocessing: the feature cache's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a method asks of the framework; it is skipped, with the reason, where it cannot have it.
+
+    Attributes:
+        told: The least it must be told to localize.
+        labels: ``"weak"`` when its loss reads the video-level labels.
+        text: It reads class-name embeddings.
+    """
+
+    told: Told = "none"
+    labels: Literal["none", "weak"] = "none"
+    text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One stage of training.
+
+    Attributes:
+        name: For logs and checkpoints.
+        share: Its share of the run's epochs.
+        parameters: Prefixes of the parameter names it trains; ``("",)`` trains all.
+        lr_scale: Multiplies the run's learning rate.
+    """
+
+    name: str = "main"
+    share: float = 1.0
+    parameters: tuple[str, ...] = ("",)
+    lr_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where in its training a method is.
+
+    Attributes:
+        phase: Name of the phase.
+        epoch: Epochs finished in this phase, from 0.
+        epochs: Epochs of this phase.
+        step: Optimizer steps finished in this phase.
+    """
+
+    phase: str = "main"
+    epoch: int = 0
+    epochs: int = 1
+    step: int = 0
+
+
+class Method(nn.Module, ABC):
+    """Learns from features and weak labels; maps each source. A head over `Features`.
+
+    Constructors take ``(encoder: EncoderInfo, classes: Sequence[str], *, ...)``: keyword-only hyper-parameters
+    with the paper's defaults, all of them JSON values.
+    """
+
+    needs: ClassVar[Needs] = Needs()
+    title: ClassVar[str] = ""
+    """As tables print it; empty: the registry name."""
+    paper: ClassVar[str] = ""
+    """Authors, title, venue, year."""
+    revision: ClassVar[int] = 1
+    """Raise it when results change: it is part of every run's id."""
+    hears: ClassVar[bool] = True
+    """False for controls that never read the audio."""
+
+    @abstractmethod
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Named terms, each a scalar; their sum is minimized. ``{}``: there is nothing to train."""
+
+    @abstractmethod
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        """One prediction per clip of the batch, each independent of its batch mates."""
+
+    def phases(self) -> Sequence[Phase]:
+        """The stages of training, in order."""
+        return (Phase(),)
+
+    def before_step(self, context: Context) -> None:  # noqa: B027 (optional hook)
+        """Called before every optimizer step, for example for an exponential moving average."""
+
+    def evaluation_module(self) -> Method:
+        """The module that localizes, for example the averaged copy."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Which clips of the official list can be used.
+
+    Attributes:
+        present: Ids whose media are there.
+        missing: Id -> reason, media absent.
+        broken: Id -> reason, media there but known to be unusable.
+    """
+
+    present: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+class Dataset(ABC):
+    """An official list of clips, with truth where it was annotated.
+
+    Constructors take ``(root: Path | None, *, split: str, ...)`` and read annotations only; `load` decodes.
+    """
+
+    title: ClassVar[str] = ""
+    license: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    url: ClassVar[str] = ""
+    revision: ClassVar[int] = 1
+
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Sentences about flaws of the annotation that every table over this dataset prints."""
+
+    @abstractmethod
+    def ids(self) -> Sequence[str]:
+        """The official list of the split, all of it, whether the media are there or not."""
+
+    @abstractmethod
+    def status(self) -> Status:
+        """Present, missing and broken clips, with reasons, without decoding everything."""
+
+    @abstractmethod
+    def load(self, id: str) -> Sample:
+        """Decode one clip.
+
+        Raises:
+            DataError: The media cannot be used; names the file and the cause.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the annotations and of the ids that are present."""
+
+
+class Metric(ABC):
+    """Per-source rows and how they become one number."""
+
+    title: ClassVar[str] = ""
+    unit: ClassVar[str] = "%"
+    higher_is_better: ClassVar[bool] = True
+    revision: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Name with parameters, such as ``ciou_success@0.3``; unique within a table."""
+
+    @abstractmethod
+    def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
+        """``(S, k)`` values, one row per true source. `truth` has the size of `found`."""
+
+    @abstractmethod
+    def reduce(self, rows: FloatArray) -> float:
+        """``(n, k)`` rows of all sources to one number, as a fraction (tables print percent)."""
+
+
+def parameters(component: type) -> dict[str, Any]:
+    """Keyword-only constructor parameters of a plugin class with their defaults."""
+    import inspect
+
+    found = inspect.signature(component.__init__).parameters.values()
+    return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "split"}

@@ -1,0 +1,209 @@
+"""Finds plugins and looks their components up by name. The only module that knows pluggy.
+
+A plugin is any module with hook implementations::
+
+    from avloc import hookimpl
+
+    @hookimpl
+    def avloc_methods():
+        return {"mine": "my_package.mine:Mine"}   # or the class itself
+
+found through the entry-point group ``avloc`` or handed over with ``--plugin path/to/file.py``. Names map to
+classes or to ``"module:Class"``, which is imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from avloc.types import AvlocError
+
+GROUP = "avloc"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+Kind = Literal["encoder", "method", "dataset", "metric"]
+KINDS: tuple[Kind, ...] = ("encoder", "method", "dataset", "metric")
+
+
+class _Hooks:
+    """The hooks a plugin may implement."""
+
+    @hookspec
+    def avloc_encoders(self) -> dict[str, str | type]:
+        """Name -> encoder class, or ``"module:Class"``."""
+        raise NotImplementedError
+
+    @hookspec
+    def avloc_methods(self) -> dict[str, str | type]:
+        """Name -> method class, or ``"module:Class"``."""
+        raise NotImplementedError
+
+    @hookspec
+    def avloc_datasets(self) -> dict[str, str | type]:
+        """Name -> dataset class, or ``"module:Class"``."""
+        raise NotImplementedError
+
+    @hookspec
+    def avloc_metrics(self) -> dict[str, str | type]:
+        """Name -> metric class, or ``"module:Class"``."""
+        raise NotImplementedError
+
+    @hookspec
+    def avloc_run_event(self, run: Any, event: str) -> None:
+        """A run started, finished an epoch, was scored or failed: for experiment trackers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name somebody registered.
+
+    Attributes:
+        name: As users write it.
+        target: The class, or ``"module:Class"``.
+        owner: The plugin that registered it.
+    """
+
+    name: str
+    target: str | type
+    owner: str
+
+
+class Registry:
+    """All plugins of this process.
+
+    Attributes:
+        failures: Plugin name -> why it could not be imported.
+    """
+
+    def __init__(self, *, discover: bool = True) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(_Hooks)
+        self.failures: dict[str, Exception] = {}
+        self._tables: dict[Kind, dict[str, Entry]] = {}
+        if discover:
+            for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+                self._add(point.name, point.load)
+
+    def add_file(self, path: Path) -> None:
+        """Load a plugin from a Python file (``--plugin``).
+
+        Raises:
+            AvlocError: There is no such file, or it does not import.
+        """
+        if not path.is_file():
+            raise AvlocError(f"Plugin file {path} does not exist.")
+
+        def load() -> Any:
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module
+            spec.loader.exec_module(module)
+            return module
+
+        self._add(path.stem, load)
+        if path.stem in self.failures:
+            cause = self.failures[path.stem]
+            raise AvlocError(f"Plugin file {path} does not import: {cause!r}.") from cause
+
+    def add_module(self, name: str, module: Any) -> None:
+        """Register an object with hook implementations."""
+        self._add(name, lambda: module)
+
+    def _add(self, name: str, load: Any) -> None:
+        try:
+            module = load()
+            self._manager.register(module, name)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self._manager.unregister(name=name)
+            raise AvlocError(f"Plugin {name!r} implements a hook that avloc does not have: {error}") from error
+        except Exception as error:  # a stranger's module may raise anything; the others must go on
+            self.failures[name] = error
+            warnings.warn(f"Plugin {name!r} could not be imported and is left out: {error!r}", stacklevel=2)
+        self._tables.clear()
+
+    def entries(self, kind: Kind) -> dict[str, Entry]:
+        """Every registered name of a kind, sorted; imports no component.
+
+        Raises:
+            AvlocError: Two plugins own one name.
+        """
+        if kind not in self._tables:
+            self._tables[kind] = self._collect(kind)
+        return self._tables[kind]
+
+    def _collect(self, kind: Kind) -> dict[str, Entry]:
+        table: dict[str, Entry] = {}
+        # One at a time rather than through `hook()`: a failing implementation must not silence the rest.
+        for call in getattr(self._manager.hook, f"avloc_{kind}s").get_hookimpls():
+            try:
+                found = call.function()
+            except Exception as error:
+                self.failures[call.plugin_name] = error
+                warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3)
+                continue
+            for name, target in found.items():
+                if name in table:
+                    raise AvlocError(
+                        f"Two plugins register the {kind} {name!r}: {table[name].owner!r} and "
+                        f"{call.plugin_name!r}. Rename or uninstall one of them."
+                    )
+                table[name] = Entry(name, target, call.plugin_name)
+        return dict(sorted(table.items()))
+
+    def get(self, kind: Kind, name: str) -> type:
+        """The class behind a name.
+
+        Raises:
+            AvlocError: No plugin has this name ("did you mean"), or its module does not import.
+        """
+        entry = self.entries(kind).get(name)
+        if entry is None:
+            broken = "".join(f" Plugin {p!r} could not be imported: {e!r}." for p, e in self.failures.items())
+            cause = next(iter(self.failures.values()), None)
+            raise AvlocError(f"{unknown(kind, name, self.entries(kind))}{broken}") from cause
+        if not isinstance(entry.target, str):
+            return entry.target
+        module, _, attribute = entry.target.partition(":")
+        try:
+            component = getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} does not import: {error!r}") from error
+        assert isinstance(component, type)
+        return component
+
+    def announce(self, run: Any, event: str) -> None:
+        """Tell every plugin's `avloc_run_event`; a plugin that fails there is warned about and goes on."""
+        for call in self._manager.hook.avloc_run_event.get_hookimpls():
+            try:
+                call.function(run=run, event=event)
+            except Exception as error:
+                warnings.warn(f"Plugin {call.plugin_name!r} failed on event {event!r}: {error!r}", stacklevel=2)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist, with the nearest one that does."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"There is no {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this process."""
+    return Registry()

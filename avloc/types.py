@@ -1,0 +1,233 @@
+"""The nouns of avloc: what flows from a video to a score.
+
+``Clip -> Features -> Prediction -> Localization -> scores``. A method only ever meets `Clip`, `Batch` and
+`Features`; ground truth lives in `Truth`, which is handed to protocols and metrics alone. Constructors check
+their arguments and name the clip in the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = npt.NDArray[np.generic]
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+Told = Literal["none", "vocabulary", "count", "oracle"]
+"""What a protocol tells a method, each level including those before it: nothing; the dataset's class names;
+how many sources sound; which classes sound."""
+
+TOLD_LEVELS: tuple[Told, ...] = ("none", "vocabulary", "count", "oracle")
+
+
+class AvlocError(Exception):
+    """A problem the user can solve; its text says what is wrong, where, and what to do."""
+
+
+class DataError(AvlocError):
+    """A clip or an annotation that cannot be used; names the file and the cause."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """All that a method may know of an example: one image (or several side by side) and the sound.
+
+    Attributes:
+        id: Stable for ever.
+        image: ``(H, W, 3)`` uint8 RGB; `frames` frames side by side when ``frames > 1``.
+        audio: ``(T,)`` float32 in [-1, 1], mono. A mixture is the sum of its parts and may exceed 1.
+        rate: Samples per second.
+        frames: How many equal tiles the canvas is made of.
+        group: The video the clip comes from; statistics cluster by it.
+    """
+
+    id: str
+    image: npt.NDArray[np.uint8]
+    audio: npt.NDArray[np.float32]
+    rate: int
+    frames: int = 1
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"clip {self.id!r}"
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            got = f"{self.image.shape} {self.image.dtype}"
+            raise DataError(f"{where}: the image must be (H, W, 3) uint8, but is {got}.")
+        if 0 in self.image.shape:
+            raise DataError(f"{where}: the image has no pixels.")
+        if self.audio.ndim != 1 or self.audio.dtype != np.float32:
+            got = f"{self.audio.shape} {self.audio.dtype}"
+            raise DataError(f"{where}: the audio must be (T,) float32, but is {got}.")
+        if self.audio.size == 0:
+            raise DataError(f"{where}: the audio has no samples.")
+        if not np.isfinite(self.audio).all():
+            raise DataError(f"{where}: the audio has values that are not finite.")
+        if np.abs(self.audio).max() > self.frames + 1e-3:
+            raise DataError(f"{where}: the audio leaves [-1, 1] (peak {np.abs(self.audio).max():.3g}).")
+        if self.rate <= 0 or self.frames <= 0 or self.image.shape[1] % self.frames:
+            raise DataError(
+                f"{where}: rate ({self.rate}) and frames ({self.frames}) must be positive, and the width "
+                f"({self.image.shape[1]}) a multiple of frames."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Where the sounding sources of a clip are. Never handed to a method.
+
+    Attributes:
+        masks: ``(S, H, W)`` float32 in [0, 1], one soft mask per sounding source; ``S = 0`` when nothing
+            visible sounds.
+        labels: ``(S,)`` class names.
+        boxes: Per source an ``(n, 4)`` array of the annotators' boxes, xyxy, normalized to the canvas; empty
+            arrays where the annotation is a mask.
+    """
+
+    masks: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+    boxes: tuple[FloatArray, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.masks.ndim != 3:
+            raise DataError(f"truth masks must be (S, H, W), but are {self.masks.shape}.")
+        if len(self.labels) != len(self.masks):
+            raise DataError(f"truth has {len(self.masks)} masks but {len(self.labels)} labels.")
+        if self.boxes and len(self.boxes) != len(self.masks):
+            raise DataError(f"truth has {len(self.masks)} masks but boxes of {len(self.boxes)} sources.")
+        if self.masks.size and not (self.masks.min() >= 0 and np.isfinite(self.masks).all()):
+            raise DataError("truth masks must be finite and not negative.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What a dataset loads: the clip, its truth, and the weak labels of its video (training only).
+
+    Attributes:
+        clip: What a method may see.
+        truth: What protocols and metrics see. ``None``: this clip is not annotated (most training clips).
+        labels: Video-level class names (which classes sound), without any place.
+    """
+
+    clip: Clip
+    truth: Truth | None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Collated clips: what encoders and methods get.
+
+    Attributes:
+        ids: ``(B,)`` clip ids.
+        frames: ``(B,)`` int64, tiles on the canvas.
+        groups: ``(B,)`` the videos the clips come from.
+        images: ``(B, 3, H, W)`` encoder-normalized; ``None`` where features come from the cache.
+        audio: ``(B, T)`` at the encoder's rate; ``None`` where features come from the cache.
+        told: ``(B, K)`` int64 indices into the class names that the protocol disclosed, -1 padded; ``None``:
+            no names were disclosed.
+        counts: ``(B,)`` int64, how many sources sound, where the protocol discloses it.
+        labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
+        views: Other versions of the same clips, which `Needs` asked for.
+    """
+
+    ids: tuple[str, ...]
+    frames: Tensor
+    groups: tuple[str, ...]
+    images: Tensor | None = None
+    audio: Tensor | None = None
+    told: Tensor | None = None
+    counts: Tensor | None = None
+    labels: Tensor | None = None
+    views: Mapping[str, Batch] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """An encoder's view of a batch. Nothing is L2-normalized here.
+
+    Attributes:
+        image_map: ``(B, D, h, w)`` image tokens in the joint space; two frames side by side give ``2 w``.
+        image: ``(B, D)`` pooled image.
+        audio_map: ``(B, D, m, f)`` audio tokens, time x frequency.
+        audio: ``(B, D)`` pooled audio.
+        backbone_map: ``(B, C, h, w)`` before the projection, for audio-free saliency; ``None``: the encoder
+            has none.
+        text: ``(N, D)``, one row per class name; ``None``: the encoder has no text, or the protocol tells
+            the method nothing.
+    """
+
+    image_map: Tensor
+    image: Tensor
+    audio_map: Tensor
+    audio: Tensor
+    backbone_map: Tensor | None = None
+    text: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Raw evidence of one clip, before any resize, sign, normalization or threshold.
+
+    Attributes:
+        clip: The clip's id.
+        maps: ``(Q, h, w)`` float, native resolution, any scale; higher means more likely sounding.
+        labels: ``(Q,)`` class names, or ``()`` when the maps are unnamed.
+        scores: ``(Q,)`` how sure the method is that this source sounds; ``None``: the protocol derives it.
+    """
+
+    clip: str
+    maps: FloatArray
+    labels: tuple[str, ...] = ()
+    scores: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        where = f"prediction for clip {self.clip!r}"
+        if self.maps.ndim != 3 or not np.issubdtype(self.maps.dtype, np.floating):
+            raise AvlocError(f"{where}: maps must be (Q, h, w) floats, but are {self.maps.shape}.")
+        if not np.isfinite(self.maps).all():
+            raise AvlocError(f"{where}: maps have values that are not finite.")
+        if self.labels and len(self.labels) != len(self.maps):
+            raise AvlocError(f"{where}: {len(self.maps)} maps but {len(self.labels)} labels.")
+        if self.scores is not None:
+            if self.scores.shape != (len(self.maps),):
+                raise AvlocError(f"{where}: {len(self.maps)} maps but scores of shape {self.scores.shape}.")
+            if not np.isfinite(self.scores).all():
+                raise AvlocError(f"{where}: scores have values that are not finite.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Localization:
+    """A prediction after the protocol: one map and one mask per true source.
+
+    Attributes:
+        scores: ``(S, H, W)`` float32, after resize, normalization and sign.
+        masks: ``(S, H, W)`` bool, what the method claims the source covers.
+        confidence: ``(S,)`` float, how sure the method is that the source sounds.
+        found: ``(S,)`` bool; False where the method offered no map for this source (its maps and masks are
+            then zero, and every metric counts it as a miss).
+        false_alarms: Named maps that match no true source.
+    """
+
+    scores: npt.NDArray[np.float32]
+    masks: BoolArray
+    confidence: FloatArray
+    found: BoolArray
+    false_alarms: int = 0
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        if self.scores.ndim != 3 or self.masks.shape != self.scores.shape:
+            raise AvlocError(f"localization: scores {self.scores.shape} and masks {self.masks.shape} differ.")
+        if self.confidence.shape != (n,) or self.found.shape != (n,):
+            raise AvlocError("localization: confidence and found must have one value per source.")

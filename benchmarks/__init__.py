@@ -1,0 +1,1 @@
+"""Suites, protocols and published numbers, as data."""

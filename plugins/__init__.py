@@ -1,0 +1,55 @@
+"""The built-in plugins' table of contents: name -> ``"module:Class"``. Listing it imports nothing heavy."""
+
+from __future__ import annotations
+
+from avloc import hookimpl
+
+_HERE = "avloc_plugins"
+
+
+@hookimpl
+def avloc_encoders() -> dict[str, str]:
+    return {"tiny": f"{_HERE}.encoders.tiny:Tiny"}
+
+
+@hookimpl
+def avloc_methods() -> dict[str, str]:
+    methods = f"{_HERE}.methods"
+    return {
+        "audioclip": f"{methods}.audioclip:AudioCLIP",
+        "avgn": f"{methods}.avgn:AVGN",
+        "ezvsl": f"{methods}.ezvsl:EZVSL",
+        "tvsl": f"{methods}.tvsl:TVSL",
+        "tvsl_mil": f"{methods}.tvsl_mil:TVSLMIL",
+        "center": f"{methods}.controls:Center",
+        "whole": f"{methods}.controls:Whole",
+        "random": f"{methods}.controls:Random",
+        "saliency": f"{methods}.controls:Saliency",
+        "text_only": f"{methods}.controls:TextOnly",
+    }
+
+
+@hookimpl
+def avloc_datasets() -> dict[str, str]:
+    datasets = f"{_HERE}.datasets"
+    return {
+        "folder": f"{datasets}.folder:Folder",
+        "toybox_single": f"{datasets}.toybox:ToyboxSingle",
+        "toybox_duet": f"{datasets}.toybox:ToyboxDuet",
+        "toybox_scene": f"{datasets}.toybox:ToyboxScene",
+    }
+
+
+@hookimpl
+def avloc_metrics() -> dict[str, str]:
+    metrics = f"{_HERE}.metrics"
+    return {
+        "pixel_ap": f"{metrics}.average_precision:PixelAP",
+        "cap": f"{metrics}.average_precision:CAP",
+        "ciou_success": f"{metrics}.iou:CIoUSuccess",
+        "ciou_mean": f"{metrics}.iou:CIoUMean",
+        "auc": f"{metrics}.iou:AUC",
+        "iou_smoothed": f"{metrics}.iou:IoUSmoothed",
+        "side_accuracy": f"{metrics}.side:SideAccuracy",
+        "detection_f1": f"{metrics}.detection:DetectionF1",
+    }
