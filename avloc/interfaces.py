@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from avloc.types import Batch, FloatArray, Features, Localization, Prediction, Sample, Told, Truth
+from avloc.types import AvlocError, Batch, Features, FloatArray, Localization, Prediction, Sample, Told, Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,18 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of weights and preprocessing: the feature cache's key."""
+
+    @classmethod
+    def pretrain(cls, output: Path, *, seed: int = 0, device: str = "cpu") -> Path:
+        """Train the weights from scratch by the encoder's own recipe (``avloc pretrain NAME``).
+
+        Returns:
+            The weights file, a card with recipe and accuracy beside it.
+
+        Raises:
+            AvlocError: The encoder has no recipe.
+        """
+        raise AvlocError(f"{cls.__name__} has no pre-training recipe; its weights come from elsewhere.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,7 @@ class Method(nn.Module, ABC):
         """The stages of training, in order."""
         return (Phase(),)
 
-    def before_step(self, context: Context) -> None:  # noqa: B027 (optional hook)
+    def before_step(self, context: Context) -> None:
         """Called before every optimizer step, for example for an exponential moving average."""
 
     def evaluation_module(self) -> Method:
@@ -191,6 +205,9 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Sentences about flaws of the annotation that every table over this dataset prints."""
+
+    def prepare(self) -> None:  # noqa: B027 (optional hook)
+        """Make the media where they can be made here (the built-in data); called before `status`."""
 
     @abstractmethod
     def ids(self) -> Sequence[str]:
@@ -237,7 +254,5 @@ class Metric(ABC):
 
 def parameters(component: type) -> dict[str, Any]:
     """Keyword-only constructor parameters of a plugin class with their defaults."""
-    import inspect
-
-    found = inspect.signature(component.__init__).parameters.values()
+    found = inspect.signature(component).parameters.values()
     return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "split"}

@@ -129,6 +129,8 @@ class Batch:
         ids: ``(B,)`` clip ids.
         frames: ``(B,)`` int64, tiles on the canvas.
         groups: ``(B,)`` the videos the clips come from.
+        classes: ``(N,)`` the class names that `told`, `labels` and ``Features.text`` index; empty where the
+            protocol tells nothing. They are the test set's names in a zero-shot run.
         images: ``(B, 3, H, W)`` encoder-normalized; ``None`` where features come from the cache.
         audio: ``(B, T)`` at the encoder's rate; ``None`` where features come from the cache.
         told: ``(B, K)`` int64 indices into the class names that the protocol disclosed, -1 padded; ``None``:
@@ -141,6 +143,7 @@ class Batch:
     ids: tuple[str, ...]
     frames: Tensor
     groups: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     images: Tensor | None = None
     audio: Tensor | None = None
     told: Tensor | None = None
