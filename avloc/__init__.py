@@ -39,73 +39,33 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from avloc.interfaces import (
         Context as Context,
-    )
-    from avloc.interfaces import (
         Dataset as Dataset,
-    )
-    from avloc.interfaces import (
         Encoder as Encoder,
-    )
-    from avloc.interfaces import (
         EncoderInfo as EncoderInfo,
-    )
-    from avloc.interfaces import (
         Method as Method,
-    )
-    from avloc.interfaces import (
         Metric as Metric,
-    )
-    from avloc.interfaces import (
         Needs as Needs,
-    )
-    from avloc.interfaces import (
         Phase as Phase,
-    )
-    from avloc.interfaces import (
         Status as Status,
     )
     from avloc.progress import (
         say as say,
-    )
-    from avloc.progress import (
         track as track,
     )
     from avloc.registry import (
         hookimpl as hookimpl,
-    )
-    from avloc.registry import (
         registry as registry,
-    )
-    from avloc.registry import (
         unknown as unknown,
     )
     from avloc.types import (
         AvlocError as AvlocError,
-    )
-    from avloc.types import (
         Batch as Batch,
-    )
-    from avloc.types import (
         Clip as Clip,
-    )
-    from avloc.types import (
         DataError as DataError,
-    )
-    from avloc.types import (
         Features as Features,
-    )
-    from avloc.types import (
         Localization as Localization,
-    )
-    from avloc.types import (
         Prediction as Prediction,
-    )
-    from avloc.types import (
         Sample as Sample,
-    )
-    from avloc.types import (
         Told as Told,
-    )
-    from avloc.types import (
         Truth as Truth,
     )

@@ -50,9 +50,7 @@ class _EmptyExtension(Loader):
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name == "torchaudio._extension" and path:
             libraries = (Path(path[0]) / "lib").glob("_torchaudio*.so")
             if not all(_loads(library) for library in libraries):

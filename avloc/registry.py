@@ -130,9 +130,7 @@ class Registry:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             self._manager.unregister(name=name)
-            raise AvlocError(
-                f"Plugin {name!r} implements a hook that avloc does not have: {error}"
-            ) from error
+            raise AvlocError(f"Plugin {name!r} implements a hook that avloc does not have: {error}") from error
         except Exception as error:  # a stranger's module may raise anything; the others must go on
             self.failures[name] = error
             warnings.warn(f"Plugin {name!r} could not be imported and is left out: {error!r}", stacklevel=2)
@@ -156,9 +154,7 @@ class Registry:
                 found = call.function()
             except Exception as error:
                 self.failures[call.plugin_name] = error
-                warnings.warn(
-                    f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3
-                )
+                warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3)
                 continue
             for name, target in found.items():
                 if name in table:
@@ -186,9 +182,7 @@ class Registry:
         try:
             component = getattr(importlib.import_module(module), attribute)
         except Exception as error:
-            raise AvlocError(
-                f"The {kind} {name!r} of plugin {entry.owner!r} does not import: {error!r}"
-            ) from error
+            raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} does not import: {error!r}") from error
         assert isinstance(component, type)
         return component
 
@@ -198,9 +192,7 @@ class Registry:
             try:
                 call.function(run=run, event=event)
             except Exception as error:
-                warnings.warn(
-                    f"Plugin {call.plugin_name!r} failed on event {event!r}: {error!r}", stacklevel=2
-                )
+                warnings.warn(f"Plugin {call.plugin_name!r} failed on event {event!r}: {error!r}", stacklevel=2)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
