@@ -1,0 +1,353 @@
+"""The one training loop: heads over cached features, on Lightning Fabric.
+
+Deterministic by construction: the clips of an epoch are a permutation drawn from (seed, phase, epoch), and every
+step seeds torch from (seed, step). A run that is killed and resumed therefore takes the very steps that it would
+have taken, from the last saved one. The kept epoch is the one with the lowest loss on a held-out part of *train*.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avloc.features import Encoded
+from avloc.interfaces import Context, Method, Phase
+from avloc.progress import track
+from avloc.store import disk
+from avloc.suite import Train
+from avloc.types import AvlocError, Batch, Features
+
+SAVE_EVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a method learns from: encoded clips, class names and their text.
+
+    Attributes:
+        train, val: Encoded clips; `val` is a held-out part of the training data.
+        classes: Class names.
+        text: ``(N, D)``, or ``None`` when the encoder has no text tower.
+    """
+
+    train: Encoded
+    val: Encoded
+    classes: tuple[str, ...]
+    text: Tensor | None
+
+    def features(self, encoded: Encoded, ids: Sequence[str]) -> Features:
+        """Features of some clips, with the class names' text, on the CPU."""
+        return replace(encoded.features(ids), text=self.text)
+
+    def batch(self, encoded: Encoded, ids: Sequence[str], *, weak: bool) -> Batch:
+        """What else a loss may see; labels only for methods that declared them."""
+        labels = None
+        if weak:
+            index = {name: n for n, name in enumerate(self.classes)}
+            labels = torch.zeros(len(ids), len(self.classes))
+            for row, id in enumerate(ids):
+                labels[row, [index[name] for name in encoded.labels(id)]] = 1
+        return Batch(
+            ids=tuple(ids),
+            frames=torch.tensor([encoded.frames(id) for id in ids]),
+            groups=tuple(encoded.group(id) for id in ids),
+            classes=self.classes,
+            labels=labels,
+        )
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training is: the resume file's header.
+
+    Attributes:
+        phase, epoch, step: Indices; `step` counts within the epoch.
+        total: Optimizer steps so far, over all phases.
+        sums: Sums of the loss terms over the epoch's steps so far.
+        best: Lowest validation loss of this phase, ``None`` before the first.
+        log_bytes: Length of ``train.jsonl`` at this point.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    sums: dict[str, float] | None = None
+    best: float | None = None
+    log_bytes: int = 0
+
+
+class Fit:
+    """One training run in one folder; `run` starts it or goes on where a killed one stopped.
+
+    Args:
+        method: The freshly built method.
+        material: What it learns from.
+        train: How.
+        seed: Of the order of clips and of dropout.
+        folder: Where ``checkpoint.safetensors`` and ``train.jsonl`` go.
+        fabric: Device, precision and processes.
+        description: For the progress bar.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        material: Material,
+        train: Train,
+        *,
+        seed: int,
+        folder: Path,
+        fabric: Fabric,
+        description: str = "fit",
+    ) -> None:
+        if not material.train.ids:
+            raise AvlocError("There are no usable training clips; a method that trains cannot run here.")
+        self.material, self.train, self.seed = material, train, seed
+        self.folder, self.fabric, self.description = folder, fabric, description
+        self.phases = list(method.phases())
+        self.epochs = _split_epochs(train.epochs, self.phases)
+        self.bare = method
+        self.steps = -(-len(material.train.ids) // train.batch_size)
+        self.position = Position()
+        self.saved_at = time.monotonic()
+
+    def run(self) -> Path:
+        """Train to the end; returns the checkpoint of the kept epoch."""
+        with disk(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        resumed = self._resume()
+        for _ in track(self._train(resumed), self.description, sum(self.epochs) * self.steps - self.position.total):
+            pass
+        self._resume_file.unlink(missing_ok=True)
+        return self.checkpoint
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights of the kept epoch."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def _resume_file(self) -> Path:
+        return self.folder / "resume.safetensors"
+
+    def _train(self, optimizer_state: dict[str, Tensor]) -> Iterator[None]:
+        """Yield after every optimizer step."""
+        at = self.position
+        for phase in range(at.phase, len(self.phases)):
+            at.phase = phase
+            model, optimizer = self._set_up(self.phases[phase], optimizer_state)
+            optimizer_state = {}
+            for epoch in range(at.epoch, self.epochs[phase]):
+                at.epoch = epoch
+                started = time.monotonic()
+                for ids in self._epoch_ids()[at.step :]:
+                    self._step(model, optimizer, ids)
+                    if time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS:
+                        self._save_resume(optimizer)
+                    yield
+                self._finish_epoch(model, time.monotonic() - started)
+            if self.train.select == "loss":
+                self.bare.load_state_dict(load_weights(self.checkpoint))
+            at.epoch, at.best = 0, None
+
+    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
+        chosen = []
+        for name, parameter in self.bare.named_parameters():
+            parameter.requires_grad_(name.startswith(phase.parameters))
+            chosen += [parameter] if parameter.requires_grad else []
+        lr = self.train.lr * phase.lr_scale
+        optimizer = torch.optim.Adam(chosen, lr=lr, weight_decay=self.train.weight_decay)
+        if optimizer_state:
+            optimizer.load_state_dict(_unflatten(optimizer.state_dict(), optimizer_state))
+        model, ready = self.fabric.setup(self.bare, optimizer)
+        model.mark_forward_method("loss")
+        return model, ready
+
+    def _epoch_ids(self) -> list[list[str]]:
+        """The epoch's batches: a permutation that depends on seed, phase and epoch alone."""
+        at, ids = self.position, self.material.train.ids
+        order = np.random.default_rng([self.seed, at.phase, at.epoch]).permutation(len(ids))
+        return [[ids[i] for i in order[start :: self.steps]] for start in range(self.steps)]
+
+    def _step(self, model: Any, optimizer: Any, ids: list[str]) -> None:
+        at = self.position
+        torch.manual_seed(self.seed * 1_000_003 + at.total)
+        context = self._context()
+        model.train()
+        self.bare.before_step(context)
+        optimizer.zero_grad()
+        at.sums = at.sums if at.sums is not None else {}
+        parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
+        for part in filter(None, parts):
+            features, batch = self._load(self.material.train, part)
+            terms = model.loss(features, batch, context)
+            total = torch.stack(list(terms.values())).sum() / len(parts)
+            if not torch.isfinite(total):
+                values = ", ".join(f"{name} {float(term):.3g}" for name, term in terms.items())
+                raise AvlocError(f"The loss is not finite in epoch {at.epoch}, step {at.step}: {values}.")
+            self.fabric.backward(total)
+            for name, term in terms.items():
+                at.sums[name] = at.sums.get(name, 0.0) + float(term) / len(parts)
+        optimizer.step()
+        at.step, at.total = at.step + 1, at.total + 1
+
+    def _load(self, encoded: Encoded, ids: Sequence[str]) -> tuple[Features, Batch]:
+        """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
+
+        So the loss has the same negatives, and training the same result, on any number of processes.
+        """
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        count = -(-len(ids) // world)
+        share = [ids[(rank + world * i) % len(ids)] for i in range(count)]
+        features = to_device(self.material.features(encoded, share), self.fabric.device)
+        if world > 1:
+            features = _gathered(features, self.fabric, len(ids))
+        batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels == "weak")
+        return features, to_device(batch, self.fabric.device)
+
+    def _context(self) -> Context:
+        at = self.position
+        done = at.epoch * self.steps + at.step
+        return Context(self.phases[at.phase].name, at.epoch, self.epochs[at.phase], done)
+
+    def _finish_epoch(self, model: Any, seconds: float) -> None:
+        at = self.position
+        assert at.sums is not None
+        means = {name: value / self.steps for name, value in at.sums.items()}
+        validation = self._validate(model)
+        score = sum(validation.values()) if validation else None
+        keep = self.train.select == "last" or score is None or at.best is None or score < at.best
+        if keep:
+            at.best = score
+            self._save_weights()
+        line = {
+            "phase": self.phases[at.phase].name, "epoch": at.epoch, "step": at.total, "loss": means,
+            "validation": validation, "kept": keep, "seconds": round(seconds, 3),
+        }  # fmt: skip
+        at.step, at.sums = 0, None
+        if self.fabric.is_global_zero:
+            log = self.folder / "train.jsonl"
+            with disk(log), log.open("ab") as file:
+                file.truncate(at.log_bytes)
+                at.log_bytes += file.write((json.dumps(line) + "\n").encode())
+
+    @torch.no_grad()
+    def _validate(self, model: Any) -> dict[str, float]:
+        """Mean loss terms over the held-out clips, in batches that never change."""
+        ids = self.material.val.ids
+        if not ids:
+            return {}
+        torch.manual_seed(self.seed)
+        model.eval()
+        count = -(-len(ids) // self.train.batch_size)
+        sums: dict[str, float] = {}
+        for start in range(count):
+            features, batch = self._load(self.material.val, ids[start::count])
+            for name, term in model.loss(features, batch, self._context()).items():
+                sums[name] = sums.get(name, 0.0) + float(term) / count
+        return sums
+
+    def _save_weights(self) -> None:
+        if self.fabric.is_global_zero:
+            state = {name: value.detach().cpu().contiguous() for name, value in self.bare.state_dict().items()}
+            _save(state, self.checkpoint, {})
+
+    def _save_resume(self, optimizer: Any) -> None:
+        self.saved_at = time.monotonic()
+        if not self.fabric.is_global_zero:
+            return
+        tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
+        tensors |= _flatten(optimizer.state_dict())
+        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        position = {name: getattr(self.position, name) for name in Position.__slots__}
+        _save(cpu, self._resume_file, {"position": json.dumps(position)})
+
+    def _resume(self) -> dict[str, Tensor]:
+        """Load the resume file where there is one; returns the optimizer's tensors."""
+        if not self._resume_file.is_file():
+            return {}
+        with safe_open(self._resume_file, "pt") as file:
+            self.position = Position(**json.loads(file.metadata()["position"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        self.bare.load_state_dict(model)
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+
+
+def _split_epochs(epochs: int, phases: Sequence[Phase]) -> list[int]:
+    """Whole epochs per phase by their shares; every phase gets at least one."""
+    total = sum(phase.share for phase in phases)
+    return [max(1, round(epochs * phase.share / total)) for phase in phases]
+
+
+def _gathered(features: Features, fabric: Fabric, count: int) -> Features:
+    """The whole batch, in its order, from every process's interleaved share. Text is the same everywhere."""
+    whole = {}
+    for name in features.__dataclass_fields__:
+        share = getattr(features, name)
+        if isinstance(share, Tensor) and name != "text":
+            shares = fabric.all_gather(share, sync_grads=share.requires_grad)  # (world, n, ...)
+            whole[name] = shares.transpose(0, 1).flatten(0, 1)[:count]
+    return replace(features, **whole)
+
+
+def to_device(item: Any, device: torch.device) -> Any:
+    """A `Features` or `Batch` with its tensors on `device`."""
+    moved = {}
+    for name in item.__dataclass_fields__:
+        value = getattr(item, name)
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device)
+    return replace(item, **moved)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors.
+
+    Raises:
+        AvlocError: The file is missing or not a safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise AvlocError(f"The checkpoint {path} cannot be read ({error}); run again with --force.") from error
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    with disk(path):
+        temporary = path.with_suffix(".tmp")
+        try:
+            save_file({n: t.clone() for n, t in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # safetensors reports a full disk with its own type
+            raise OSError(str(error)) from error
+        temporary.replace(path)
+
+
+def _flatten(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {
+        f"optimizer.{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+
+
+def _unflatten(state: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    filled = copy.deepcopy(state)
+    for name, tensor in tensors.items():
+        _, index, key = name.split(".", 2)
+        filled["state"].setdefault(int(index), {})[key] = tensor
+    return filled

@@ -1,0 +1,227 @@
+"""What is on disk: append-only logs of arrays, and one folder per finished piece of work.
+
+::
+
+    results/runs/<id>/  run.json        written last, atomically: its presence means complete
+                        samples.jsonl   commit log, one line per finished clip
+                        maps.f16        raw arrays, appended; bytes count only once their log line is there
+                        scores/<score id>.parquet + .json
+                        checkpoint.safetensors, train.jsonl, error.txt
+
+``kill -9`` at any moment loses at most what was not committed; what remains is a prefix of the uninterrupted
+log. Runs are independent folders: two machines merge by copying.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from avloc.progress import say
+from avloc.types import AvlocError
+
+Record = dict[str, Any]
+"""One log line: ``id``, ``status``, ``arrays`` (name, shape, offset, scale) and whatever the writer adds."""
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turn the disk's errors (full, read-only, no permission) into a sentence that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise AvlocError(
+            f"Cannot write to {path}: {cause}. Free space or choose another folder; what was committed is safe, "
+            "and the same command goes on from there."
+        ) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    with disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        AvlocError: The file is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AvlocError(f"{path} cannot be read ({error}). Delete it and run the same command again.") from error
+    if not isinstance(content, dict):
+        raise AvlocError(f"{path} should hold a JSON object. Delete it and run the same command again.")
+    return content
+
+
+@contextmanager
+def exclusive(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder's lock; a second process waits and says so. A killed process's lock is free at once."""
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(folder / ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"Another avloc process is working on {what} ({folder}); waiting for it.")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class ArrayLog:
+    """Named half-precision arrays by id, appended and committed like a database's log.
+
+    Args:
+        folder: Where ``samples.jsonl`` and ``maps.f16`` lie; made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._log, self._blob = folder / "samples.jsonl", folder / "maps.f16"
+        self._folder = folder
+        self._pending: list[tuple[Record, list[npt.NDArray[np.float16]]]] = []
+        self._memory: np.memmap[Any, np.dtype[np.float16]] | None = None
+        self.records: dict[str, Record] = {}
+        self._log_size = self._blob_size = 0
+        self._read_log()
+
+    def _read_log(self) -> None:
+        """Take every line that is whole and whose bytes are there; the first that is not ends the log."""
+        if not self._log.is_file():
+            return
+        blob_bytes = self._blob.stat().st_size if self._blob.is_file() else 0
+        with self._log.open("rb") as file:
+            for line in file:
+                record = _parse(line)
+                if record is None or record["end"] > blob_bytes:
+                    return
+                self.records[record["id"]] = record
+                self._log_size += len(line)
+                self._blob_size = record["end"]
+
+    def append(self, id: str, arrays: Mapping[str, npt.NDArray[Any]], **extra: Any) -> None:
+        """Remember a record until `commit`. Arrays keep 11 significant bits; their scale is stored apart.
+
+        Raises:
+            AvlocError: An array has a value that is not finite.
+        """
+        described, halves = [], []
+        for name, array in arrays.items():
+            peak = float(np.abs(array).max()) if array.size else 0.0
+            if not math.isfinite(peak):
+                raise AvlocError(f"{id!r}: the array {name!r} has values that are not finite.")
+            scale = 2.0 ** math.frexp(peak)[1]  # a power of two: exact, and no scale over- or underflows
+            described.append({"name": name, "shape": list(array.shape), "scale": scale})
+            halves.append((array / scale).astype(np.float16))
+        self._pending.append(({"id": id, "arrays": described, **extra}, halves))
+
+    def commit(self) -> None:
+        """Make everything appended durable: first the bytes, then the lines that make them count."""
+        if not self._pending:
+            return
+        with disk(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lines, end = [], self._blob_size
+            with self._blob.open("ab") as file:
+                file.truncate(self._blob_size)
+                for record, halves in self._pending:
+                    for described, half in zip(record["arrays"], halves, strict=True):
+                        described["offset"] = end
+                        end += file.write(half.tobytes())
+                    record["end"] = end
+                    lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with self._log.open("ab") as file:
+                file.truncate(self._log_size)
+                written = file.write("".join(lines).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        self._log_size, self._blob_size, self._memory = self._log_size + written, end, None
+        self.records.update({record["id"]: record for record, _ in self._pending})
+        self._pending.clear()
+
+    def read(self, id: str) -> dict[str, npt.NDArray[np.float32]]:
+        """The committed arrays of one id."""
+        if self._memory is None and self._blob_size:
+            self._memory = np.memmap(self._blob, np.float16, mode="r", shape=(self._blob_size // 2,))
+        found = {}
+        for described in self.records[id]["arrays"]:
+            shape = described["shape"]
+            start, size = described["offset"] // 2, math.prod(shape)
+            half = self._memory[start : start + size] if self._memory is not None else np.empty(0, np.float16)
+            found[described["name"]] = half.astype(np.float32).reshape(shape) * np.float32(described["scale"])
+        return found
+
+
+def _parse(line: bytes) -> Record | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "end" in record and "id" in record else None
+
+
+class RunFolder:
+    """``results/runs/<id>``: one finished, half-finished or failed piece of work."""
+
+    def __init__(self, results: Path, id: str) -> None:
+        self.id = id
+        self.path = results / "runs" / id
+
+    @property
+    def complete(self) -> bool:
+        """Whether ``run.json`` is there: it is written last."""
+        return (self.path / "run.json").is_file()
+
+    def identity(self) -> dict[str, Any]:
+        """What ``run.json`` says the run is."""
+        return read_json(self.path / "run.json")
+
+    def finish(self, identity: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Mark the run complete."""
+        (self.path / "error.txt").unlink(missing_ok=True)
+        write_json(self.path / "run.json", {"id": self.id, "identity": identity, "provenance": provenance})
+
+    def fail(self, error: BaseException) -> str:
+        """Leave ``error.txt``; returns the error's last line."""
+        text = "".join(traceback.format_exception(error))
+        with disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "error.txt").write_text(text, encoding="utf-8")
+        return text.strip().splitlines()[-1]
+
+    def clear(self) -> None:
+        """Forget everything but the lock (``--force``)."""
+        with disk(self.path):
+            for item in self.path.glob("[!.]*"):
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+    def exclusive(self, what: str) -> Any:
+        """Hold the run; see `exclusive`."""
+        return exclusive(self.path, what)

@@ -1,0 +1,297 @@
+"""A suite: YAML -> `Suite` -> list of `Run`. One YAML is one table. Pure: reads no data and trains nothing.
+
+Everything is written with one grammar, ``name`` or ``{name: ..., parameter: ...}``. Unknown keys are errors that
+name the file, the key and its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from avloc.registry import unknown
+from avloc.types import TOLD_LEVELS, AvlocError, Told
+
+Block = Literal["methods", "controls", "untrained", "shuffled"]
+UNTRAINED, SHUFFLED = "untrained", "shuffled"
+"""The two controls that are not methods of their own: a method before training, and one that hears another clip."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Train(_Strict):
+    """How heads are trained.
+
+    Attributes:
+        epochs: Passes over the training clips, all phases together.
+        batch_size: Clips per optimizer step, over all devices.
+        lr: Adam's learning rate.
+        weight_decay: Adam's.
+        accumulate: Micro-batches that one optimizer step is split into.
+        precision: Lightning Fabric's name, such as ``32-true`` or ``bf16-mixed``.
+        select: Which epoch is kept: the one with the lowest loss on the held-out part of train, or the last.
+    """
+
+    epochs: int = Field(default=20, ge=0)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    accumulate: int = Field(default=1, ge=1)
+    precision: str = "32-true"
+    select: Literal["loss", "last"] = "loss"
+
+
+def _component(value: Any) -> Any:
+    """``name`` or ``{name: ..., parameter: ...}`` -> the fields of a model with ``params``."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping) and "params" not in value:
+        reserved = {"name", "encoder", "obtain", "train", "of"}
+        fields = {key: item for key, item in value.items() if key in reserved}
+        return {**fields, "params": {key: item for key, item in value.items() if key not in reserved}}
+    return value
+
+
+class Component(_Strict):
+    """A plugin's name and the parameters that differ from its defaults."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+AnyComponent = Annotated[Component, BeforeValidator(_component)]
+
+
+class MethodEntry(Component):
+    """A method (or control) of a suite.
+
+    Attributes:
+        train: What differs from the suite's ``train`` for this method.
+        of: For the controls ``untrained`` and ``shuffled``: the methods they apply to; empty means all.
+    """
+
+    train: dict[str, Any] = Field(default_factory=dict)
+    of: tuple[str, ...] = ()
+
+
+class DatasetEntry(Component):
+    """A dataset of a suite.
+
+    Attributes:
+        encoder: What the methods see it through.
+        obtain: The command that puts the data on the machine. A dataset that has one may be absent: the table
+            then says so. A dataset without one must be there.
+    """
+
+    encoder: AnyComponent
+    obtain: str = ""
+
+
+class Suite(_Strict):
+    """What one table compares."""
+
+    name: str
+    title: str
+    paper: str = ""
+    datasets: tuple[Annotated[DatasetEntry, BeforeValidator(_component)], ...]
+    protocol: dict[str, Any]
+    told: tuple[Told, ...] = ("oracle",)
+    metrics: tuple[AnyComponent, ...]
+    methods: tuple[Annotated[MethodEntry, BeforeValidator(_component)], ...]
+    controls: tuple[Annotated[MethodEntry, BeforeValidator(_component)], ...] = ()
+    train: Train = Train()
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return {"preset": value} if isinstance(value, str) else value
+
+    @field_validator("told", mode="before")
+    @classmethod
+    def _levels(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def runs(self) -> list[Run]:
+        """The product of datasets, told levels, methods and seeds, in table order."""
+        return [
+            Run(block, entry, dataset, told, seed, self._train(entry, block), self.limit)
+            for dataset in self.datasets
+            for block, entry in self._rows()
+            for told in self.told
+            for seed in self.seeds
+        ]
+
+    def _rows(self) -> list[tuple[Block, MethodEntry]]:
+        rows: list[tuple[Block, MethodEntry]] = [("methods", entry) for entry in self.methods]
+        for control in self.controls:
+            if control.name == UNTRAINED or control.name == SHUFFLED:
+                rows += [(control.name, e) for e in self.methods if not control.of or e.name in control.of]  # type: ignore[misc]
+            else:
+                rows.append(("controls", control))
+        return rows
+
+    def _train(self, entry: MethodEntry, block: Block) -> Train:
+        changes = {**entry.train, **({"epochs": 0} if block == UNTRAINED else {})}
+        return _validated(Train, {**self.train.model_dump(), **changes}, f"suite {self.name!r}, method {entry.name!r}")
+
+    def override(
+        self,
+        *,
+        methods: Sequence[str] | None = None,
+        datasets: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        encoder: str | None = None,
+        told: Sequence[str] | None = None,
+        limit: int | None = None,
+        settings: Sequence[str] = (),
+    ) -> Suite:
+        """The suite with what the command line said in place of what the file says.
+
+        Args:
+            methods: Keep only these methods; one that the suite does not list is added with its defaults.
+            datasets: Keep only these of the suite's datasets; others are added, seen through `encoder` or the
+                suite's first encoder.
+            seeds: Seeds.
+            encoder: One encoder for all datasets.
+            told: Levels.
+            limit: Use only the first clips of every split.
+            settings: ``"method.parameter=value"`` or ``"train.epochs=5"``; values are YAML.
+
+        Raises:
+            AvlocError: A setting that cannot be read, or that names no method of the suite.
+        """
+        data = self.model_dump()
+        if methods is not None:
+            known = {entry["name"]: entry for entry in data["methods"]}
+            data["methods"] = [known.get(name, {"name": name}) for name in methods]
+        if datasets is not None:
+            first = encoder or data["datasets"][0]["encoder"]
+            known = {entry["name"]: entry for entry in data["datasets"]}
+            data["datasets"] = [known.get(name, {"name": name, "encoder": first}) for name in datasets]
+        if encoder is not None:
+            data["datasets"] = [{**entry, "encoder": encoder} for entry in data["datasets"]]
+        simple = {"seeds": seeds, "told": told, "limit": limit}
+        data.update({key: value for key, value in simple.items() if value is not None})
+        for setting in settings:
+            _apply(setting, data)
+        return _validated(Suite, data, f"suite {self.name!r} with the command line's options")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row and column of a table, for one seed."""
+
+    block: Block
+    method: MethodEntry
+    dataset: DatasetEntry
+    told: Told
+    seed: int
+    train: Train
+    limit: int | None
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the method hears another clip's audio when it localizes."""
+        return self.block == SHUFFLED
+
+
+def identify(identity: Mapping[str, Any]) -> str:
+    """The id of anything: the first 12 hex digits of the SHA-256 of its canonical JSON."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def suite_names() -> list[str]:
+    """The suites that ship with avloc."""
+    folder = files("avloc_benchmarks")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if _is_suite(f.name))
+
+
+def _is_suite(name: str) -> bool:
+    return name.endswith(".yaml") and name != "protocols.yaml"
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """A shipped suite by name, or any YAML file by path.
+
+    Raises:
+        AvlocError: No such suite ("did you mean"), not YAML, or a key or type that does not fit; names the file,
+            the key and what was expected.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise AvlocError(f"Suite file {path} does not exist.")
+        text, name = path.read_text(encoding="utf-8"), path.stem
+    else:
+        if name_or_path not in suite_names():
+            raise AvlocError(unknown("suite", name_or_path, suite_names()))
+        text, name = (files("avloc_benchmarks") / f"{name_or_path}.yaml").read_text(encoding="utf-8"), name_or_path
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise AvlocError(f"Suite {name_or_path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise AvlocError(f"Suite {name_or_path} must be a mapping of keys such as 'datasets' and 'methods'.")
+    if isinstance(protocol := data.get("protocol"), dict) and "told" in protocol:
+        data = {**data, "told": protocol["told"], "protocol": {k: v for k, v in protocol.items() if k != "told"}}
+    return _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
+
+
+def _apply(setting: str, data: dict[str, Any]) -> None:
+    left, equals, right = setting.partition("=")
+    target, dot, key = left.partition(".")
+    if not (equals and dot and key):
+        raise AvlocError(f"--set {setting!r} cannot be read; write method.parameter=value or train.epochs=5.")
+    value = yaml.safe_load(right)
+    if target == "train":
+        data["train"] = {**data["train"], key: value}
+        return
+    entries = [e for group in ("methods", "controls") for e in data[group] if e["name"] == target]
+    if not entries:
+        known = [e["name"] for group in ("methods", "controls") for e in data[group]]
+        raise AvlocError(f"--set {setting!r}: {unknown('method of this suite', target, [*known, 'train'])}")
+    for entry in entries:
+        if key.startswith("train."):
+            entry["train"] = {**entry.get("train", {}), key.removeprefix("train."): value}
+        else:
+            entry["params"] = {**entry.get("params", {}), key: value}
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise AvlocError(f"In {where}: " + " ".join(_sentence(model, e) for e in error.errors())) from error
+
+
+def _sentence(model: type[BaseModel], error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        neighbours = _fields(model, error["loc"][:-1])
+        return unknown(f"key {place!r}; no key named", str(error["loc"][-1]), neighbours)
+    if error["type"] == "missing":
+        return f"The key {place!r} is missing."
+    if error["loc"][:1] == ("told",):
+        return f"{place}: told must be one of {', '.join(TOLD_LEVELS)}, but is {error['input']!r}."
+    return f"{place}: {error['msg']}, but it is {error['input']!r}."
+
+
+def _fields(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    nested: dict[str, type[BaseModel]] = {"train": Train, "datasets": DatasetEntry, "methods": MethodEntry}
+    return list(nested.get(str(loc[0]) if loc else "", model).model_fields)
