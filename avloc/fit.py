@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ class Fit:
         folder: Where ``checkpoint.safetensors`` and ``train.jsonl`` go.
         fabric: Device, precision and processes.
         description: For the progress bar.
+        on_epoch: Called with every line of ``train.jsonl``.
     """
 
     def __init__(
@@ -112,11 +113,13 @@ class Fit:
         folder: Path,
         fabric: Fabric,
         description: str = "fit",
+        on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     ) -> None:
         if not material.train.ids:
             raise AvlocError("There are no usable training clips; a method that trains cannot run here.")
         self.material, self.train, self.seed = material, train, seed
         self.folder, self.fabric, self.description = folder, fabric, description
+        self.on_epoch = on_epoch
         self.phases = list(method.phases())
         self.epochs = _split_epochs(train.epochs, self.phases)
         self.bare = method
@@ -243,6 +246,7 @@ class Fit:
             with disk(log), log.open("ab") as file:
                 file.truncate(at.log_bytes)
                 at.log_bytes += file.write((json.dumps(line) + "\n").encode())
+        self.on_epoch(line)
 
     @torch.no_grad()
     def _validate(self, model: Any) -> dict[str, float]:
@@ -299,7 +303,7 @@ def _gathered(features: Features, fabric: Fabric, count: int) -> Features:
     for name in features.__dataclass_fields__:
         share = getattr(features, name)
         if isinstance(share, Tensor) and name != "text":
-            shares = fabric.all_gather(share, sync_grads=share.requires_grad)  # (world, n, ...)
+            shares: Any = fabric.all_gather(share, sync_grads=share.requires_grad)  # (world, n, ...)
             whole[name] = shares.transpose(0, 1).flatten(0, 1)[:count]
     return replace(features, **whole)
 

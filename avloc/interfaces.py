@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from avloc.types import AvlocError, Batch, Features, FloatArray, Localization, Prediction, Sample, Told, Truth
+from avloc.types import (
+    AvlocError,
+    Batch,
+    DataError,
+    Features,
+    FloatArray,
+    Localization,
+    Prediction,
+    Sample,
+    Told,
+    Truth,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +164,9 @@ class Method(nn.Module, ABC):
     revision: ClassVar[int] = 1
     """Raise it when results change: it is part of every run's id."""
     hears: ClassVar[bool] = True
-    """False for controls that never read the audio."""
+    """False for controls that never read the audio: feeding them another clip's changes nothing."""
+    trains: ClassVar[bool] = True
+    """False when there is nothing to learn: no fit, and one seed stands for all."""
 
     @abstractmethod
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -224,6 +237,17 @@ class Dataset(ABC):
         Raises:
             DataError: The media cannot be used; names the file and the cause.
         """
+
+    def truth(self, id: str) -> Truth:
+        """The truth of one clip; override where it can be read without decoding the clip.
+
+        Raises:
+            DataError: The clip is not annotated, or its annotation cannot be read.
+        """
+        truth = self.load(id).truth
+        if truth is None:
+            raise DataError(f"Clip {id!r} has no annotation, so it cannot be scored.")
+        return truth
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from avloc.registry import unknown
 from avloc.types import TOLD_LEVELS, AvlocError, Told
@@ -51,25 +51,24 @@ class Train(_Strict):
     select: Literal["loss", "last"] = "loss"
 
 
-def _component(value: Any) -> Any:
-    """``name`` or ``{name: ..., parameter: ...}`` -> the fields of a model with ``params``."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Mapping) and "params" not in value:
-        reserved = {"name", "encoder", "obtain", "train", "of"}
-        fields = {key: item for key, item in value.items() if key in reserved}
-        return {**fields, "params": {key: item for key, item in value.items() if key not in reserved}}
-    return value
-
-
 class Component(_Strict):
-    """A plugin's name and the parameters that differ from its defaults."""
+    """A plugin's name and the parameters that differ from its defaults.
+
+    Written ``name`` or ``{name: ..., parameter: ...}``; keys that are no field of the model are parameters.
+    """
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
-
-AnyComponent = Annotated[Component, BeforeValidator(_component)]
+    @model_validator(mode="before")
+    @classmethod
+    def _grammar(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and "params" not in value:
+            fields = {key: item for key, item in value.items() if key in cls.model_fields}
+            return {**fields, "params": {key: item for key, item in value.items() if key not in fields}}
+        return value
 
 
 class MethodEntry(Component):
@@ -93,7 +92,7 @@ class DatasetEntry(Component):
             then says so. A dataset without one must be there.
     """
 
-    encoder: AnyComponent
+    encoder: Component
     obtain: str = ""
 
 
@@ -103,12 +102,12 @@ class Suite(_Strict):
     name: str
     title: str
     paper: str = ""
-    datasets: tuple[Annotated[DatasetEntry, BeforeValidator(_component)], ...]
+    datasets: tuple[DatasetEntry, ...]
     protocol: dict[str, Any]
     told: tuple[Told, ...] = ("oracle",)
-    metrics: tuple[AnyComponent, ...]
-    methods: tuple[Annotated[MethodEntry, BeforeValidator(_component)], ...]
-    controls: tuple[Annotated[MethodEntry, BeforeValidator(_component)], ...] = ()
+    metrics: tuple[Component, ...]
+    methods: tuple[MethodEntry, ...]
+    controls: tuple[MethodEntry, ...] = ()
     train: Train = Train()
     seeds: tuple[int, ...] = (0,)
     limit: int | None = Field(default=None, ge=1)
@@ -284,12 +283,14 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         neighbours = _fields(model, error["loc"][:-1])
-        return unknown(f"key {place!r}; no key named", str(error["loc"][-1]), neighbours)
+        parent = ".".join(str(part) for part in error["loc"][:-1])
+        return unknown(f"key under {parent!r} named" if parent else "key", str(error["loc"][-1]), neighbours)
     if error["type"] == "missing":
         return f"The key {place!r} is missing."
     if error["loc"][:1] == ("told",):
-        return f"{place}: told must be one of {', '.join(TOLD_LEVELS)}, but is {error['input']!r}."
-    return f"{place}: {error['msg']}, but it is {error['input']!r}."
+        return f"The key {place!r}: it must be one of {', '.join(TOLD_LEVELS)}, but is {error['input']!r}."
+    expected = error["msg"].replace("tuple", "list").replace("Input should be", "it should be")
+    return f"The key {place!r}: {expected}, but it is {error['input']!r}."
 
 
 def _fields(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:

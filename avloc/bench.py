@@ -1,0 +1,366 @@
+"""The bench: for every run of a suite, encode, fit, predict, score; then the manifest that tables read.
+
+What is on disk is not done again. A run that fails leaves ``error.txt`` and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avloc import stages
+from avloc.features import Encoded, encode
+from avloc.fit import Material
+from avloc.interfaces import Dataset, Encoder, Method, Metric, parameters
+from avloc.progress import say
+from avloc.protocol import Protocol, load_protocol
+from avloc.registry import Kind, registry, unknown
+from avloc.stages import Stage, declared
+from avloc.store import RunFolder, read_json, write_json
+from avloc.suite import Component, DatasetEntry, Run, Suite, identify
+from avloc.types import TOLD_LEVELS, AvlocError
+
+Row = dict[str, Any]
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a suite.
+
+    Attributes:
+        results: The store.
+        data: Where the user's data sets are; ``None``: the user's cache only.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        force: Do everything again.
+        command: What the user typed, for the manifest.
+    """
+
+    results: Path
+    data: Path | None = None
+    device: str = "auto"
+    force: bool = False
+    command: str = ""
+
+    @property
+    def torch_device(self) -> str:
+        """`device` with ``auto`` resolved."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+
+class _AbsentError(AvlocError):
+    """A dataset that may be absent, and is; the text is the reason."""
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One invocation.
+
+    Attributes:
+        forced: Ids already done again under ``--force``.
+    """
+
+    suite: Suite
+    options: Options
+    protocol: Protocol
+    metrics: dict[str, Metric]
+    rows: list[Row] = field(default_factory=list)
+    columns: list[Row] = field(default_factory=list)
+    forced: set[str] = field(default_factory=set)
+
+    def manifest(self) -> Manifest:
+        return {
+            "suite": self.suite.name, "title": self.suite.title, "paper": self.suite.paper,
+            "command": self.options.command, "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
+            "metrics": [
+                {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better}
+                for key, m in self.metrics.items()
+            ],
+            "datasets": self.columns, "rows": self.rows,
+        }  # fmt: skip
+
+
+def bench(suite: Suite, options: Options) -> Manifest:
+    """Run a suite and write its manifest; failures of single runs are recorded there, never raised.
+
+    Raises:
+        AvlocError: The suite names something that does not exist, or the results folder cannot be written.
+    """
+    work = _prepare(suite, options)
+    try:
+        for entry in suite.datasets:
+            _run_column(work, entry)
+    finally:
+        manifest = work.manifest()
+        if work.rows:
+            write_json(options.results / "suites" / f"{suite.name}.json", manifest)
+    return manifest
+
+
+def plan(suite: Suite, options: Options) -> list[Row]:
+    """What `bench` would do: its rows with status ``todo`` or ``skipped``. Makes, encodes and trains nothing."""
+    _prepare(suite, options)
+    rows = []
+    for run in _runs(suite):
+        reason = _unavailable(run.dataset) or _refusal(run, _component("method", run.method))
+        rows.append({**_row(run), "status": "skipped" if reason else "todo", "reason": reason})
+    return rows
+
+
+def rescore(
+    suite_name: str,
+    options: Options,
+    *,
+    protocol: str | None = None,
+    metrics: list[str] | None = None,
+) -> Manifest:
+    """Score a suite's stored predictions under another protocol or with other metrics; runs no method.
+
+    The new manifest is named ``<suite>.<protocol>``.
+
+    Raises:
+        AvlocError: The suite was never run here, or a name is unknown.
+    """
+    path = options.results / "suites" / f"{suite_name}.json"
+    if not path.is_file():
+        raise AvlocError(f"There are no results of suite {suite_name!r} in {options.results}. Run avloc bench first.")
+    manifest = read_json(path)
+    chosen = load_protocol(protocol) if protocol else load_protocol(_without_told(manifest["protocol"]))
+    components = [_parse_metric(key) for key in metrics or [metric["key"] for metric in manifest["metrics"]]]
+    ready = _metrics(components)
+    for row in manifest["rows"]:
+        if row["status"] == "done":
+            folder = RunFolder(options.results, row["run"])
+            identity = folder.identity()["identity"]
+            data = _dataset(Component(**_named(identity["data"])), "test", options)
+            counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
+            row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
+    name = f"{suite_name}.{protocol or 'rescored'}"
+    fresh = _Bench(Suite.model_construct(**{**manifest, "name": name}), options, chosen, ready)
+    fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
+    result = fresh.manifest()
+    write_json(options.results / "suites" / f"{name}.json", result)
+    return result
+
+
+def _without_told(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in protocol.items() if key != "told"}
+
+
+def _named(declared_data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": declared_data["name"], "params": declared_data["params"]}
+
+
+def _parse_metric(key: str) -> Component:
+    """``name`` or ``name@value``, as table headers print them."""
+    name, at, value = key.partition("@")
+    return Component(name=name, params={"at": float(value)} if at else {})
+
+
+def _prepare(suite: Suite, options: Options) -> _Bench:
+    """Look everything up before anything runs, so that a misspelt name costs nothing."""
+    protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
+    metrics = _metrics(suite.metrics)
+    for run in suite.runs():
+        if run.method.name not in registry().entries("method"):
+            raise AvlocError(unknown("method", run.method.name, registry().entries("method")))
+        method = _component("method", run.method)
+        if isinstance(method, type):
+            _check_parameters("method", run.method, method)
+        if not run.dataset.obtain:
+            _check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
+            _check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
+    return _Bench(suite, options, protocol, metrics)
+
+
+def _metrics(components: Any) -> dict[str, Metric]:
+    found = {}
+    for component in components:
+        kind = registry().get("metric", component.name)
+        _check_parameters("metric", component, kind)
+        metric = kind(**component.params)
+        found[metric.key] = metric
+    return found
+
+
+def _check_parameters(kind: Kind, component: Component, cls: type) -> None:
+    known = parameters(cls)
+    for name in component.params:
+        if name not in known:
+            raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
+
+
+def _component(kind: Kind, component: Component) -> type[Method] | Exception:
+    """The class, or the reason why a registered name does not import."""
+    try:
+        return registry().get(kind, component.name)
+    except AvlocError as error:
+        return error
+
+
+def _runs(suite: Suite) -> list[Run]:
+    """The suite's runs without those that would repeat another one."""
+    kept = []
+    for run in suite.runs():
+        method = _component("method", run.method)
+        if isinstance(method, type):
+            repeats = run.seed != suite.seeds[0] and not method.trains
+            pointless = (run.block == "untrained" and not method.trains) or (run.shuffled and not method.hears)
+            if repeats or pointless:
+                continue
+        kept.append(run)
+    return kept
+
+
+def _row(run: Run) -> Row:
+    method = _component("method", run.method)
+    label = method.title if isinstance(method, type) and method.title else run.method.name
+    return {
+        "method": run.method.name, "label": label, "block": run.block, "params": run.method.params,
+        "dataset": run.dataset.name, "told": run.told, "encoder": run.dataset.encoder.name, "weights": "",
+        "seed": run.seed, "status": "", "reason": "", "run": "", "fit": "", "score": "",
+    }  # fmt: skip
+
+
+def _refusal(run: Run, method: type[Method] | Exception) -> str:
+    """Why the protocol does not let this method run; empty when it does."""
+    if not isinstance(method, type):
+        return ""
+    if TOLD_LEVELS.index(method.needs.told) > TOLD_LEVELS.index(run.told):
+        return f"needs to be told {method.needs.told}, but the protocol tells {run.told}"
+    return ""
+
+
+def _unavailable(entry: DatasetEntry) -> str:
+    """Why a dataset that may be absent cannot even be looked for; empty when it can."""
+    if entry.obtain:
+        if entry.name not in registry().entries("dataset"):
+            return f"no installed plugin reads {entry.name!r} yet"
+        if entry.encoder.name not in registry().entries("encoder"):
+            return f"no installed plugin provides the encoder {entry.encoder.name!r} yet"
+    return ""
+
+
+def _run_column(work: _Bench, entry: DatasetEntry) -> None:
+    """All runs on one dataset."""
+    runs = [run for run in _runs(work.suite) if run.dataset is entry]
+    rows = [_row(run) for run in runs]
+    column: Row = {"name": entry.name, "title": entry.name, "encoder": entry.encoder.name, "status": "ran"}
+    column |= {"reason": "", "command": entry.obtain, "notes": []}
+    work.rows += rows
+    work.columns.append(column)
+    try:
+        stage = _open(entry, work, column)
+    except _AbsentError as absent:
+        column |= {"status": "absent", "reason": str(absent)}
+        for row in rows:
+            row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
+        return
+    except AvlocError as error:
+        column |= {"status": "failed", "reason": str(error)}
+        for row in rows:
+            row |= {"status": "failed", "reason": str(error)}
+        say(f"{entry.name}: {error}")
+        return
+    for run, row in zip(runs, rows, strict=True):
+        row["weights"] = stage.info.weights
+        _run(work, run, stage, row)
+
+
+def _open(entry: DatasetEntry, work: _Bench, column: Row) -> Stage:
+    """Make, check and encode a dataset's splits."""
+    reason = _unavailable(entry)
+    if reason:
+        raise _AbsentError(reason)
+    options, device = work.options, work.options.torch_device
+    try:
+        splits = {split: _dataset(entry, split, options) for split in ("train", "val", "test")}
+        for data in splits.values():
+            data.prepare()
+        encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
+    except AvlocError as error:
+        if entry.obtain:
+            raise _AbsentError(str(error)) from error
+        raise
+    if entry.obtain and not splits["test"].status().present:
+        raise _AbsentError("none of its test clips is on this machine")
+    test = splits["test"]
+    column |= {"title": type(test).title or entry.name, "notes": list(test.notes)}
+    return _encode(entry, splits, encoder.to(device).eval(), work)
+
+
+def _encode(entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: _Bench) -> Stage:
+    device, test = work.options.torch_device, splits["test"]
+    encoded: dict[str, Encoded] = {}
+    data_identity: dict[str, Any] = {**declared(entry, type(test)), "fingerprints": {}}
+    for split, data in splits.items():
+        fingerprint = data.fingerprint()
+        data_identity["fingerprints"][split] = fingerprint
+        identity = {**declared(entry, type(test)), "split": split, "fingerprint": fingerprint}
+        encoded[split] = encode(data, encoder, identity, limit=work.suite.limit, device=device)
+    with torch.no_grad():
+        text = encoder.encode_text(test.classes).float().cpu() if encoder.info.has_text else None
+    encoder_identity = {**declared(entry.encoder, type(encoder)), "fingerprint": encoder.fingerprint()}
+    material = Material(encoded["train"], encoded["val"], test.classes, text)
+    identity = {"data": data_identity, "encoder": encoder_identity}
+    return Stage(identity, encoder.info, material, encoded["test"], test, device)
+
+
+def _dataset(entry: Component, split: str, options: Options) -> Dataset:
+    kind = registry().get("dataset", entry.name)
+    data: Dataset = kind(options.data, split=split, **entry.params)
+    return data
+
+
+def _run(work: _Bench, run: Run, stage: Stage, row: Row) -> None:
+    """One run, from fit to score; whatever goes wrong ends in its row."""
+    method = _component("method", run.method)
+    row["reason"] = _refusal(run, method)
+    if isinstance(method, type) and method.needs.text and stage.material.text is None:
+        row["reason"] = f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
+    if row["reason"]:
+        row["status"] = "skipped"
+        return
+    folder = RunFolder(work.options.results, identify({"unbuilt": run.method.name, "dataset": run.dataset.name}))
+    try:
+        if not isinstance(method, type):
+            raise method
+        registry().announce(run, "started")
+        fitted = stages.fit_identity(run, method, stage)
+        checkpoint = None
+        if fitted is not None:
+            folder = RunFolder(work.options.results, identify(fitted))
+            row["fit"] = row["run"] = folder.id
+            stages.fit(run, method, stage, folder, force=_once(work, folder.id))
+            checkpoint = folder.path / "checkpoint.safetensors"
+        folder = RunFolder(work.options.results, identify(stages.predict_identity(run, method, stage)))
+        row["run"] = folder.id
+        stages.predict(run, method, stage, folder, checkpoint, force=_once(work, folder.id))
+        protocol = work.protocol.model_copy(update={"told": run.told})
+        row["score"] = stages.score(folder, stage.test_data, protocol, work.metrics, _counts(stage, run.limit))
+        row["status"] = "done"
+        registry().announce(run, "scored")
+    except Exception as error:  # a method may raise anything; the other runs must go on
+        row |= {"status": "failed", "reason": folder.fail(error), "run": folder.id}
+        registry().announce(run, "failed")
+        say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row['reason']}")
+
+
+def _once(work: _Bench, id: str) -> bool:
+    """Whether to do `id` again: under ``--force``, the first time it is met."""
+    fresh = work.options.force and id not in work.forced
+    work.forced.add(id)
+    return fresh
+
+
+def _counts(stage: Stage, limit: int | None) -> Row:
+    listed = len(list(stage.test_data.ids())[:limit])
+    return {"listed": listed, "missing": stage.test.missing, "broken": stage.test.broken}

@@ -1,0 +1,292 @@
+"""The three stages of one run, each with an id of its own and skipped when its result is on disk.
+
+``fit`` leaves a checkpoint, ``predict`` the raw maps, ``score`` one row per true source. What identifies a stage
+(names, revisions, parameters with defaults filled in, fingerprints, seed, what was told) is declared; where and
+when it ran is recorded beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from avloc.features import Encoded
+from avloc.fit import Fit, Material, load_weights, to_device
+from avloc.interfaces import Dataset, EncoderInfo, Method, Metric, parameters
+from avloc.progress import track
+from avloc.protocol import Protocol
+from avloc.registry import registry
+from avloc.store import ArrayLog, RunFolder, disk, write_json
+from avloc.suite import Component, Run, Train, identify
+from avloc.types import AvlocError, Batch, Features, Prediction, Told
+
+PREDICT_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A dataset seen through an encoder: everything the runs of one table column share.
+
+    Attributes:
+        identity: Names, parameters, revisions and fingerprints, for the ids.
+        info: Of the encoder.
+        material: What methods learn from.
+        test: Encoded test clips.
+        test_data: For the truths.
+        device: Where methods run.
+    """
+
+    identity: Mapping[str, Any]
+    info: EncoderInfo
+    material: Material
+    test: Encoded
+    test_data: Dataset
+    device: str
+
+
+def declared(component: Component, kind: type) -> dict[str, Any]:
+    """A component as it stands in ids: name, revision, and parameters with defaults filled in."""
+    filled = {**parameters(kind), **component.params}
+    return {"name": component.name, "revision": getattr(kind, "revision", 1), "params": filled}
+
+
+def provenance(started: float, device: str) -> dict[str, Any]:
+    """Where, when and by which code something ran."""
+    import avloc
+
+    return {
+        "avloc": avloc.__version__, "commit": _commit(), "torch": torch.__version__, "device": device,
+        "machine": platform.machine(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": round(time.time() - started, 3),
+    }  # fmt: skip
+
+
+def _commit() -> str:
+    """The git state of avloc's own checkout: a hash, ``+`` when files differ from it; empty when not a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip()[:12] + ("+" if changed.stdout.strip() else "")
+
+
+def build(run: Run, method: type[Method], stage: Stage) -> Method:
+    """The method as the seed makes it, before any training."""
+    torch.manual_seed(run.seed)
+    return method(stage.info, stage.material.classes, **run.method.params)
+
+
+def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
+    """What a training run is; ``None`` when there is nothing to train."""
+    if not method.trains or run.train.epochs == 0:
+        return None
+    train = stage.material
+    return {
+        "stage": "fit", "method": declared(run.method, method), "encoder": stage.identity["encoder"],
+        "data": stage.identity["data"], "train_ids": identify({"ids": train.train.ids}),
+        "val_ids": identify({"ids": train.val.ids}), "seed": run.seed, "train": run.train.model_dump(),
+    }  # fmt: skip
+
+
+def predict_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]:
+    """What a set of predictions is."""
+    fitted = fit_identity(run, method, stage)
+    return {
+        "stage": "predict", "fit": identify(fitted) if fitted else None, "method": declared(run.method, method),
+        "encoder": stage.identity["encoder"], "data": stage.identity["data"],
+        "test_ids": identify({"ids": stage.test.ids}), "broken": sorted({**stage.test.missing, **stage.test.broken}),
+        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, "limit": run.limit,
+    }  # fmt: skip
+
+
+def fit(run: Run, method: type[Method], stage: Stage, folder: RunFolder, *, force: bool) -> None:
+    """Train unless the checkpoint is there; a killed training goes on from its last saved step."""
+    identity = fit_identity(run, method, stage)
+    with folder.exclusive(f"the training of {run.method.name}"):
+        if force:
+            folder.clear()
+        if folder.complete:
+            return
+        started = time.time()
+        fabric = Fabric(accelerator=stage.device.split(":")[0], devices=1, precision=_precision(run.train))
+        work = Fit(
+            build(run, method, stage), stage.material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
+            description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
+            on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
+        )  # fmt: skip
+        work.run()
+        folder.finish(identity or {}, provenance(started, stage.device))
+
+
+def _precision(train: Train) -> Any:
+    return train.precision
+
+
+@torch.no_grad()
+def predict(
+    run: Run, method: type[Method], stage: Stage, folder: RunFolder, checkpoint: Path | None, *, force: bool
+) -> None:
+    """Store the raw maps of every usable test clip, going on where a killed run stopped."""
+    with folder.exclusive(f"the predictions of {run.method.name}"):
+        if force:
+            folder.clear()
+        if folder.complete:
+            return
+        started = time.time()
+        module = build(run, method, stage)
+        if checkpoint is not None:
+            module.load_state_dict(load_weights(checkpoint))
+        module = module.to(stage.device).eval().evaluation_module()
+        log = ArrayLog(folder.path)
+        todo = [id for id in stage.test.ids if id not in log.records]
+        partners = _other_clips(stage.test) if run.shuffled else {}
+        batches = _batches(todo, stage.test)
+        title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
+        for ids in track(batches, title, len(batches)):
+            features, batch = _inputs(ids, stage, run.told, [partners[id] for id in ids] if partners else None)
+            torch.manual_seed(run.seed)
+            for prediction in _checked(module.localize(features, batch), batch, run.method.name):
+                arrays = {"maps": prediction.maps}
+                arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
+                id, test = prediction.clip, stage.test
+                log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), frames=test.frames(id))
+            log.commit()
+        folder.finish(predict_identity(run, method, stage), provenance(started, stage.device))
+
+
+def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
+    """Batches of clips with the same number of frames: their feature maps stack."""
+    groups: dict[int, list[str]] = {}
+    for id in ids:
+        groups.setdefault(encoded.frames(id), []).append(id)
+    return [
+        group[start : start + PREDICT_BATCH]
+        for group in groups.values()
+        for start in range(0, len(group), PREDICT_BATCH)
+    ]
+
+
+def _inputs(ids: Sequence[str], stage: Stage, told: Told, audio_of: Sequence[str] | None) -> tuple[Features, Batch]:
+    """Features and batch with what the protocol tells, and nothing else."""
+    material = stage.material
+    features = stage.test.features(ids, audio_of=audio_of)
+    batch = replace(material.batch(stage.test, ids, weak=False), classes=())
+    if told != "none":
+        features, batch = replace(features, text=material.text), replace(batch, classes=material.classes)
+    labels = [stage.test.labels(id) for id in ids]
+    if told in ("count", "oracle"):
+        batch = replace(batch, counts=torch.tensor([len(names) for names in labels]))
+    if told == "oracle":
+        index = {name: n for n, name in enumerate(material.classes)}
+        width = max(map(len, labels), default=0)
+        rows = [[index[name] for name in names] + [-1] * (width - len(names)) for names in labels]
+        batch = replace(batch, told=torch.tensor(rows, dtype=torch.int64).reshape(len(ids), width))
+    device = torch.device(stage.device)
+    return to_device(features, device), to_device(batch, device)
+
+
+def _other_clips(encoded: Encoded) -> dict[str, str]:
+    """For every clip another video's, half the list away, whose classes differ where there is such a one."""
+    ids, half, partner = encoded.ids, len(encoded.ids) // 2, {}
+    for position, id in enumerate(ids):
+        order = [ids[(position + half + step) % len(ids)] for step in range(len(ids))]
+        others = [other for other in order if encoded.group(other) != encoded.group(id)]
+        if not others:
+            raise AvlocError("Shuffled audio needs test clips from at least two videos.")
+        named = set(encoded.labels(id))
+        partner[id] = next((other for other in others if not named & set(encoded.labels(other))), others[0])
+    return partner
+
+
+def _checked(predictions: Sequence[Prediction], batch: Batch, name: str) -> Iterable[Prediction]:
+    got = tuple(prediction.clip for prediction in predictions)
+    if got != batch.ids:
+        raise AvlocError(f"{name} must return one prediction per clip, in order; it returned {len(got)} for {got[:3]}…")
+    for prediction in predictions:
+        strange = set(prediction.labels) - set(batch.classes)
+        if strange:
+            raise AvlocError(f"{name} named classes that the protocol did not disclose: {sorted(strange)}.")
+    return predictions
+
+
+def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """What a set of scores is."""
+    return {
+        "stage": "score", "run": run_id, "protocol": protocol.model_dump(),
+        "metrics": {key: {"revision": metric.revision} for key, metric in metrics.items()},
+    }  # fmt: skip
+
+
+def score(
+    folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Mapping[str, Any]
+) -> str:
+    """Score stored predictions; returns the score id. Rows are per true source."""
+    identity = score_identity(folder.id, protocol, metrics)
+    id = identify(identity)
+    target = folder.path / "scores" / f"{id}.json"
+    if target.is_file():
+        return id
+    log = ArrayLog(folder.path)
+    work = _scorer(log, data, protocol, metrics)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(track(pool.map(work, log.records), f"score {folder.id}", len(log.records)))
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    values, dropped = _reduce(frame, metrics)
+    with disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+        frame.to_parquet(temporary)
+        temporary.replace(target.with_suffix(".parquet"))
+    content = {"score": id, "run": folder.id, "protocol": protocol.model_dump(), "values": values, "dropped": dropped}
+    write_json(target, {**content, "sources": len(frame), "counts": {**counts, "scored": len(log.records)}})
+    return id
+
+
+def _scorer(
+    log: ArrayLog, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric]
+) -> Callable[[str], pd.DataFrame]:
+    def work(id: str) -> pd.DataFrame:
+        arrays, record = log.read(id), log.records[id]
+        prediction = Prediction(id, arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
+        truth = data.truth(id)
+        found, resized = protocol.apply(prediction, truth, record["frames"])
+        sources = len(truth.labels)
+        columns: dict[str, Any] = {"clip": [id] * sources, "group": [record["group"]] * sources}
+        columns["source"] = range(sources)
+        columns["label"] = list(truth.labels)
+        for key, metric in metrics.items():
+            rows = metric.rows(found, resized)
+            columns |= {name: rows[:, n] for n, name in enumerate(_columns(key, rows.shape[1]))}
+        return pd.DataFrame(columns)
+
+    return work
+
+
+def _columns(key: str, count: int) -> list[str]:
+    return [key] if count == 1 else [f"{key}#{n}" for n in range(count)]
+
+
+def _reduce(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> tuple[dict[str, float], dict[str, int]]:
+    values, dropped = {}, {}
+    for key, metric in metrics.items():
+        names = [name for name in frame.columns if name == key or name.startswith(f"{key}#")]
+        rows = frame[names].to_numpy(np.float64)
+        values[key] = float(metric.reduce(rows)) if len(rows) else float("nan")
+        lost = int(np.isnan(rows).any(axis=1).sum())
+        if lost:
+            dropped[key] = lost
+    return values, dropped
