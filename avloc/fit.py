@@ -162,6 +162,7 @@ class Fit:
                         self._save_resume(optimizer)
                     yield
                 self._finish_epoch(model, time.monotonic() - started)
+            self.fabric.barrier()  # the first process writes what all of them read
             if self.train.select == "loss":
                 self.bare.load_state_dict(load_weights(self.checkpoint))
             at.epoch, at.best = 0, None
@@ -199,11 +200,11 @@ class Fit:
             terms = model.loss(features, batch, context)
             total = torch.stack(list(terms.values())).sum() / len(parts)
             if not torch.isfinite(total):
-                values = ", ".join(f"{name} {float(term):.3g}" for name, term in terms.items())
+                values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
                 raise AvlocError(f"The loss is not finite in epoch {at.epoch}, step {at.step}: {values}.")
             self.fabric.backward(total)
             for name, term in terms.items():
-                at.sums[name] = at.sums.get(name, 0.0) + float(term) / len(parts)
+                at.sums[name] = at.sums.get(name, 0.0) + float(term.detach()) / len(parts)
         optimizer.step()
         at.step, at.total = at.step + 1, at.total + 1
 

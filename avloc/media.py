@@ -1,0 +1,224 @@
+"""Frames and waveforms out of media files, and the few operations on them that every part needs.
+
+Frames are read by decord, waveforms by PyAV: decord's audio readers leak memory and drop the start offset. Where
+decord cannot read a video (AV1, or a platform without its wheel) PyAV decodes it and, where it fails too, says why.
+Every failure is a `DataError` that names the file and tells apart: missing, empty, truncated or not a media file,
+no video stream, no audio stream, nothing in the stream.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+
+from avloc.types import AvlocError, DataError
+
+Image = npt.NDArray[np.uint8]
+Wave = npt.NDArray[np.float32]
+
+MOST_LOST_SECONDS = 0.5
+"""A stream that ends this much before its header says is truncated; encoders pad the last packet by less."""
+
+
+def read_frame(path: Path, at: float | None = None) -> Image:
+    """One frame of a video.
+
+    Args:
+        path: The video.
+        at: Seconds from its start; the frame shown then. ``None``: the middle frame, number ``n // 2`` of ``n``,
+            which VGG-SS annotated.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB, rotated as the file's metadata asks.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, not a video, or has no video stream or no such frame.
+    """
+    with _opened(path) as container:  # PyAV says what is wrong with a file; decord only that something is
+        if not container.streams.video:
+            raise DataError(f"{path}: the file has no video stream.")
+    decord = _decord()
+    if decord is None:
+        return _read_frame_av(path, at)
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        index = len(reader) // 2
+        if at is not None:
+            starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
+            index = _shown(starts - starts[0], at, path)
+        return cast(Image, reader[index].asnumpy())
+    except (RuntimeError, IndexError):
+        return _read_frame_av(path, at)
+
+
+def read_audio(path: Path) -> tuple[Wave, int]:
+    """The whole waveform of a video or sound file, from the container's start: a late audio stream begins with silence.
+
+    Returns:
+        ``(T,)`` float32 mono (the mean of the channels) in [-1, 1], and the samples per second.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, not a media file, or has no audio stream or no samples.
+    """
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise DataError(f"{path}: the file has no audio stream.")
+        stream = container.streams.audio[0]
+        rate = int(stream.rate)
+        to_float = av.AudioResampler(format="fltp")
+        pieces: list[Wave] = []
+        start: float | None = None
+        for frame in container.decode(stream):
+            start = frame.time if start is None else start
+            pieces += [part.to_ndarray().mean(axis=0) for part in to_float.resample(frame)]
+        if not pieces or sum(map(len, pieces)) == 0:
+            raise DataError(f"{path}: the audio stream has no samples.")
+        wave = np.concatenate(pieces).astype(np.float32)
+        if stream.duration and stream.time_base:
+            _require_whole(path, "audio", len(wave) / rate, float(stream.duration * stream.time_base))
+        begin = (container.start_time or 0) / av.time_base
+        late = max(0, round(((start or 0.0) - begin) * rate))
+    return np.clip(np.pad(wave, (late, 0)), -1, 1), rate
+
+
+def read_image(path: Path) -> Image:
+    """``(H, W, 3)`` uint8 RGB of an image file; grayscale is repeated, transparency dropped, EXIF rotation applied.
+
+    Raises:
+        DataError: The file is missing, empty, truncated or not an image.
+    """
+    _require(path)
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise DataError(f"{path}: the file is truncated or not an image.")
+    return cast(Image, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def resample(audio: Wave, rate: int, to: int) -> Wave:
+    """A ``(T,)`` waveform at another rate (windowed sinc); ``(ceil(T * to / rate),)`` float32."""
+    if rate == to:
+        return audio
+    import torch
+    from torchaudio.functional import resample as sinc
+
+    return cast(Wave, sinc(torch.from_numpy(np.ascontiguousarray(audio)), rate, to).numpy())
+
+
+def resize_image(image: Image, height: int, width: int) -> Image:
+    """``(H, W, 3)`` uint8 to ``(height, width, 3)``: bilinear, with antialiasing where it shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+    resized = torch.nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return cast(Image, np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy()))
+
+
+def write_video(path: Path, frames: Image, fps: int, audio: Wave, rate: int) -> None:
+    """Write an mp4 with H.264 and AAC.
+
+    The same arrays give the same bytes with the same FFmpeg; the index comes last, so a truncated file never opens.
+
+    Args:
+        path: The file; its folder must exist.
+        frames: ``(N, H, W, 3)`` uint8 RGB, H and W even.
+        fps: Frames per second.
+        audio: ``(T,)`` float32 in [-1, 1].
+        rate: Samples per second of `audio`.
+
+    Raises:
+        AvlocError: Height or width is odd, which H.264 cannot store.
+        OSError: The file cannot be written.
+    """
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise AvlocError(f"{path}: an H.264 video needs an even height and width, but the frames are {height}x{width}.")
+    exact = {"flags": "+bitexact"}
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        video = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast", **exact})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.codec_context.thread_count = 1  # more threads cut the picture into slices, by machine
+        sound = container.add_stream("aac", rate=rate, layout="mono", options=exact)
+        sound.bit_rate = 96_000
+        for image in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode())
+        container.mux(sound.encode(_audio_frame(audio, rate)))
+        container.mux(sound.encode())
+
+
+def _audio_frame(audio: Wave, rate: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    return frame
+
+
+def _read_frame_av(path: Path, at: float | None) -> Image:
+    """`read_frame` without decord."""
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        packets = container.demux(stream)
+        starts = np.sort([float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base])
+        if not len(starts):
+            raise DataError(f"{path}: the video stream has no frames.")
+        index = len(starts) // 2 if at is None else _shown(starts - starts[0], at, path)
+        container.seek(0)
+        for number, frame in enumerate(container.decode(stream)):
+            if number == index:
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                return cast(Image, np.ascontiguousarray(turned))
+    raise DataError(f"{path}: the video is truncated: frame {index} of {len(starts)} cannot be decoded.")
+
+
+def _shown(starts: npt.NDArray[np.floating], at: float, path: Path) -> int:
+    """Index of the frame shown `at` seconds, given every frame's start."""
+    last = 2 * starts[-1] - starts[-2] if len(starts) > 1 else np.inf
+    if not 0 <= at <= last:
+        raise DataError(f"{path}: there is no frame at {at:g} s; the video lasts {last:.2f} s.")
+    return int(np.searchsorted(starts, at + 1e-6, side="right")) - 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """The container; whatever FFmpeg raises on the way becomes a `DataError`."""
+    _require(path)
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: the file is truncated, damaged or not a media file ({error.strerror}).") from error
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: the file is missing.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (zero length).")
+
+
+def _require_whole(path: Path, what: str, got: float, promised: float) -> None:
+    if got < promised - MOST_LOST_SECONDS:
+        raise DataError(f"{path}: the {what} is truncated: {got:.2f} s of {promised:.2f} s are there.")
+
+
+@cache
+def _decord() -> Any:
+    """The module, or ``None`` on platforms that have no wheel of it."""
+    try:
+        decord = importlib.import_module("decord")
+    except (ImportError, OSError):
+        return None
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord

@@ -1,0 +1,166 @@
+"""Toybox on disk: real mp4 files, id masks, and a log of what was made.
+
+::
+
+    toybox/v1/<presentation>/<split>/  00000.mp4   H.264 + AAC
+                                       00000.png   object ids at the middle frame
+                                       annotations.jsonl   one line per finished clip, with sizes and hashes
+
+A clip counts once its line is in the log; making goes on after a kill where it stopped. A file that was damaged
+later no longer fits its line and is reported, never silently made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from filelock import FileLock
+
+from avloc import AvlocError, DataError, track
+from avloc.media import write_video
+
+from .scene import FPS, Recipe, Rendered, render
+from .sounds import RATE
+
+VERSION = "v1"
+
+Annotation = dict[str, Any]
+
+
+def name_of(index: int) -> str:
+    """The file name of a clip, without ending."""
+    return f"{index:05d}"
+
+
+def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], description: str) -> None:
+    """Make the clips of a split that are not there yet, on all cores.
+
+    Args:
+        folder: The split's folder.
+        recipes: One per clip; the position is the clip's index.
+        entropy: Seed, split and presentation; the index is appended.
+        description: For the progress bar.
+
+    Raises:
+        AvlocError: The folder cannot be written.
+    """
+    if len(read_log(folder)) >= len(recipes):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder / ".lock")):
+            done = read_log(folder)
+            jobs = [
+                (folder, index, recipe, (*entropy, index))
+                for index, recipe in enumerate(recipes)
+                if name_of(index) not in done
+            ]
+            _write_all(folder, jobs, description)
+    except OSError as error:
+        raise AvlocError(f"Cannot write the built-in data to {folder}: {error.strerror}. Free space there, or set "
+                         "AVLOC_CACHE to another folder.") from error  # fmt: skip
+
+
+def _write_all(folder: Path, jobs: list[Any], description: str) -> None:
+    log = folder / "annotations.jsonl"
+    _drop_torn_line(log)
+    with log.open("a", encoding="utf-8") as file:
+        for annotation in track(_on_all_cores(jobs), description, len(jobs)):
+            file.write(json.dumps(annotation) + "\n")
+            file.flush()
+        os.fsync(file.fileno())
+
+
+def _on_all_cores(jobs: list[Any]) -> Iterator[Annotation]:
+    """Results in the jobs' order. Forkserver: the caller may have threads (torch), which fork does not survive."""
+    workers = min(os.cpu_count() or 1, len(jobs) // 8)
+    if workers < 2:
+        yield from map(write_clip, jobs)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(write_clip, jobs, chunksize=4)
+
+
+def write_clip(job: tuple[Path, int, Recipe, Sequence[int]]) -> Annotation:
+    """Render one clip and write its two files; returns its line for the log."""
+    folder, index, recipe, entropy = job
+    cv2.setNumThreads(1)
+    clip = render(recipe, entropy)
+    name = name_of(index)
+    video, mask = folder / f"{name}.mp4", folder / f"{name}.png"
+    temporary = folder / f"{name}.{os.getpid()}.tmp"
+    write_video(temporary, clip.frames, FPS, clip.audio, RATE)
+    temporary.replace(video)
+    _, png = cv2.imencode(".png", clip.ids)
+    temporary.write_bytes(png.tobytes())
+    temporary.replace(mask)
+    return {
+        "name": name,
+        "objects": [asdict(item) | {"label": item.label} for item in clip.objects],
+        "offscreen": list(clip.offscreen),
+        "frame_time": len(clip.frames) // 2 / FPS,
+        "content": content_hash(clip),
+        "files": {path.name: _file_hash(path) for path in (video, mask)},
+        "bytes": {path.name: path.stat().st_size for path in (video, mask)},
+    }
+
+
+def content_hash(clip: Rendered) -> str:
+    """SHA-256 of what was made, before encoding: equal on machines whose encoders write other bytes."""
+    digest = hashlib.sha256(clip.frames[len(clip.frames) // 2].tobytes())
+    digest.update(np.round(clip.audio * 2**12).astype(np.int16).tobytes())
+    digest.update(clip.ids.tobytes())
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def verify(folder: Path, annotation: Annotation) -> None:
+    """Check a clip's files against their hashes.
+
+    Raises:
+        DataError: A file is missing or was changed after it was made.
+    """
+    for name, expected in annotation["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is gone. Delete {folder} and the built-in data is made again.")
+        if _file_hash(path) != expected:
+            raise DataError(f"{path} was changed or damaged after it was made (its SHA-256 differs).")
+
+
+def read_log(folder: Path) -> dict[str, Annotation]:
+    """Name -> annotation of every finished clip of a split.
+
+    Raises:
+        AvlocError: A line that is not the last cannot be read.
+    """
+    log = folder / "annotations.jsonl"
+    if not log.is_file():
+        return {}
+    lines = log.read_text(encoding="utf-8").split("\n")
+    try:
+        found = [json.loads(line) for line in lines[:-1]]  # the last is empty, or torn by a kill
+    except ValueError as error:
+        raise AvlocError(f"{log} is damaged ({error}). Delete {folder}; it is made again.") from error
+    return {annotation["name"]: annotation for annotation in found}
+
+
+def _drop_torn_line(log: Path) -> None:
+    if log.is_file():
+        whole = log.read_bytes()
+        log.write_bytes(whole[: whole.rfind(b"\n") + 1])

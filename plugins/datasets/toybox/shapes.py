@@ -1,0 +1,151 @@
+"""What toybox looks like: a silhouette per noun, a surface per adjective, and a background.
+
+Silhouettes and surfaces are squares of `SIDE` pixels, which the scene turns, shrinks and places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+Mask = npt.NDArray[np.uint8]
+Colours = npt.NDArray[np.float32]
+
+SIDE = 96
+
+Point = tuple[float, float]
+
+
+class Canvas:
+    """A silhouette being drawn, in coordinates from 0 to 1; corners are placed with a little chance."""
+
+    def __init__(self, rng: Generator) -> None:
+        self.mask: Mask = np.zeros((SIDE, SIDE), np.uint8)
+        self._rng = rng
+
+    def near(self, value: float) -> float:
+        """The value, give or take 0.02."""
+        return value + self._rng.uniform(-0.02, 0.02)
+
+    def polygon(self, points: Sequence[Point] | npt.NDArray[np.floating]) -> None:
+        """Fill a polygon."""
+        cv2.fillPoly(self.mask, [np.round(np.asarray(points) * SIDE).astype(np.int32)], 255)
+
+    def ellipse(self, centre: Point, radii: Point, value: int = 255) -> None:
+        """Fill an ellipse, or with 0 punch a hole."""
+        middle = (round(centre[0] * SIDE), round(centre[1] * SIDE))
+        cv2.ellipse(self.mask, middle, (round(radii[0] * SIDE), round(radii[1] * SIDE)), 0, 0, 360, value, -1)
+
+    def wheel(self, radii: npt.NDArray[np.floating], turn: float = 0.0) -> None:
+        """Fill a star-shaped polygon given the radius at evenly spaced angles."""
+        angles = turn + np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
+        self.polygon(0.5 + np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1))
+
+
+def _bell(draw: Canvas) -> None:
+    right, left = (draw.near(0.92), 0.85), (draw.near(0.08), 0.85)
+    draw.polygon([(0.38, 0.1), (0.62, 0.1), (draw.near(0.7), 0.5), right, left, (draw.near(0.3), 0.5)])
+    draw.ellipse((0.5, 0.9), (0.08, 0.08))
+
+
+def _pipe(draw: Canvas) -> None:
+    draw.polygon([(draw.near(0.4), 0.03), (0.6, 0.03), (0.6, 0.97), (draw.near(0.4), 0.97)])
+
+
+def _drum(draw: Canvas) -> None:
+    draw.ellipse((0.5, 0.28), (0.44, 0.2))
+    draw.polygon([(0.06, 0.28), (0.94, 0.28), (draw.near(0.86), 0.86), (draw.near(0.14), 0.86)])
+
+
+def _horn(draw: Canvas) -> None:
+    upper, lower = (0.5, draw.near(0.42)), (0.5, draw.near(0.58))
+    draw.polygon([(0.04, 0.45), upper, (0.95, 0.08), (0.95, 0.92), lower, (0.04, 0.55)])
+
+
+def _fiddle(draw: Canvas) -> None:
+    draw.ellipse((0.5, 0.7), (0.33, 0.26))
+    draw.ellipse((0.5, 0.38), (0.24, 0.2))
+    draw.polygon([(0.45, 0), (0.55, 0), (0.55, 0.3), (0.45, 0.3)])
+
+
+def _whistle(draw: Canvas) -> None:
+    draw.ellipse((0.38, 0.6), (0.33, 0.33))
+    draw.polygon([(0.3, 0.27), (0.98, draw.near(0.3)), (0.98, 0.5), (0.5, 0.6)])
+
+
+def _motor(draw: Canvas) -> None:
+    draw.wheel(np.tile([0.47, 0.47, 0.35, 0.35], 9))
+    draw.ellipse((0.5, 0.5), (0.12, 0.12), 0)
+
+
+def _rattle(draw: Canvas) -> None:
+    draw.wheel(np.tile([0.49, 0.21], 5), turn=-np.pi / 2)
+
+
+SILHOUETTES: dict[str, Callable[[Canvas], None]] = {
+    "bell": _bell, "pipe": _pipe, "drum": _drum, "horn": _horn,
+    "fiddle": _fiddle, "whistle": _whistle, "motor": _motor, "rattle": _rattle,
+}  # fmt: skip
+
+
+def silhouette(noun: str, rng: Generator) -> Mask:
+    """``(SIDE, SIDE)`` uint8, 255 inside."""
+    draw = Canvas(rng)
+    SILHOUETTES[noun](draw)
+    return draw.mask
+
+
+Plane = npt.NDArray[np.float64]
+
+
+def _cell(coordinate: Plane) -> Plane:
+    """Position within a period, 0 to 1."""
+    return np.mod(coordinate, 1)
+
+
+SURFACES: dict[str, Callable[[Plane, Plane], npt.NDArray[np.bool_]]] = {
+    "striped": lambda u, v: _cell(u) < 0.5,
+    "spotted": lambda u, v: np.hypot(_cell(u) - 0.5, _cell(v) - 0.5) < 0.3,
+    "checked": lambda u, v: (_cell(u) < 0.5) ^ (_cell(v) < 0.5),
+    "ringed": lambda u, v: _cell(1.6 * np.hypot(u, v)) < 0.5,
+    "zigzag": lambda u, v: _cell(u + 0.7 * np.abs(np.mod(v, 2) - 1)) < 0.5,
+    "plain": lambda u, v: np.zeros(u.shape, np.bool_),
+}
+"""Where the second colour goes, given coordinates from the centre in periods of the texture, turned at random."""
+
+
+def surface(adjective: str, rng: Generator) -> Colours:
+    """``(SIDE, SIDE, 3)`` in [0, 255]: two random hues in the adjective's texture, shaded from above."""
+    y, x = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE - 0.5
+    angle, periods = rng.uniform(0, np.pi), rng.uniform(4, 5.5)
+    u = periods * (x * np.cos(angle) + y * np.sin(angle))
+    v = periods * (y * np.cos(angle) - x * np.sin(angle))
+    shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay round the centre
+    second = SURFACES[adjective](u + shift[0], v + shift[1])
+    colours = _two_colours(rng)
+    shade = 0.925 - 0.35 * y
+    shaded = np.where(second[..., None], colours[1], colours[0]) * shade[..., None]
+    return np.clip(shaded, 0, 255).astype(np.float32)
+
+
+def _two_colours(rng: Generator) -> Colours:
+    """``(2, 3)`` RGB whose hues are at least 100 degrees apart."""
+    hue = rng.integers(0, 180)  # OpenCV counts hues in steps of two degrees
+    other = (hue + rng.integers(50, 130)) % 180
+    first = (hue, rng.integers(120, 230), rng.integers(130, 240))
+    second = (other, rng.integers(60, 230), rng.integers(60, 250))
+    return cv2.cvtColor(np.array([[first, second]], np.uint8), cv2.COLOR_HSV2RGB)[0].astype(np.float32)
+
+
+def background(side: int, rng: Generator) -> Colours:
+    """``(side, side, 3)`` in [0, 255]: soft noise at four scales around a random colour."""
+    picture = np.broadcast_to(rng.uniform(40, 200, 3), (side, side, 3)).astype(np.float32)
+    for cells in (4, 8, 16, 32):
+        coarse = rng.standard_normal((cells, cells, 3)).astype(np.float32)
+        smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+        picture += smooth * np.float32(rng.uniform(10, 26) / np.sqrt(cells / 4))
+    return np.clip(picture, 0, 255)

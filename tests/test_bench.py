@@ -1,0 +1,250 @@
+"""The bench end to end on the small world: stages, store, failures, resume, told levels, shuffled audio."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avloc import AvlocError
+from avloc.bench import Options, bench, plan, rescore
+from avloc.store import ArrayLog
+from avloc.suite import Suite, load_suite
+
+
+@pytest.fixture
+def suite(world: Any, suite_file: Path) -> Suite:
+    return load_suite(str(suite_file))
+
+
+def _values(results: Path, manifest: dict[str, Any]) -> dict[tuple[str, str, int], dict[str, float]]:
+    return {
+        (row["block"], row["method"], row["seed"]): json.loads(
+            (results / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text()
+        )["values"]
+        for row in manifest["rows"]
+        if row["status"] == "done"
+    }
+
+
+def _contents(results: Path) -> dict[str, Any]:
+    """Everything that must not depend on interruptions: maps, logs, weights, scores; not times."""
+    found: dict[str, Any] = {}
+    for path in sorted((results / "runs").rglob("*")):
+        key = str(path.relative_to(results))
+        if path.suffix in (".f16", ".safetensors") or path.name == "samples.jsonl":
+            found[key] = path.read_bytes()
+        elif path.name == "train.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[key] = [{**line, "seconds": 0} for line in lines]
+        elif path.suffix == ".parquet":
+            found[key] = pd.read_parquet(path).sort_values(["clip", "source"]).to_dict("list")
+    return found
+
+
+def test_a_suite_runs_and_answers_from_the_store(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite, Options(tmp_path))
+    assert [row["status"] for row in manifest["rows"]] == ["done"] * 3  # told has nothing to train: one seed
+    values = _values(tmp_path, manifest)
+    assert values["methods", "told", 0]["pixel_ap"] > 0.8
+    assert 0 < values["methods", "dot", 0]["pixel_ap"] <= 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
+    assert _values(tmp_path, bench(suite, Options(tmp_path))) == values
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")} == before
+
+
+def test_force_does_everything_again_and_gets_the_same(suite: Suite, tmp_path: Path) -> None:
+    bench(suite, Options(tmp_path))
+    first = _contents(tmp_path)
+    bench(suite, Options(tmp_path, force=True))
+    assert _contents(tmp_path) == first
+
+
+def test_results_do_not_depend_on_the_batch_of_prediction(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench(suite, Options(tmp_path / "a"))
+    monkeypatch.setattr("avloc.stages.PREDICT_BATCH", 5)
+    other = bench(suite, Options(tmp_path / "b"))
+    for row, twin in zip(one["rows"], other["rows"], strict=True):
+        log, again = (ArrayLog(tmp_path / name / "runs" / row["run"]) for name in "ab")
+        assert row["run"] == twin["run"]
+        for id in log.records:
+            np.testing.assert_allclose(log.read(id)["maps"], again.read(id)["maps"], rtol=2e-3)
+
+
+def test_missing_and_broken_clips_are_counted_and_named(suite: Suite, tmp_path: Path) -> None:
+    entry = {"name": "blocks", "encoder": "plain", "bad": ["test3", "train2"], "gone": ["test5"]}
+    data = {**suite.model_dump(), "datasets": [entry], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    for row in manifest["rows"]:
+        assert row["status"] == "done"
+        scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+        assert scores["counts"]["listed"] == 12
+        assert scores["counts"]["scored"] == 10
+        assert scores["counts"]["missing"] == {"test5": "no file"}
+        assert scores["counts"]["broken"] == {"test3": "test3.mp4 is truncated"}
+
+
+@pytest.mark.parametrize("where", ["loss", "map"])
+def test_a_failing_method_does_not_stop_the_others(suite: Suite, tmp_path: Path, where: str) -> None:
+    data = {**suite.model_dump(), "methods": [{"name": "failing", "where": where}, "absent", "dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    failed, absent, fine = manifest["rows"]
+    assert failed["status"] == "failed"
+    assert f"the {where} fell over" in failed["reason"]
+    assert f"the {where} fell over" in (tmp_path / "runs" / failed["run"] / "error.txt").read_text()
+    assert absent["status"] == "failed"
+    assert "no_such_module" in absent["reason"]
+    assert fine["status"] == "done"
+
+
+def test_a_method_that_needs_more_than_it_is_told_is_skipped(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(told=["none", "oracle"], seeds=[0]), Options(tmp_path))
+    skipped = [(row["method"], row["told"]) for row in manifest["rows"] if row["status"] == "skipped"]
+    assert skipped == [("told", "none")]
+    assert "told oracle" in next(row["reason"] for row in manifest["rows"] if row["status"] == "skipped")
+
+
+def test_untrained_and_shuffled_rows(suite: Suite, tmp_path: Path) -> None:
+    data = {**suite.model_dump(), "controls": ["untrained", "shuffled"], "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    rows = {row["block"]: row for row in manifest["rows"]}
+    assert rows["untrained"]["fit"] == ""
+    assert rows["shuffled"]["fit"] == rows["methods"]["fit"]
+    assert len({row["run"] for row in rows.values()}) == 3
+    values = _values(tmp_path, manifest)
+    assert values["methods", "dot", 0]["pixel_ap"] > values["shuffled", "dot", 0]["pixel_ap"]
+
+
+def test_misspelt_names_cost_nothing(suite: Suite, tmp_path: Path) -> None:
+    for bad, words in [
+        ({"methods": ["dott"]}, "Did you mean 'dot'"),
+        ({"methods": [{"name": "dot", "dropot": 0.1}]}, "Did you mean 'dropout'"),
+        ({"metrics": ["pixel_app"]}, "Did you mean 'pixel_ap'"),
+        ({"metrics": [{"name": "ciou_success", "att": 0.1}]}, "Did you mean 'at'"),
+        ({"protocol": {"preset": "avlok"}}, "Did you mean 'avloc'"),
+        ({"datasets": [{"name": "block", "encoder": "plain"}]}, "Did you mean 'blocks'"),
+        ({"datasets": [{"name": "blocks", "encoder": "plane"}]}, "Did you mean 'plain'"),
+    ]:
+        with pytest.raises(AvlocError, match=words):
+            bench(Suite.model_validate({**suite.model_dump(), **bad}), Options(tmp_path))
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_a_dataset_the_user_must_bring_may_be_absent(suite: Suite, tmp_path: Path) -> None:
+    far = {"name": "vggsound_trio", "encoder": "plain", "obtain": "avloc data prepare vggsound_trio --from DIR"}
+    data = {**suite.model_dump(), "datasets": [far, {"name": "blocks", "encoder": "plain"}], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    column = manifest["datasets"][0]
+    assert column["status"] == "absent"
+    assert column["command"].startswith("avloc data prepare")
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "vggsound_trio"} == {"skipped"}
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "blocks"} == {"done"}
+
+
+def test_plan_makes_nothing(suite: Suite, tmp_path: Path) -> None:
+    rows = plan(suite, Options(tmp_path))
+    assert {row["status"] for row in rows} == {"todo"}
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_rescoring_runs_no_method(suite: Suite, tmp_path: Path) -> None:
+    first = bench(suite.override(seeds=[0]), Options(tmp_path))
+    runs = {row["run"] for row in first["rows"]}
+    again = rescore("blocks", Options(tmp_path), protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"])
+    assert {row["run"] for row in again["rows"]} == runs
+    assert [metric["key"] for metric in again["metrics"]] == ["ciou_mean", "ciou_success@0.5"]
+    assert set(_values(tmp_path, again)["methods", "dot", 0]) == {"ciou_mean", "ciou_success@0.5"}
+    with pytest.raises(AvlocError, match="no results of suite 'nothing'"):
+        rescore("nothing", Options(tmp_path))
+
+
+def test_limit_is_part_of_the_id(suite: Suite, tmp_path: Path) -> None:
+    whole = bench(suite.override(seeds=[0]), Options(tmp_path))
+    part = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
+    assert not {row["run"] for row in whole["rows"]} & {row["run"] for row in part["rows"]}
+
+
+def test_plugins_hear_of_runs(suite: Suite, world: Any, tmp_path: Path) -> None:
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    assert world.events == [("dot", e) for e in ("started", "epoch 0", "epoch 1", "epoch 2", "scored")]
+
+
+def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(methods=["dot"], seeds=[0], settings=["dot.stages=3"]), Options(tmp_path))
+    lines = (tmp_path / "runs" / manifest["rows"][0]["fit"] / "train.jsonl").read_text().splitlines()
+    assert [json.loads(line)["phase"] for line in lines] == ["part0", "part1", "part2"]
+
+
+KILLED = """
+    import os, signal, sys, time, pathlib
+    sys.path.insert(0, {tests!r})
+    import conftest, avloc, avloc.fit, avloc.features, avloc.stages
+    from avloc.bench import Options, bench
+    from avloc.suite import load_suite
+    avloc.registry().add_module("world", conftest.World())
+    avloc.fit.SAVE_EVERY_SECONDS = 0.0
+    avloc.features.COMMIT_EVERY = 3
+    avloc.stages.PREDICT_BATCH = 3
+    left = int(sys.argv[3])
+    def pull(module, name):
+        original = getattr(module, name)
+        def counted(*args, **kwargs):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+        setattr(module, name, counted)
+    pull(avloc.fit.Fit, "_step")
+    pull(avloc.fit.Fit, "_save_weights")
+    pull(avloc.store.os, "fsync")
+    bench(load_suite(sys.argv[1]), Options(pathlib.Path(sys.argv[2])))
+"""
+
+
+def _bench_process(suite_file: Path, results: Path, kill_at: int, cache: Path) -> int:
+    code = textwrap.dedent(KILLED).format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(suite_file), str(results), str(kill_at)]
+    environment = {**os.environ, "AVLOC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_resumes_to_the_same_records(suite_file: Path, tmp_path: Path) -> None:
+    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
+    expected = _contents(tmp_path / "whole")
+    assert any(key.endswith("checkpoint.safetensors") for key in expected)
+    results, cache, kills = tmp_path / "killed", tmp_path / "cache1", 0
+    for kill_at in (2, 5, 6, 7, 8, 9, 11, 13, 17, 23):
+        code = _bench_process(suite_file, results, kill_at, cache)
+        kills += code == -signal.SIGKILL
+        if code == 0:
+            break
+    assert kills >= 4
+    assert _bench_process(suite_file, results, 0, cache) == 0
+    assert _contents(results) == expected
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_suite_do_each_thing_once(suite_file: Path, tmp_path: Path) -> None:
+    code = textwrap.dedent(KILLED).format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(suite_file), str(tmp_path / "r"), "0"]
+    environment = {**os.environ, "AVLOC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    started = time.monotonic()
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert time.monotonic() - started < 120
+    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
+    assert _contents(tmp_path / "r") == _contents(tmp_path / "whole")
