@@ -257,7 +257,8 @@ class Dataset(ABC):
 class Metric(ABC):
     """Per-source rows and how they become one number."""
 
-    title: ClassVar[str] = ""
+    title: str = ""
+    """As tables print it, with its parameters."""
     unit: ClassVar[str] = "%"
     higher_is_better: ClassVar[bool] = True
     revision: ClassVar[int] = 1

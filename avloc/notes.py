@@ -110,7 +110,7 @@ def _parameters(frame: pd.DataFrame) -> Iterator[str]:
     """Parameters that were set; the rest is at its defaults."""
     rows = frame[frame.params != "{}"].drop_duplicates(["label", "params"])
     if len(rows):
-        changed = "; ".join(f"{row.label} {spell(row.params)}" for row in rows.itertuples())
+        changed = "; ".join(f"{row.label} {spell(str(row.params))}" for row in rows.itertuples())
         yield f"Parameters that differ from their defaults: {changed}."
 
 

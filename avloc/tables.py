@@ -12,11 +12,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from avloc.notes import Footnotes, Json, listing, sentences, where
+from avloc.notes import Footnotes, Json, listing, sentences, spell, where
 from avloc.published import Printed
 from avloc.store import read_json
 from avloc.types import AvlocError
@@ -32,6 +31,13 @@ COLUMNS = (
     "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score", "protocol", "status",
     "reason",
 )  # fmt: skip
+MANIFEST = ("suite", "title", "paper", "command", "protocol_text", "metrics", "datasets", "rows")
+PARTS = {
+    "metrics": ("key", "title", "unit", "higher_is_better"),
+    "datasets": ("name", "title", "encoder", "status", "reason", "command", "notes"),
+    "rows": ("method", "label", "block", "params", "dataset", "told", "encoder", "weights", "seed", "status", "reason",
+             "run", "score"),
+}  # fmt: skip
 ROW = ["block", "method", "params", "told"]
 """What makes a row of the table; seeds are averaged."""
 DASH = "—"
@@ -66,31 +72,39 @@ def load(results: Path, suite: str) -> Scores:
     path = results / "suites" / f"{suite}.json"
     if not path.is_file():
         raise AvlocError(f"There are no results for suite {suite!r} under {results}. Run: avloc bench --suite {suite}")
-    manifest = read_json(path)
-    try:
-        keys = [metric["key"] for metric in manifest["metrics"]]
-        done = [row for row in manifest["rows"] if row["status"] == "done"]
-        scored = {row["score"]: results / "runs" / row["run"] / "scores" / f"{row['score']}.json" for row in done}
-        found = {score: _score_file(path, keys) for score, path in scored.items()}
-        lines = [line for row in manifest["rows"] for line in _lines(row, manifest, found)]
-        _ = manifest["title"], manifest["command"], [(d["title"], d["status"]) for d in manifest["datasets"]]
-    except (KeyError, TypeError) as error:
-        raise AvlocError(f"{path} is not the manifest of a suite ({error!r}). Run the same avloc bench again.") from error
+    manifest = _manifest(path)
+    keys = [metric["key"] for metric in manifest["metrics"]]
+    done = [row for row in manifest["rows"] if row["status"] == "done"]
+    scored = {row["score"]: results / "runs" / row["run"] / "scores" / f"{row['score']}.json" for row in done}
+    found = {score: _score_file(path, keys) for score, path in scored.items()}
+    lines = [line for row in manifest["rows"] for line in _lines(row, manifest, found)]
     return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), found)
+
+
+def _manifest(path: Path) -> Json:
+    content = read_json(path)
+    try:
+        lacking = [key for key in MANIFEST if key not in content]
+        for part, keys in PARTS.items():
+            lacking += [f"{part}.{key}" for item in content[part] for key in keys if key not in item]
+    except (KeyError, TypeError) as error:
+        lacking = [str(error)]
+    if lacking:
+        raise AvlocError(f"{path} is not the manifest of a suite ({lacking[0]}). Run the same avloc bench again.")
+    return content
 
 
 def _score_file(path: Path, metrics: Sequence[str]) -> Json:
     content = read_json(path)
     try:
-        for key in metrics:
-            float(content["values"][key])
-        for name in ("sources", "listed", "scored"):
-            int(content[name] if name == "sources" else content["counts"][name])
-        for name in ("missing", "broken"):
-            dict(content["counts"][name])
-        dict(content["dropped"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AvlocError(f"{path} is not a score file ({error!r}). Delete it and run the same avloc bench again.") from error
+        counts = content["counts"]
+        numbers = [content["sources"], counts["listed"], counts["scored"], *(content["values"][key] for key in metrics)]
+        sound = all(isinstance(number, int | float) for number in numbers)
+        sound &= all(isinstance(part, dict) for part in (content["dropped"], counts["missing"], counts["broken"]))
+    except (KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise AvlocError(f"{path} is not a score file. Delete it and run the same avloc bench again.")
     return content
 
 
@@ -186,7 +200,7 @@ def layout(scores: Scores, *, published: bool = False) -> Table:
 
 
 def _row_keys(frame: pd.DataFrame) -> list[Json]:
-    rows = frame.drop_duplicates(ROW)[[*ROW, "label"]].to_dict("records")
+    rows: list[Json] = frame.drop_duplicates(ROW)[[*ROW, "label"]].to_dict("records")  # type: ignore[assignment]
     return sorted(rows, key=lambda row: list(BLOCKS).index(row["block"]))
 
 
@@ -196,15 +210,10 @@ def _labels(rows: Sequence[Json]) -> list[str]:
     labels = []
     for row in rows:
         twins = {twin["params"] for twin in rows if (twin["block"], twin["method"]) == (row["block"], row["method"])}
-        parts = [_parameters(row["params"]) or "defaults"] if len(twins) > 1 else []
+        parts = [spell(row["params"]) or "defaults"] if len(twins) > 1 else []
         parts += [f"told: {row['told']}"] if len(told) > 1 else []
         labels.append(row["label"] + (f" ({', '.join(parts)})" if parts else ""))
     return labels
-
-
-def _parameters(params: str) -> str:
-    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(params).items()}
-    return ", ".join(f"{key}={value}" for key, value in plain.items())
 
 
 def _group(

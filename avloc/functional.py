@@ -1,0 +1,149 @@
+"""What methods share: cosines between tokens and queries, contrastive losses, and the way from class scores to maps.
+
+Leaf functions on tensors, usable without the rest of avloc. A *list of sources* is written everywhere as
+``Batch.told`` is: ``(B, K)`` int64 indices into the class names, padded with -1 where a clip has fewer than K.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avloc.types import AvlocError, Batch, Features, Prediction
+
+EPS = 1e-6
+
+
+def unit(x: Tensor, dim: int = -1) -> Tensor:
+    """``x`` divided by its L2 norm along `dim`.
+
+    A vector shorter than `EPS` has no direction: it becomes zero and passes no gradient, so that silence and
+    blank images leave losses finite.
+    """
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return x * torch.where(norm > EPS, 1 / norm.clamp_min(EPS), 0)
+
+
+def tokens(feature_map: Tensor) -> Tensor:
+    """``(B, D, h, w)`` to ``(B, h * w, D)``, row by row."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
+    """Cosine of every cell with every query of its own clip.
+
+    Args:
+        image_map: ``(B, D, h, w)``.
+        queries: ``(B, K, D)``.
+
+    Returns:
+        ``(B, K, h, w)`` in [-1, 1].
+    """
+    return torch.einsum("bdhw,bkd->bkhw", unit(image_map, 1), unit(queries))
+
+
+def log_mean_exp(x: Tensor, dim: int = -1) -> Tensor:
+    """``log(mean(exp(x)))``: a maximum that listens to the runners-up, and equals `x` where all are equal."""
+    return torch.logsumexp(x, dim) - math.log(x.shape[dim])
+
+
+def diagonal_cross_entropy(logits: Tensor) -> Tensor:
+    """Mean over the rows of ``(n, n)`` logits of the cross-entropy whose target is the diagonal; 0 when n is 0."""
+    return (torch.logsumexp(logits, 1) - logits.diagonal()).sum() / max(len(logits), 1)
+
+
+def symmetric_cross_entropy(logits: Tensor) -> Tensor:
+    """``CE(L) + CE(L^T)``, the sum of both directions of the contrastive (InfoNCE) loss on ``(n, n)`` logits."""
+    return diagonal_cross_entropy(logits) + diagonal_cross_entropy(logits.T)
+
+
+def known_text(features: Features) -> Tensor:
+    """The class names' embeddings ``(N, D)``.
+
+    Raises:
+        AvlocError: The protocol told no class names, or the encoder has no text tower.
+    """
+    if features.text is None:
+        raise AvlocError(
+            "This method reads the class names' text, but got none: use a protocol that tells at least the "
+            "vocabulary, and an encoder with a text tower."
+        )
+    return features.text
+
+
+def weak_labels(batch: Batch) -> Tensor:
+    """The video-level labels ``(B, N)``, multi-hot.
+
+    Raises:
+        AvlocError: The batch has none.
+    """
+    if batch.labels is None:
+        raise AvlocError("This method learns from video-level labels, but the batch has none.")
+    return batch.labels
+
+
+def labelled_sources(labels: Tensor) -> Tensor:
+    """``(B, N)`` multi-hot labels as a list of sources ``(B, K)``, padded with -1."""
+    return _highest(labels, (labels > 0).sum(1))
+
+
+def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+    """Which classes a method maps: told ones, else what its own detector finds.
+
+    Args:
+        batch: Told the classes, they are taken; told how many sources sound, as many most probable ones; told
+            only the vocabulary, all above `threshold`, and at least the most probable one.
+        probabilities: ``(B, N)``, the method's belief that each class sounds.
+        threshold: A probability.
+
+    Returns:
+        A list of sources ``(B, K)``, padded with -1.
+    """
+    if batch.told is not None:
+        return batch.told
+    if batch.counts is not None:
+        return _highest(probabilities, batch.counts)
+    return _highest(probabilities, (probabilities > threshold).sum(1).clamp_min(1))
+
+
+def _highest(scores: Tensor, counts: Tensor) -> Tensor:
+    """Per row the indices of its `counts` highest scores, highest first, ties by index, padded with -1."""
+    counts = counts.clamp_max(scores.shape[1])
+    width = int(counts.max()) if len(counts) else 0
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :width]
+    rank = torch.arange(width, device=scores.device)
+    return torch.where(rank < counts[:, None], order, -1)
+
+
+def take(table: Tensor, sources: Tensor) -> Tensor:
+    """Rows of an ``(N, D)`` table for a list of sources: ``(B, K, D)``. The padding gets row 0: mask it."""
+    return table[sources.clamp_min(0)]
+
+
+def named_predictions(batch: Batch, sources: Tensor, maps: Tensor, probabilities: Tensor) -> list[Prediction]:
+    """One map per source, called by its class.
+
+    Args:
+        batch: The clips.
+        sources: A list of sources ``(B, K)``.
+        maps: ``(B, K, h, w)``, higher where the source more likely is.
+        probabilities: ``(B, N)``, how sure the method is that each class sounds.
+    """
+    found = []
+    arrays = maps.detach().float().cpu().numpy()
+    for clip, chosen in enumerate(sources.tolist()):
+        kept = [k for k, source in enumerate(chosen) if source >= 0]
+        classes = [chosen[k] for k in kept]
+        scores = probabilities[clip, classes].detach().float().cpu().numpy()
+        labels = tuple(batch.classes[source] for source in classes)
+        found.append(Prediction(batch.ids[clip], arrays[clip, kept], labels, scores))
+    return found
+
+
+def unnamed_predictions(batch: Batch, maps: Tensor) -> list[Prediction]:
+    """Maps ``(B, Q, h, w)`` of methods that do not know which source they show."""
+    arrays = maps.detach().float().cpu().numpy()
+    return [Prediction(id, arrays[clip]) for clip, id in enumerate(batch.ids)]

@@ -1,0 +1,53 @@
+"""Does a map pick the right frame of a canvas of several?"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from avloc import Localization, Metric, Truth
+
+FloatArray = npt.NDArray[np.floating]
+
+
+def picks_own_tile(scores: FloatArray, truth: FloatArray, tiles: int) -> npt.NDArray[np.float64]:
+    """Whether each map is higher, in the mean, on its source's tile than on every other.
+
+    The mean, rather than the peak, since a single cell should not decide. A map that favours no tile picks none.
+
+    Args:
+        scores: ``(N, H, W)``.
+        truth: ``(N, H, W)``; a source's own tile is the one with most of its mask.
+        tiles: K, equal and side by side.
+
+    Returns:
+        ``(N,)``: 1, 0, or NaN where there is only one tile or the mask is empty.
+    """
+    split = (len(scores), scores.shape[1], tiles, scores.shape[2] // tiles)
+    means, area = (a.reshape(split).mean((1, 3), dtype=np.float64) for a in (scores, truth))  # (N, K)
+    own = np.arange(tiles) == area.argmax(1)[:, None]
+    # Rounding must not pick a side where the map does not.
+    margin = np.where(own, np.inf, means[own][:, None] - means).min(1)
+    undefined = (tiles == 1) | (area.sum(1) == 0)
+    return np.where(undefined, np.nan, margin > 1e-6)
+
+
+class SideAccuracy(Metric):
+    """Share of the sources whose map is higher on their own frame than on any other (see `picks_own_tile`).
+
+    For canvases of several frames judged whole. Rows are NaN where there is only one frame, and are left out; a
+    source without a map is wrong.
+    """
+
+    title = "side accuracy"
+    key = "side_accuracy"
+
+    def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
+        """``(S, 1)``: 1 for the right side, 0 for another or none, NaN where there is no side to pick."""
+        height, width = truth.masks.shape[1:]  # frames are square
+        return picks_own_tile(found.scores, truth.masks, max(1, width // height))[:, None]
+
+    def reduce(self, rows: FloatArray) -> float:
+        """The mean over the sources that have a side; NaN when none has."""
+        defined = rows[~np.isnan(rows)]
+        return float(defined.mean()) if defined.size else float("nan")
