@@ -24,7 +24,7 @@ _HOME = {
         "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase", "Status",
     ),
     "avloc.progress": ("say", "track"),
-    "avloc.registry": ("hookimpl", "registry", "unknown"),
+    "avloc.registry": ("hookimpl", "lookup", "unknown"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     )
     from avloc.registry import (
         hookimpl as hookimpl,
-        registry as registry,
+        lookup as lookup,
         unknown as unknown,
     )
     from avloc.types import (

@@ -55,8 +55,9 @@ class Protocol(_Data):
         size: Side of one frame, in pixels, at which maps and truth meet.
         resize: How maps are brought to that size.
         align_corners: Whether the resize aligns corner pixels rather than pixel edges.
-        normalize: ``minmax`` per map (a constant map stays as it is), ``cosine`` from [-1, 1] to [0, 1], or none.
-        invert: Turn the normalized map upside down. Only after ``minmax``.
+        normalize: ``minmax`` per map (a constant map stays as it is), ``minmax_nan`` (it becomes NaN, as 0 / 0 does in
+            released code, and claims no pixel), ``cosine`` from [-1, 1] to [0, 1], or none.
+        invert: Turn the normalized map upside down. Only after min-max.
         binarize: Which pixels the method claims.
         strict: Whether a pixel must exceed the value of ``{at: ...}`` rather than reach it.
         match: How maps meet sources, see `apply`.
@@ -73,7 +74,7 @@ class Protocol(_Data):
     size: int = Field(ge=1)
     resize: Literal["bilinear", "bicubic"]
     align_corners: bool
-    normalize: Literal["none", "minmax", "cosine"]
+    normalize: Literal["none", "minmax", "minmax_nan", "cosine"]
     invert: bool
     binarize: Top | At | TruthArea
     strict: bool
@@ -86,7 +87,7 @@ class Protocol(_Data):
 
     @model_validator(mode="after")
     def _has_a_range(self) -> Protocol:
-        if self.invert and self.normalize != "minmax":
+        if self.invert and not self.normalize.startswith("minmax"):
             raise ValueError("The key 'invert': it should be false unless normalize is minmax.")
         return self
 
@@ -141,7 +142,7 @@ class Protocol(_Data):
             case TruthArea():
                 rule = "the truth's number of pixels"
         corners = " with aligned corners" if self.align_corners else ""
-        normalized = {"none": "raw values", "minmax": "min-max per map", "cosine": "cosine on [0, 1]"}[self.normalize]
+        normalized = {"none": "raw values", "cosine": "cosine on [0, 1]"}.get(self.normalize, "min-max per map")
         parts = [
             f"maps {self.resize}{corners} to {self.size} pixels a frame", normalized, *["inverted"] * self.invert, rule,
             {"canvas": "on the whole canvas", "frames": "each frame alone"}[self.canvas],
@@ -176,7 +177,8 @@ class Protocol(_Data):
             return np.zeros(len(labels), np.intp), 0
         scores = self._scores(prediction.maps, masks.shape[2])
         inside = np.einsum("qhw,shw->qs", scores, masks) / np.maximum(masks.sum((1, 2)), 1e-12)
-        chosen = _greedy(inside) if self.match == "greedy" else _hungarian(inside)
+        fit = np.nan_to_num(inside)
+        chosen = _greedy(fit) if self.match == "greedy" else _hungarian(fit)
         return chosen, max(0, len(prediction.labels) - len(labels))
 
     def _scores(self, maps: FloatArray, width: int) -> Maps:
@@ -187,8 +189,8 @@ class Protocol(_Data):
         if self.normalize == "none" or not len(scores):
             return scores
         low, high = scores.min((1, 2), keepdims=True), scores.max((1, 2), keepdims=True)
-        span = high - low
-        scores = np.where(span > 0, (scores - low) / np.where(span > 0, span, 1), scores)
+        varies, constant = high > low, np.nan if self.normalize == "minmax_nan" else scores
+        scores = np.where(varies, (scores - low) / np.where(varies, high - low, 1), constant)
         return scores.max((1, 2), keepdims=True) - scores if self.invert else scores
 
     def _binarized(self, scores: Maps, truth: Maps) -> BoolArray:

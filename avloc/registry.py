@@ -207,3 +207,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 def registry() -> Registry:
     """The registry of this process."""
     return Registry()
+
+
+def lookup(kind: Kind, name: str) -> type:
+    """The class behind a name, from whichever plugin has it; see `Registry.get`."""
+    return registry().get(kind, name)

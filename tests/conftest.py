@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import avloc
 from avloc import (
     Batch,
     Clip,
@@ -31,6 +30,7 @@ from avloc import (
     hookimpl,
 )
 from avloc.interfaces import Phase
+from avloc.registry import registry
 
 
 class Blocks(Dataset):
@@ -196,11 +196,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def world() -> Iterator[type[World]]:
     """The small world, registered for one test."""
-    avloc.registry.registry.cache_clear()
-    avloc.registry.registry().add_module("world", World())
+    registry.cache_clear()
+    registry().add_module("world", World())
     World.events.clear()
     yield World
-    avloc.registry.registry.cache_clear()
+    registry.cache_clear()
 
 
 @pytest.fixture

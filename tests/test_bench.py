@@ -193,7 +193,7 @@ KILLED = """
     import conftest, avloc, avloc.fit, avloc.features, avloc.stages
     from avloc.bench import Options, bench
     from avloc.suite import load_suite
-    avloc.registry().add_module("world", conftest.World())
+    avloc.registry.registry().add_module("world", conftest.World())
     avloc.fit.SAVE_EVERY_SECONDS = 0.0
     avloc.features.COMMIT_EVERY = 3
     avloc.stages.PREDICT_BATCH = 3

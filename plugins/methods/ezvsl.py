@@ -4,8 +4,9 @@ One linear head per modality maps image cells and the pooled sound into a shared
 with a sound is the cosine of the best cell, so that nobody has to say where the source is. A contrastive loss over
 the batch trains the heads, and the map is the cosine of every cell with the clip's own sound.
 
-Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022, equations (1) to (4). The object-guided
-refinement of the paper is a prior that is fused afterwards and no part of this method.
+Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022: the multiple-instance contrastive loss and the
+localization by it. The paper's object-guided refinement is a prior that is fused with the map afterwards; it is no
+part of this method.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class EZVSL(Method):
         self.image_head = nn.Conv2d(encoder.dim, dim, kernel_size=1)
         self.audio_head = nn.Linear(encoder.dim, dim)
         self.tau = tau
+        nn.init.kaiming_normal_(self.image_head.weight, mode="fan_out")
+        nn.init.trunc_normal_(self.audio_head.weight, std=0.01)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         image_map = unit(self.image_head(features.image_map), dim=1)

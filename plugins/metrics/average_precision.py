@@ -36,11 +36,11 @@ def _average_precision(score: FloatArray, mask: npt.NDArray[np.bool_]) -> float:
 
 
 class PixelAP(Metric):
-    """Mean pixel-level AP over sources; 0 for a source without a map.
+    """Mean pixel-level AP over sources; 0 for a source without a map, or with NaN in it.
 
     Args:
         drop_undefined: Leave out, as T-VSL's release does, the sources on which its call of scikit-learn fails: truth
-            that is not binary, such as a count of overlapping boxes, and constant maps. Their rows are NaN, so that
+            that is not binary, such as a count of overlapping boxes, and maps with NaN. Their rows are NaN, so that
             they can be counted.
     """
 
@@ -58,11 +58,11 @@ class PixelAP(Metric):
 
     def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
         """``(S, 1)``: the AP of every source's map."""
-        values = np.where(found.found, pixel_average_precision(found.scores, truth.masks), 0.0)
+        finite = np.isfinite(found.scores).all((1, 2))
+        values = np.where(found.found & finite, pixel_average_precision(found.scores, truth.masks), 0.0)
         if self.drop_undefined:
-            constant = found.scores.min((1, 2)) == found.scores.max((1, 2))
             graded = ((truth.masks != 0) & (truth.masks != 1)).any((1, 2))
-            values[found.found & (constant | graded)] = np.nan
+            values[found.found & (graded | ~finite)] = np.nan
         return values[:, None]
 
     def reduce(self, rows: FloatArray) -> float:

@@ -1,0 +1,302 @@
+"""The command line: parse, one library call, print.
+
+Torch is imported inside the commands that compute, so that help, lists and tables answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import avloc
+from avloc.types import AvlocError
+
+if TYPE_CHECKING:
+    from avloc.bench import Options
+
+BAD_USAGE, STOPPED = 2, 130
+
+app = typer.Typer(
+    name="avloc",
+    help="Benchmarks for audio-visual sound source localization.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Listed(StrEnum):
+    """What `avloc list` can show."""
+
+    methods = "methods"
+    encoders = "encoders"
+    datasets = "datasets"
+    metrics = "metrics"
+    suites = "suites"
+    protocols = "protocols"
+
+
+class Format(StrEnum):
+    """What `avloc table` can print."""
+
+    terminal = "terminal"
+    csv = "csv"
+    latex = "latex"
+    markdown = "markdown"
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:NUMBER.")
+    return value
+
+
+def _names(value: str | None) -> list[str] | None:
+    """``a,b`` as a list."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _numbers(value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else [int(name) for name in _names(value) or []]
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} should be whole numbers with commas between, such as 0,1,2.") from error
+
+
+SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name (see avloc list suites) or YAML file.")]
+Results = Annotated[Path, typer.Option(envvar="AVLOC_RESULTS", help="Where results are kept.")]
+Data = Annotated[Path | None, typer.Option(envvar="AVLOC_DATA", help="Where your own datasets are.")]
+Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:1.")]
+Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file with hook implementations; repeatable.")]
+Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
+
+
+def main() -> None:
+    """The console script ``avloc``."""
+    app(prog_name="avloc")
+
+
+def _command() -> str:
+    """What the user typed, fit to be typed again."""
+    return shlex.join(["avloc", *sys.argv[1:]])
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn what the user can solve into one sentence on stderr and an exit status; bugs keep their traceback."""
+    try:
+        yield
+    except AvlocError as error:
+        typer.echo(f"avloc: {error}", err=True)
+        raise typer.Exit(BAD_USAGE) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        hint = "Free space, or choose a folder that can be written; then run the same command again."
+        typer.echo(f"avloc: Cannot write{where}: {error.strerror}. {hint}", err=True)
+        raise typer.Exit(BAD_USAGE) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"Stopped. Go on with: {_command()}", err=True)
+        raise typer.Exit(STOPPED) from error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avloc {avloc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    pass
+
+
+def _load_plugins(files: Sequence[Path]) -> None:
+    from avloc.registry import registry
+
+    for file in files:
+        registry().add_file(file)
+
+
+def _options(**options: Any) -> Options:
+    from avloc.bench import Options
+
+    return Options(**options, command=_command())
+
+
+def _show(results: Path, suite: str) -> None:
+    from avloc.tables import layout, load
+    from avloc.terminal import console, show_table
+
+    show_table(layout(load(results, suite)), console())
+
+
+@app.command()
+def bench(
+    suite: SuiteName = "multi_source",
+    methods: Commas = None,
+    datasets: Commas = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.")] = None,
+    told: Annotated[str | None, typer.Option(help="What methods are told: none, vocabulary, count, oracle.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="One encoder for all datasets.")] = None,
+    settings: Annotated[list[str], typer.Option("--set", help="method.parameter=value; repeatable.")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips of every split.")] = None,
+    device: Device = "auto",
+    results: Results = Path("results"),
+    data: Data = None,
+    plugin: Plugins = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
+) -> None:
+    """Run a suite and print its table. What is done is not done again; a stopped bench goes on."""
+    chosen_seeds = _numbers(seeds)
+    with _answers():
+        from avloc import bench as work
+        from avloc.suite import load_suite
+        from avloc.terminal import console, progress, show_plan
+
+        _load_plugins(plugin)
+        chosen = load_suite(suite).override(
+            methods=_names(methods), datasets=_names(datasets), seeds=chosen_seeds, encoder=encoder,
+            told=_names(told), limit=limit, settings=settings,
+        )  # fmt: skip
+        options = _options(results=results, data=data, device=device, force=force)
+        if dry_run:
+            show_plan(work.plan(chosen, options), console())
+            return
+        with progress():
+            manifest = work.bench(chosen, options)
+        _show(results, manifest["suite"])
+    if any(row["status"] == "failed" for row in manifest["rows"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    suite: SuiteName = "multi_source",
+    protocol: Annotated[str | None, typer.Option(help="A protocol's name; see avloc list protocols.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names with commas between; name@value sets a threshold.")] = None,
+    results: Results = Path("results"),
+    data: Data = None,
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Score stored predictions under another protocol or with other metrics; runs no method."""
+    with _answers():
+        from avloc import bench as work
+        from avloc.terminal import progress
+
+        _load_plugins(plugin)
+        options = _options(results=results, data=data)
+        with progress():
+            manifest = work.rescore(_stem(suite), options, protocol=protocol, metrics=_names(metrics))
+        _show(results, manifest["suite"])
+
+
+@app.command()
+def table(
+    suite: SuiteName = "multi_source",
+    format: Annotated[Format, typer.Option(help="How it is written.")] = Format.terminal,
+    published: Annotated[bool, typer.Option("--published", help="Add the paper's printed numbers, marked.")] = False,
+    output: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Print the table of a suite that was run."""
+    with _answers():
+        text = _table_text(results, _stem(suite), format, published, output)
+        if text is None:
+            return
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            output.write_text(text, encoding="utf-8")
+
+
+def _table_text(results: Path, suite: str, format: Format, published: bool, output: Path | None) -> str | None:
+    """The table as text; ``None`` once it is on the terminal, which styles it."""
+    from avloc import render
+    from avloc.tables import layout, load
+    from avloc.terminal import console, show_table
+
+    scores = load(results, suite)
+    if format is Format.csv:
+        if published:
+            raise AvlocError("The CSV holds our own numbers only; the printed ones are in benchmarks/published/.")
+        return render.csv(scores)
+    laid_out = layout(scores, published=published)
+    if format is Format.terminal:
+        if output is None:
+            show_table(laid_out, console())
+            return None
+        with console().capture() as captured:
+            pass
+        return captured.get()
+    return {Format.markdown: render.markdown, Format.latex: render.latex}[format](laid_out)
+
+
+def _stem(suite: str) -> str:
+    """The name under which a suite's results are kept."""
+    from avloc.suite import load_suite
+
+    return load_suite(suite).name if suite.endswith((".yaml", ".yml")) else suite
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[Listed | None, typer.Argument(help="One kind; all of them if left out.")] = None,
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """List the methods, encoders, datasets, metrics, suites and protocols there are."""
+    with _answers():
+        from avloc.terminal import console, show_rows
+
+        _load_plugins(plugin)
+        for kind in [what] if what else list(Listed):
+            headers, rows = _listing(kind)
+            show_rows(headers, rows, console(), title=kind.value)
+
+
+def _listing(kind: Listed) -> tuple[list[str], list[list[str]]]:
+    from avloc.protocol import load_protocol, preset_names
+    from avloc.registry import KINDS, registry
+    from avloc.suite import load_suite, suite_names
+
+    if kind is Listed.suites:
+        suites = [load_suite(name) for name in suite_names()]
+        return ["name", "title", "paper"], [[suite.name, suite.title, suite.paper] for suite in suites]
+    if kind is Listed.protocols:
+        return ["name", "source"], [[name, load_protocol(name).source] for name in preset_names()]
+    entries = next(registry().entries(one) for one in KINDS if kind.value == f"{one}s")
+    return ["name", "plugin"], [[entry.name, entry.owner] for entry in entries.values()]
+
+
+@app.command()
+def pretrain(
+    name: Annotated[str, typer.Argument(help="An encoder that has a recipe; see avloc list encoders.")],
+    output: Annotated[Path | None, typer.Option(help="Where the weights go; default NAME.safetensors.")] = None,
+    seed: Annotated[int, typer.Option(help="Of initialization and order.")] = 0,
+    device: Device = "auto",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Train an encoder's weights from scratch by its own recipe."""
+    with _answers():
+        from avloc.registry import registry
+        from avloc.terminal import progress
+
+        _load_plugins(plugin)
+        encoder: Any = registry().get("encoder", name)
+        options = _options(results=Path(), device=device)
+        with progress():
+            weights = encoder.pretrain(output or Path(f"{name}.safetensors"), seed=seed, device=options.torch_device)
+        typer.echo(f"Wrote {weights}")

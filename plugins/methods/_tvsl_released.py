@@ -1,0 +1,105 @@
+"""The T-VSL head as its authors released it, which differs from the paper (`tvsl` says how).
+
+Written from a description of the released model, not from its code, whose licence forbids that. Parameters carry
+the released names, except that a projector's gate is ``visual_proj.gate`` rather than ``vp_w``, and so on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avloc.functional import symmetric_cross_entropy, take, unit
+
+HUNDRED = math.log(100)
+
+
+class GatedMLP(nn.Sequential):
+    """``w x + (1 - w) MLP(x)`` with a learned scalar w that starts at 1: the identity."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.gate = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate * x + (1 - self.gate) * super().forward(x)
+
+
+def released_gates(tokens: Tensor, queries: Tensor) -> Tensor:
+    """``(B, K, n)`` cosines of unit tokens with unit queries, L2-normalized over the tokens."""
+    return unit(queries @ tokens.mT)
+
+
+class ReleasedHead(nn.Module):
+    """Forward pass, losses and maps of the released model, for any number of sources.
+
+    Args:
+        dim: Width of the joint space.
+    """
+
+    logit_scale: Tensor
+    logit_scale_ai: Tensor
+    logit_scale_at: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.visual_proj, self.audio_proj = GatedMLP(dim), GatedMLP(dim)
+        self.img_cls_proj, self.aud_cls_proj = GatedMLP(dim), GatedMLP(dim)
+        self.img_aud_proj, self.aud_img_proj = GatedMLP(dim), GatedMLP(dim)
+        self.fusion_proj = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, 2 * dim))
+        self.logit_scale_ml = nn.Parameter(torch.tensor(HUNDRED))
+        # AudioCLIP's own scales for image-text, audio-image and audio-text pairs; frozen with it.
+        for name in ("logit_scale", "logit_scale_ai", "logit_scale_at"):
+            self.register_buffer(name, torch.tensor(HUNDRED))
+
+    def project(self, image: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image and audio tokens ``(B, n, D)`` to unit tokens and the fused ``(B, 2 D)`` vector of both means."""
+        visual, sound = self.visual_proj(unit(image)), self.audio_proj(audio)
+        fused = self.fusion_proj(torch.cat([visual.mean(1), sound.mean(1)], dim=1))
+        return unit(visual), unit(sound), unit(fused)
+
+    def detect(self, fused: Tensor, text: Tensor) -> Tensor:
+        """Logits ``(B, N)`` of the classes."""
+        return scale(self.logit_scale_ml) * fused @ unit(torch.cat([text, text], dim=1)).T
+
+    def loss(self, image: Tensor, audio: Tensor, text: Tensor, labels: Tensor, sources: Tensor) -> dict[str, Tensor]:
+        """The four terms, from token features ``(B, n, D)``, multi-hot labels and the list of sources."""
+        text = unit(text)
+        visual, sound, fused = self.project(image, audio)
+        queries = take(text, sources)
+        mean_visual = gated_mean(visual, released_gates(visual, queries))  # (B, K, D)
+        mean_sound = gated_mean(sound, released_gates(sound, queries))
+        real = sources >= 0
+        targets = sources[real]
+        visual_logits = scale(self.logit_scale) * unit(self.img_cls_proj(mean_visual[real])) @ text.T
+        sound_logits = scale(self.logit_scale_at) * unit(self.aud_cls_proj(mean_sound[real])) @ text.T
+        queried = unit(self.aud_img_proj(mean_sound[real]))
+        answered = unit(self.img_aud_proj(mean_visual[real]))
+        return {
+            "detection": F.binary_cross_entropy_with_logits(self.detect(fused, text), labels),
+            "image": F.cross_entropy(visual_logits, targets, reduction="sum") / max(len(targets), 1),
+            "audio": F.cross_entropy(sound_logits, targets, reduction="sum") / max(len(targets), 1),
+            "contrast": symmetric_cross_entropy(scale(self.logit_scale_ai) * queried @ answered.T) / 2,
+        }
+
+    def maps(self, image: Tensor, audio: Tensor, text: Tensor, sources: Tensor) -> Tensor:
+        """``(B, K, n)`` scores of the image tokens, L2-normalized over the tokens."""
+        visual, sound, _ = self.project(image, audio)
+        queries = take(unit(text), sources)
+        query = unit(self.aud_img_proj(gated_mean(sound, released_gates(sound, queries))))  # (B, K, D)
+        conditioned = released_gates(visual, queries)[..., None] * visual[:, None]  # (B, K, n, D)
+        return unit(torch.einsum("bknd,bkd->bkn", unit(self.img_aud_proj(conditioned)), query))
+
+
+def scale(logarithm: Tensor) -> Tensor:
+    """A learned temperature's inverse, kept in [1, 100]."""
+    return logarithm.exp().clamp(1, 100)
+
+
+def gated_mean(tokens: Tensor, gates: Tensor) -> Tensor:
+    """Mean over the tokens ``(B, n, D)``, each scaled by its gate ``(B, K, n)``: ``(B, K, D)``."""
+    return gates @ tokens / tokens.shape[1]
