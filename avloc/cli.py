@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +76,9 @@ SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name (see avl
 Results = Annotated[Path, typer.Option(envvar="AVLOC_RESULTS", help="Where results are kept.")]
 Data = Annotated[Path | None, typer.Option(envvar="AVLOC_DATA", help="Where your own datasets are.")]
 Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:1.")]
-Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file with hook implementations; repeatable.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with hook implementations; repeatable.")
+]
 Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
 
 
@@ -123,10 +125,10 @@ def _root(
     pass
 
 
-def _load_plugins(files: Sequence[Path]) -> None:
+def _load_plugins(files: Sequence[Path] | None) -> None:
     from avloc.registry import registry
 
-    for file in files:
+    for file in files or ():
         registry().add_file(file)
 
 
@@ -151,12 +153,14 @@ def bench(
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.")] = None,
     told: Annotated[str | None, typer.Option(help="What methods are told: none, vocabulary, count, oracle.")] = None,
     encoder: Annotated[str | None, typer.Option(help="One encoder for all datasets.")] = None,
-    settings: Annotated[list[str], typer.Option("--set", help="method.parameter=value; repeatable.")] = [],  # noqa: B006
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="method.parameter=value or train.epochs=5; repeatable.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips of every split.")] = None,
     device: Device = "auto",
     results: Results = Path("results"),
     data: Data = None,
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
 ) -> None:
@@ -170,7 +174,7 @@ def bench(
         _load_plugins(plugin)
         chosen = load_suite(suite).override(
             methods=_names(methods), datasets=_names(datasets), seeds=chosen_seeds, encoder=encoder,
-            told=_names(told), limit=limit, settings=settings,
+            told=_names(told), limit=limit, settings=settings or (),
         )  # fmt: skip
         options = _options(results=results, data=data, device=device, force=force)
         if dry_run:
@@ -190,7 +194,7 @@ def score(
     metrics: Annotated[str | None, typer.Option(help="Names with commas between; name@value sets a threshold.")] = None,
     results: Results = Path("results"),
     data: Data = None,
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = None,
 ) -> None:
     """Score stored predictions under another protocol or with other metrics; runs no method."""
     with _answers():
@@ -214,35 +218,20 @@ def table(
 ) -> None:
     """Print the table of a suite that was run."""
     with _answers():
-        text = _table_text(results, _stem(suite), format, published, output)
-        if text is None:
-            return
-        if output is None:
-            typer.echo(text, nl=False)
-        else:
-            output.write_text(text, encoding="utf-8")
+        from avloc import render
+        from avloc.store import disk
+        from avloc.tables import layout, load
+        from avloc.terminal import console, show_table
 
-
-def _table_text(results: Path, suite: str, format: Format, published: bool, output: Path | None) -> str | None:
-    """The table as text; ``None`` once it is on the terminal, which styles it."""
-    from avloc import render
-    from avloc.tables import layout, load
-    from avloc.terminal import console, show_table
-
-    scores = load(results, suite)
-    if format is Format.csv:
-        if published:
+        scores = load(results, _stem(suite))
+        if published and format is Format.csv:
             raise AvlocError("The CSV holds our own numbers only; the printed ones are in benchmarks/published/.")
-        return render.csv(scores)
-    laid_out = layout(scores, published=published)
-    if format is Format.terminal:
-        if output is None:
-            show_table(laid_out, console())
-            return None
-        with console().capture() as captured:
-            pass
-        return captured.get()
-    return {Format.markdown: render.markdown, Format.latex: render.latex}[format](laid_out)
+        laid_out = layout(scores, published=published)
+        with disk(output or Path()), output.open("w", encoding="utf-8") if output else nullcontext() as file:
+            if format is Format.terminal:
+                show_table(laid_out, console(file))
+            else:
+                typer.echo(render.WRITERS[format.value](scores, laid_out), file=file, nl=False)
 
 
 def _stem(suite: str) -> str:
@@ -255,7 +244,7 @@ def _stem(suite: str) -> str:
 @app.command("list")
 def list_names(
     what: Annotated[Listed | None, typer.Argument(help="One kind; all of them if left out.")] = None,
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = None,
 ) -> None:
     """List the methods, encoders, datasets, metrics, suites and protocols there are."""
     with _answers():
@@ -287,7 +276,7 @@ def pretrain(
     output: Annotated[Path | None, typer.Option(help="Where the weights go; default NAME.safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Of initialization and order.")] = 0,
     device: Device = "auto",
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = None,
 ) -> None:
     """Train an encoder's weights from scratch by its own recipe."""
     with _answers():

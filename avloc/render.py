@@ -1,7 +1,8 @@
-"""A laid out table as Markdown or LaTeX, and a frame as CSV."""
+"""A laid out table as Markdown or LaTeX, and its frame as CSV."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 
 from avloc.tables import Cell, Scores, Table
@@ -81,3 +82,10 @@ def _tex_cell(cell: Cell) -> str:
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+WRITERS: dict[str, Callable[[Scores, Table], str]] = {
+    "csv": lambda scores, table: csv(scores),
+    "latex": lambda scores, table: latex(table),
+    "markdown": lambda scores, table: markdown(table),
+}

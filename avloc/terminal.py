@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -10,7 +11,7 @@ from typing import TextIO
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -81,9 +82,12 @@ def _grid(table: Table, part: Sequence[int]) -> Grid:
             grid.add_section()
             grid.add_row(Text(block, "italic"), *[""] * count)
         for row in rows:
-            cells = (cell for index in part for cell in row.cells[index])
-            grid.add_row(Text(row.label), *(Text(cell.text, _STYLE[cell.rank]).append(_mark(cell), "dim") for cell in cells))
+            grid.add_row(Text(row.label), *(_text(cell) for index in part for cell in row.cells[index]))
     return grid
+
+
+def _text(cell: Cell) -> Text:
+    return Text().append(cell.text, _STYLE[cell.rank]).append(_mark(cell), "dim")
 
 
 def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Console, *, title: str = "") -> None:
@@ -104,7 +108,7 @@ def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:
         together.setdefault(tuple(str(row[key]) for key in keys), []).append(str(row["seed"]))
     lines = [[*key[:5], ", ".join(seeds), *key[5:]] for key, seeds in together.items()]
     show_rows(["dataset", "block", "method", "told", "encoder", "seeds", "status", "reason"], lines, out)
-    counts = {status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(str(r["status"]) for r in rows)}
+    counts = Counter(str(row["status"]) for row in rows)
     out.print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
 
 
@@ -122,11 +126,11 @@ def progress() -> Iterator[None]:
 
 
 class Bars:
-    """A `avloc.progress.Reporter` for terminals: one bar with the remaining time per loop."""
+    """An `avloc.progress.Reporter` for terminals: one bar with the remaining time per loop."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._open = {}  # type: ignore[var-annotated]
+        self._open: dict[str, TaskID] = {}
 
     def start(self, description: str, total: int) -> Callable[[int], None]:
         self._open[description] = task = self._bars.add_task(description, total=total)
@@ -140,7 +144,7 @@ class Bars:
 
 
 class Lines:
-    """A `avloc.progress.Reporter` for logs: a line at the start, every ten seconds, and at the end.
+    """An `avloc.progress.Reporter` for logs: a line at the start, every ten seconds, and at the end.
 
     Args:
         out: Where lines go.

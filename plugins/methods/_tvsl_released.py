@@ -7,7 +7,6 @@ the released names, except that a projector's gate is ``visual_proj.gate`` rathe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -62,8 +61,12 @@ class ReleasedHead(nn.Module):
         fused = self.fusion_proj(torch.cat([visual.mean(1), sound.mean(1)], dim=1))
         return unit(visual), unit(sound), unit(fused)
 
-    def detect(self, fused: Tensor, text: Tensor) -> Tensor:
-        """Logits ``(B, N)`` of the classes."""
+    def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> Tensor:
+        """Logits ``(B, N)`` of the classes. The release trains this detector and never asks it."""
+        return self._detect(self.project(image, audio)[2], text)
+
+    def _detect(self, fused: Tensor, text: Tensor) -> Tensor:
+        text = unit(text)
         return scale(self.logit_scale_ml) * fused @ unit(torch.cat([text, text], dim=1)).T
 
     def loss(self, image: Tensor, audio: Tensor, text: Tensor, labels: Tensor, sources: Tensor) -> dict[str, Tensor]:
@@ -80,7 +83,7 @@ class ReleasedHead(nn.Module):
         queried = unit(self.aud_img_proj(mean_sound[real]))
         answered = unit(self.img_aud_proj(mean_visual[real]))
         return {
-            "detection": F.binary_cross_entropy_with_logits(self.detect(fused, text), labels),
+            "detection": F.binary_cross_entropy_with_logits(self._detect(fused, text), labels),
             "image": F.cross_entropy(visual_logits, targets, reduction="sum") / max(len(targets), 1),
             "audio": F.cross_entropy(sound_logits, targets, reduction="sum") / max(len(targets), 1),
             "contrast": symmetric_cross_entropy(scale(self.logit_scale_ai) * queried @ answered.T) / 2,
