@@ -60,6 +60,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avloc {avloc.__version__}")
+        raise typer.Exit
+
+
 def _names(value: str | None) -> list[str] | None:
     """``a,b`` as a list."""
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
@@ -79,6 +85,7 @@ Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or 
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file with hook implementations; repeatable.")
 ]
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
 Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
 
 
@@ -112,16 +119,8 @@ def _answers() -> Iterator[None]:
         raise typer.Exit(STOPPED) from error
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"avloc {avloc.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
-) -> None:
+def _root(version: Version = False) -> None:
     pass
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from avloc.types import AvlocError, Batch, Features, Prediction
 
@@ -43,6 +42,19 @@ def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
         ``(B, K, h, w)`` in [-1, 1].
     """
     return torch.einsum("bdhw,bkd->bkhw", unit(image_map, 1), unit(queries))
+
+
+def every_pair(image_map: Tensor, queries: Tensor) -> Tensor:
+    """Inner product of every cell of every image ``(n, D, h, w)`` with every query ``(m, D)``: ``(n, m, h, w)``."""
+    return torch.einsum("ndhw,md->nmhw", image_map, queries)
+
+
+def identity_linear(dim: int) -> nn.Linear:
+    """A linear layer that starts as the identity, so that a method starts from the encoder's own space."""
+    layer = nn.Linear(dim, dim)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def log_mean_exp(x: Tensor, dim: int = -1) -> Tensor:
@@ -101,9 +113,14 @@ def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5)
 
     Returns:
         A list of sources ``(B, K)``, padded with -1.
+
+    Raises:
+        AvlocError: The protocol told nothing.
     """
     if batch.told is not None:
         return batch.told
+    if not batch.classes:
+        raise AvlocError("This method maps named classes but was told none: use told: vocabulary, count or oracle.")
     if batch.counts is not None:
         return _highest(probabilities, batch.counts)
     return _highest(probabilities, (probabilities > threshold).sum(1).clamp_min(1))
@@ -123,21 +140,24 @@ def take(table: Tensor, sources: Tensor) -> Tensor:
     return table[sources.clamp_min(0)]
 
 
-def named_predictions(batch: Batch, sources: Tensor, maps: Tensor, probabilities: Tensor) -> list[Prediction]:
+def named_predictions(
+    batch: Batch, sources: Tensor, maps: Tensor, probabilities: Tensor | None = None
+) -> list[Prediction]:
     """One map per source, called by its class.
 
     Args:
         batch: The clips.
         sources: A list of sources ``(B, K)``.
         maps: ``(B, K, h, w)``, higher where the source more likely is.
-        probabilities: ``(B, N)``, how sure the method is that each class sounds.
+        probabilities: ``(B, N)``, how sure the method is that each class sounds; ``None``: it has no opinion.
     """
     found = []
+    beliefs = None if probabilities is None else probabilities.detach().float().cpu().numpy()
     arrays = maps.detach().float().cpu().numpy()
     for clip, chosen in enumerate(sources.tolist()):
         kept = [k for k, source in enumerate(chosen) if source >= 0]
         classes = [chosen[k] for k in kept]
-        scores = probabilities[clip, classes].detach().float().cpu().numpy()
+        scores = None if beliefs is None else beliefs[clip, classes]
         labels = tuple(batch.classes[source] for source in classes)
         found.append(Prediction(batch.ids[clip], arrays[clip, kept], labels, scores))
     return found

@@ -54,7 +54,7 @@ class EncoderInfo:
     audio_grid: tuple[int, int] = (10, 6)
     backbone_dim: int = 0
     has_text: bool = True
-    weights: str = "random"
+    weights: str = "untrained"
 
 
 class Encoder(nn.Module, ABC):

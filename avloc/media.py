@@ -147,10 +147,10 @@ def write_video(path: Path, frames: Image, fps: int, audio: Wave, rate: int) -> 
         raise AvlocError(f"{path}: an H.264 video needs an even height and width, but the frames are {height}x{width}.")
     exact = {"flags": "+bitexact"}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        video = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast", **exact})
+        video = container.add_stream("libx264", rate=fps, options={"crf": "23", "preset": "ultrafast", **exact})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.thread_count = 1  # more threads cut the picture into slices, by machine
-        sound = container.add_stream("aac", rate=rate, layout="mono", options=exact)
+        sound = container.add_stream("aac", rate=rate, layout="mono", options={"aac_coder": "fast", **exact})
         sound.bit_rate = 96_000
         for image in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))

@@ -6,16 +6,17 @@ A suite's ``paper: T-VSL, Table 2`` finds the file whose name starts with the le
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from typing import Any
 
-import pandas as pd
-
 from avloc.types import AvlocError
+
+Line = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class Columns:
 
     Attributes:
         headers: The metrics, as the paper calls them.
-        rows: Per row of our table one text per header; empty where the paper has no number.
+        rows: Per row of our table one text per header, as printed; empty where the paper has no number.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Printed:
     """One table of one paper.
 
@@ -43,7 +44,7 @@ class Printed:
 
     paper: str
     file: str
-    lines: pd.DataFrame
+    lines: tuple[Line, ...]
 
     @classmethod
     def of(cls, paper: str) -> Printed:
@@ -56,24 +57,23 @@ class Printed:
         start = re.sub(r"[^a-z0-9]", "", name.lower()) + "_"
         folder = files("avloc_benchmarks") / "published"
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-            if name and entry.name.startswith(start) and entry.name.endswith(".csv"):
-                with as_file(entry) as path:
-                    lines = pd.read_csv(path, dtype={"table": str})
-                return cls(paper, f"benchmarks/published/{entry.name}", lines[lines.table == table])
-        raise AvlocError(f"avloc has no printed numbers for {paper or 'a suite that names no paper'!r}; see {folder}.")
+            if entry.name.startswith(start) and entry.name.endswith(".csv"):
+                lines = csv.DictReader(entry.read_text(encoding="utf-8").splitlines())
+                return cls(
+                    paper, f"benchmarks/published/{entry.name}", tuple(ln for ln in lines if ln["table"] == table)
+                )
+        raise AvlocError(f"avloc has no printed numbers for {paper or 'a suite without a paper'!r}; see {folder}.")
 
     def beside(self, dataset: str, rows: Sequence[Mapping[str, Any]]) -> Columns | None:
         """The printed numbers for the rows of our table; ``None`` when the paper has none for any of them."""
-        lines = self.lines[self.lines.dataset == dataset]
-        headers = tuple(dict.fromkeys(lines.metric))
-        taken: set[int] = set()
+        left = [line for line in self.lines if line["dataset"] == dataset]
+        headers = tuple(dict.fromkeys(line["metric"] for line in left))
         texts = []
         for row in rows:
-            mine = lines[[index not in taken and _same(line, row) for index, line in lines.iterrows()]]
-            taken |= set(mine.index)
-            numbers = dict(zip(mine.metric, mine.percent, strict=True))
-            texts.append(tuple("" if pd.isna(v := numbers.get(h)) else f"{v:.1f}" for h in headers))
-        return Columns(headers, tuple(texts)) if taken else None
+            mine = {line["metric"]: line["percent"] for line in left if _same(line, row)}
+            left = [line for line in left if not _same(line, row)]  # a number stands in one row only
+            texts.append(tuple(mine.get(header, "") for header in headers))
+        return Columns(headers, tuple(texts)) if any(map(any, texts)) else None
 
     def note(self) -> str:
         """What the reader must know about the columns marked as printed."""
@@ -83,10 +83,10 @@ class Printed:
         )
 
 
-def _same(line: pd.Series[Any], row: Mapping[str, Any]) -> bool:
+def _same(line: Line, row: Mapping[str, Any]) -> bool:
     """Whether a printed line is about our row: the same method, and the same switches where the paper varies them."""
-    if row["block"] != "methods" or row["method"] != line.method:
+    if row["block"] != "methods" or row["method"] != line["method"]:
         return False
     params = json.loads(row["params"])
-    switches = dict(pair.split("=") for pair in line.label.split(";") if "=" in pair)
+    switches = dict(pair.split("=") for pair in line["label"].split(";") if "=" in pair)
     return all(key in params and float(params[key]) == float(value) for key, value in switches.items())

@@ -195,7 +195,7 @@ def layout(scores: Scores, *, published: bool = False) -> Table:
     below = footnotes.sentences() + sentences(manifest, scores.frame, scores.files)
     if printed is not None:
         below.append(printed.note())
-    paper = f" ({manifest['paper']})" if manifest["paper"] else ""
+    paper = f" (after {manifest['paper']})" if manifest["paper"] else ""
     return Table(manifest["title"] + paper, tuple(groups), tuple(rows), tuple(below))
 
 

@@ -19,6 +19,7 @@ from avloc.progress import reporting
 from avloc.tables import Cell, Group, Table
 
 WIDTH_OF_FILES = 160
+GAP = 2
 LINE_EVERY_SECONDS = 10.0
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
@@ -35,22 +36,22 @@ def show_table(table: Table, out: Console) -> None:
     """Print a table, in as many parts as the terminal is narrow, and its notes."""
     out.print(Text(table.title, "bold"))
     for part in _parts(table, out.width):
-        out.print(_grid(table, part))
+        out.print(_grid(table, part), "")
     for note in table.notes:
         out.print(Text(note, "bold red" if note.startswith("ATTENTION") else ""), soft_wrap=not out.is_terminal)
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
     """Indices of the groups that fit beside each other."""
-    label = max(len(row.label) for row in table.rows) if table.rows else 0
+    label = max((len(text) for row in table.rows for text in (row.label, row.block)), default=0)
     parts: list[list[int]] = []
     room = 0
     for index, group in enumerate(table.groups):
         cells = [row.cells[index] for row in table.rows]
-        need = sum(2 + max(map(len, column)) for column in _columns(group, cells))
+        need = sum(GAP + max(map(len, column)) for column in _columns(group, cells))
         if not parts or need > room:
             parts.append([])
-            room = width - label - 2
+            room = width - label
         parts[-1].append(index)
         room -= need
     # A part of nothing but absent datasets is a page of dashes; the notes name them.
@@ -69,8 +70,8 @@ def _mark(cell: Cell) -> str:
 
 
 def _grid(table: Table, part: Sequence[int]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    grid.add_column("", no_wrap=False)
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("")
     for index in part:
         group = table.groups[index]
         for place, header in enumerate(group.headers):
@@ -92,12 +93,13 @@ def _text(cell: Cell) -> Text:
 
 def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Console, *, title: str = "") -> None:
     """Print plain columns."""
-    grid = Grid(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    grid = Grid(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
+    grid.show_edge = grid.pad_edge = False
     for header in headers:
         grid.add_column(header, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    out.print(grid)
+    out.print(grid, "")
 
 
 def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:

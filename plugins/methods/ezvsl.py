@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import cosine_map, symmetric_cross_entropy, unit, unnamed_predictions
+from avloc.functional import cosine_map, every_pair, symmetric_cross_entropy, unit, unnamed_predictions
 
 
 def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor:
@@ -28,7 +27,7 @@ def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor
         audio: ``(B, D)``, L2-normalized; row n belongs to image n.
         tau: Temperature.
     """
-    cosines = torch.einsum("ndhw,md->nmhw", image_map, audio)  # (B, B, h, w): every image with every sound
+    cosines = every_pair(image_map, audio)  # (B, B, h, w)
     return symmetric_cross_entropy(cosines.amax((2, 3)) / tau)
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
 from avloc.functional import (
     EPS,
+    identity_linear,
     known_text,
     labelled_sources,
     named_predictions,
@@ -133,9 +134,11 @@ class PaperHead(nn.Module):
         super().__init__()
         self.options = options
         self.p_a, self.p_v, self.p_ac, self.p_vc, self.p_av, self.p_va = (
-            GatedMLP(dim) if options.projector == "gated_mlp" else linear(torch.eye(dim)) for _ in range(6)
+            GatedMLP(dim) if options.projector == "gated_mlp" else identity_linear(dim) for _ in range(6)
         )
-        self.p_f = linear(torch.cat([torch.eye(dim), torch.eye(dim)], dim=1) / 2)
+        self.p_f = nn.Linear(2 * dim, dim)
+        nn.init.zeros_(self.p_f.bias)
+        self.p_f.weight.data = torch.cat([torch.eye(dim), torch.eye(dim)], dim=1) / 2
         self.prompts = Prompts(dim, options.prompt_length) if options.prompt_length else nn.Identity()
 
     def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> Tensor:
@@ -197,22 +200,16 @@ class Prompts(nn.Module):
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
         self.vectors = nn.Parameter(torch.randn(length, dim) / math.sqrt(dim))
-        self.output = linear(torch.zeros(dim, dim))
+        self.output = nn.Linear(dim, dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, text: Tensor) -> Tensor:
         """``(N, D)`` to ``(N, D)``."""
         text = unit(text)
         attention = (text @ self.vectors.T).softmax(dim=1)
-        return text + self.output(attention @ self.vectors)
-
-
-def linear(weight: Tensor) -> nn.Linear:
-    """A linear layer that starts with this weight and no bias."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.zero_()
-    return layer
+        context: Tensor = self.output(attention @ self.vectors)
+        return text + context
 
 
 class TVSL(Method):
@@ -266,4 +263,5 @@ class TVSL(Method):
         probabilities = self.head.detect(image, audio, text).sigmoid()
         sources = queried_sources(batch, probabilities)
         maps = self.head.maps(image, audio, text, sources)
-        return named_predictions(batch, sources, maps.unflatten(2, features.image_map.shape[2:]), probabilities)
+        maps = maps.reshape(*maps.shape[:2], *features.image_map.shape[2:])  # (B, K, h, w)
+        return named_predictions(batch, sources, maps, probabilities)

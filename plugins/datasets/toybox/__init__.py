@@ -24,7 +24,8 @@ from avloc.media import read_audio, read_frame
 from avloc.mixture import side_by_side
 
 from .files import VERSION, Annotation, make, name_of, read_log, verify
-from .scene import SEEN, UNSEEN, Kind, Recipe
+from .kinds import SEEN, UNSEEN, Kind
+from .scene import Recipe
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
@@ -35,7 +36,7 @@ def _folder(root: Path | None) -> Path:
 
 
 def _names(kinds: Sequence[Kind]) -> tuple[str, ...]:
-    return tuple(sorted(" ".join(kind) for kind in kinds))
+    return tuple(sorted(kind.name for kind in kinds))
 
 
 class _Toybox(Dataset):

@@ -108,7 +108,7 @@ def write_clip(job: tuple[Path, int, Recipe, Sequence[int]]) -> Annotation:
     temporary.replace(mask)
     return {
         "name": name,
-        "objects": [asdict(item) | {"label": item.label} for item in clip.objects],
+        "objects": [asdict(item) for item in clip.objects],
         "offscreen": list(clip.offscreen),
         "frame_time": len(clip.frames) // 2 / FPS,
         "content": content_hash(clip),

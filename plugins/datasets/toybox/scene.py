@@ -13,25 +13,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .shapes import Image, Mask, background, silhouette, surface
-from .sounds import RATE, SECONDS, decibel, noise, reverberate, voice
+from .kinds import SEEN, Kind
+from .shapes import SIDE as PATCH, Colours, Mask, background, silhouette, surface
+from .sounds import SAMPLES, SECONDS, room, voice
 
 SIDE = 112
 FPS = 8
 MIN_AREA = 0.004
 """A source whose visible share of the frame is below this is not annotated: the layout is drawn again."""
-
-ADJECTIVES = ("striped", "spotted", "checked", "ringed", "zigzag", "plain")
-NOUNS = ("bell", "pipe", "drum", "horn", "fiddle", "whistle", "motor", "rattle")
-
-Kind = tuple[str, str]
-"""Adjective and noun."""
-
-UNSEEN: tuple[Kind, ...] = tuple(
-    (a, n) for i, a in enumerate(ADJECTIVES) for k, n in enumerate(NOUNS) if (k - i) % 4 == 3
-)
-"""A Latin square's 12 combinations, kept out of training; every adjective and noun keeps three partners or more."""
-SEEN: tuple[Kind, ...] = tuple((a, n) for a in ADJECTIVES for n in NOUNS if (a, n) not in UNSEEN)
 
 Rng = np.random.Generator
 
@@ -61,23 +50,17 @@ class Object:
 
     Attributes:
         number: Its value in the id mask.
-        adjective, noun: Its class.
+        label: Its class name.
         sounding: Whether it is heard.
         box: xyxy, normalized, of its visible part at the annotated frame.
         area: Visible share of the frame.
     """
 
     number: int
-    adjective: str
-    noun: str
+    label: str
     sounding: bool
     box: tuple[float, float, float, float]
     area: float
-
-    @property
-    def label(self) -> str:
-        """The class name."""
-        return f"{self.adjective} {self.noun}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +93,12 @@ def render(recipe: Recipe, entropy: Sequence[int]) -> Rendered:
         if min(areas[: len(sounding)]) >= MIN_AREA:
             break
     objects = tuple(
-        Object(index + 1, a, n, index < len(sounding), _box(ids == index + 1), areas[index])
-        for index, (a, n) in enumerate(kinds)
+        Object(index + 1, kind.name, index < len(sounding), _box(ids == index + 1), areas[index])
+        for index, kind in enumerate(kinds)
         if areas[index] > 0
     )
     audio = _record(sounding, hidden, rng)
-    return Rendered(frames, audio, ids, objects, tuple(" ".join(kind) for kind in hidden))
+    return Rendered(frames, audio, ids, objects, tuple(kind.name for kind in hidden))
 
 
 def _cast(recipe: Recipe, rng: Rng) -> tuple[list[Kind], list[Kind], list[Kind]]:
@@ -134,21 +117,19 @@ def _cast(recipe: Recipe, rng: Rng) -> tuple[list[Kind], list[Kind], list[Kind]]
 
 def _record(sounding: list[Kind], hidden: list[Kind], rng: Rng) -> npt.NDArray[np.float32]:
     """The mixed sound, with room and noise, at a power that AAC does not clip."""
-    sound = np.zeros(int(SECONDS * RATE))
-    for adjective, noun in sounding:
-        sound += voice(adjective, noun, rng) * decibel(rng.uniform(-4, 0))
-    for adjective, noun in hidden:
-        sound += voice(adjective, noun, rng) * decibel(rng.uniform(-8, -2))
-    if rng.random() < 0.5:
-        sound = reverberate(sound, rng)
-    sound = sound / sound.std() + noise(rng) * decibel(-rng.uniform(8, 20))
-    return np.clip(0.12 * sound / sound.std(), -1, 1).astype(np.float32)
+    sound = np.zeros(SAMPLES)
+    for kind in sounding:
+        sound += voice(kind, rng) * 10 ** (rng.uniform(-4, 0) / 20)
+    for kind in hidden:
+        sound += voice(kind, rng) * 10 ** (rng.uniform(-8, -2) / 20)
+    return room(sound, rng, snr_db=rng.uniform(8, 20))
 
 
 @dataclass(frozen=True, slots=True)
 class _Actor:
     mask: Mask
-    texture: Image
+    texture: Colours
+    scale: float
     x: float
     y: float
     angle: float
@@ -188,10 +169,10 @@ def _film(kinds: list[Kind], rng: Rng) -> tuple[npt.NDArray[np.uint8], Mask]:
 
 def _actor(kind: Kind, spot: tuple[float, float, float], rng: Rng) -> _Actor:
     x, y, size = spot
-    side = int(size * SIDE)
-    mask, texture = silhouette(kind[1], side, rng), surface(kind[0], side, rng)
+    mask, texture = silhouette(kind.noun, rng), surface(kind.adjective, rng)
     angle, sway = rng.uniform(-0.45, 0.45), rng.uniform(0.02, 0.05)
-    return _Actor(mask, texture, x, y, angle, sway, rng.uniform(0, 6.28), rng.uniform(0.3, 0.9))
+    scale = size * SIDE / PATCH
+    return _Actor(mask, texture, scale, x, y, angle, sway, rng.uniform(0, 6.28), rng.uniform(0.3, 0.9))
 
 
 def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
@@ -216,11 +197,11 @@ def _overlap(a: tuple[float, float, float], b: tuple[float, float, float]) -> fl
     return sides[0] * sides[1] / min(a[2], b[2]) ** 2
 
 
-def _draw(actor: _Actor, seconds: float, number: int, frame: Image, ids: Mask) -> None:
+def _draw(actor: _Actor, seconds: float, number: int, frame: Colours, ids: Mask) -> None:
     """Blend an actor into the frame and write its number where it covers more than half of a pixel."""
     x, y, degrees = actor.place(seconds)
-    middle = len(actor.mask) / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), degrees, 1.0)
+    middle = PATCH / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), degrees, actor.scale)
     turn[:, 2] += [x - middle, y - middle]
     cover = cv2.warpAffine(actor.mask, turn, (SIDE, SIDE)).astype(np.float32) / 255
     texture = cv2.warpAffine(actor.texture, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)

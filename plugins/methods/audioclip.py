@@ -1,0 +1,84 @@
+"""AudioCLIP as a localizer: the cosine of every image token with the clip's sound, or with a class name.
+
+The encoder's joint space is used as it is (zero-shot), or through one linear adapter per modality that starts as the
+identity and is trained by a contrastive loss on the best-matching token. Nothing else is learned, so this row shows
+what the encoder alone can do.
+
+Guzhov et al., "AudioCLIP", ICASSP 2022, for the space; the row "AudioCLIP" of T-VSL's tables is fine-tuned with a loss
+that the paper does not give. Here it is the one of EZ-VSL (Mo and Morgado, ECCV 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
+from avloc.functional import (
+    cosine_map,
+    every_pair,
+    identity_linear,
+    known_text,
+    named_predictions,
+    queried_sources,
+    symmetric_cross_entropy,
+    take,
+    unit,
+    unnamed_predictions,
+)
+
+
+class AudioCLIP(Method):
+    """Cosine maps of the joint space.
+
+    Args:
+        encoder: What the features come from.
+        classes: Not used.
+        trained: Fine-tune an adapter per modality; False: zero-shot, nothing to train.
+        query: What the tokens are compared with: ``audio`` gives one unnamed map; ``text`` one map per class that
+            was told, or that the sound resembles most among the class names.
+        tau: Temperature of the loss, and of the softmax over class names.
+    """
+
+    title = "AudioCLIP"
+    paper = "Guzhov et al., AudioCLIP: Extending CLIP to Image, Text and Audio, ICASSP 2022"
+
+    def __init__(
+        self,
+        encoder: EncoderInfo,
+        classes: Sequence[str],
+        *,
+        trained: bool = True,
+        query: str = "audio",
+        tau: float = 0.03,
+    ) -> None:
+        super().__init__()
+        if query not in ("audio", "text"):
+            raise AvlocError(f"AudioCLIP: query must be audio or text, not {query!r}.")
+        self.trained, self.query, self.tau = trained, query, tau
+        self.image_adapter = identity_linear(encoder.dim) if trained else nn.Identity()
+        self.audio_adapter = identity_linear(encoder.dim) if trained else nn.Identity()
+
+    def phases(self) -> Sequence[Phase]:
+        return (Phase(),) if self.trained else ()
+
+    def project(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Unit image map ``(B, D, h, w)`` and unit sound ``(B, D)``."""
+        image_map = self.image_adapter(features.image_map.movedim(1, -1)).movedim(-1, 1)
+        return unit(image_map, dim=1), unit(self.audio_adapter(features.audio))
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        if not self.trained:
+            return {}
+        best = every_pair(*self.project(features)).amax((2, 3))  # (B, B): the best token for every sound
+        return {"contrastive": symmetric_cross_entropy(best / self.tau)}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        image_map, audio = self.project(features)
+        if self.query == "audio":
+            return unnamed_predictions(batch, cosine_map(image_map, audio[:, None]))
+        text = known_text(features)
+        probabilities = (audio @ unit(text).T / self.tau).softmax(dim=1)
+        sources = queried_sources(batch, probabilities)
+        return named_predictions(batch, sources, cosine_map(image_map, take(text, sources)), probabilities)
