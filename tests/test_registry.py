@@ -1,0 +1,172 @@
+"""Finding plugins: names, owners, plugins that fail, files, and what must not be imported on the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import avloc.registry
+from avloc import AvlocError, hookimpl
+from avloc.registry import Registry, unknown
+
+
+class Shouting:
+    """A plugin with two methods."""
+
+    def __init__(self, **methods: Any) -> None:
+        self.methods = methods
+
+    @hookimpl
+    def avloc_methods(self) -> dict[str, Any]:
+        return self.methods
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(discover=False)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **loaders: Any) -> Registry:
+    """The registry as it finds these entry points."""
+    points = [SimpleNamespace(name=name, load=load) for name, load in loaders.items()]
+    monkeypatch.setattr(avloc.registry, "entry_points", lambda group: points)
+    return Registry()
+
+
+def fail() -> Any:
+    raise ImportError("no module named colours")
+
+
+def test_the_built_in_plugins_are_found() -> None:
+    entries = Registry().entries("method")
+    assert {"tvsl", "avgn", "center"} <= set(entries)
+    assert list(entries) == sorted(entries)
+    assert entries["tvsl"].owner == "builtin"
+
+
+def test_names_map_to_classes_or_to_module_and_class(registry: Registry) -> None:
+    registry.add_module("plugin", Shouting(one=dict, two="collections:OrderedDict"))
+    assert registry.get("method", "one") is dict
+    assert registry.get("method", "two").__name__ == "OrderedDict"
+
+
+def test_unknown_names_get_did_you_mean(registry: Registry) -> None:
+    registry.add_module("plugin", Shouting(whisper=dict, shout=dict))
+    with pytest.raises(AvlocError, match=r"no method 'whispr'\. Did you mean 'whisper'\? Known: shout, whisper\."):
+        registry.get("method", "whispr")
+    assert unknown("metric", "x", []) == "There is no metric 'x'. Known: none."
+
+
+def test_two_owners_of_a_name_are_both_named(registry: Registry) -> None:
+    registry.add_module("first", Shouting(shout=dict))
+    registry.add_module("second", Shouting(shout=list))
+    with pytest.raises(AvlocError, match="'shout': 'first' and 'second'"):
+        registry.entries("method")
+
+
+def test_a_plugin_that_does_not_import_leaves_the_others_working(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match="'broken' could not be imported.*no module named colours") as caught:
+        registry = installed(monkeypatch, broken=fail, good=lambda: Shouting(shout=dict))
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert registry.get("method", "shout") is dict
+        with pytest.raises(AvlocError, match="no module named colours") as error:
+            registry.get("method", "whisper")
+    assert isinstance(error.value.__cause__, ImportError)
+
+
+def test_a_hook_that_fails_leaves_the_others_working(registry: Registry) -> None:
+    class Falling:
+        @hookimpl
+        def avloc_methods(self) -> dict[str, Any]:
+            raise RuntimeError("fell over")
+
+    registry.add_module("falling", Falling())
+    registry.add_module("good", Shouting(shout=dict))
+    with pytest.warns(UserWarning, match="'falling' failed to list its methods"):
+        assert registry.get("method", "shout") is dict
+
+
+def test_a_component_that_does_not_import_raises_its_own_error(registry: Registry) -> None:
+    registry.add_module("plugin", Shouting(lost="no_such_module:Thing", empty="json:Thing"))
+    with pytest.raises(AvlocError, match="'lost' of plugin 'plugin' does not import.*no_such_module") as error:
+        registry.get("method", "lost")
+    assert isinstance(error.value.__cause__, ModuleNotFoundError)
+    with pytest.raises(AvlocError, match="'empty'.*has no attribute 'Thing'"):
+        registry.get("method", "empty")
+
+
+def test_a_misspelt_hook_is_an_error(registry: Registry) -> None:
+    class Misspelt:
+        @hookimpl
+        def avloc_method(self) -> dict[str, Any]:
+            return {}
+
+    with pytest.raises(AvlocError, match="'misspelt' implements a hook that avloc does not have.*avloc_method"):
+        registry.add_module("misspelt", Misspelt())
+    registry.add_module("good", Shouting(shout=dict))
+    assert list(registry.entries("method")) == ["shout"]
+
+
+def test_a_plugin_file(registry: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "my_plugin_file.py"
+    file.write_text(
+        "from avloc import hookimpl\n"
+        "class Mine: pass\n"
+        "@hookimpl\n"
+        "def avloc_methods(): return {'mine': Mine, 'later': 'my_plugin_file:Mine'}\n"
+    )
+    registry.add_file(file)
+    assert registry.get("method", "mine").__name__ == "Mine"
+    assert registry.get("method", "later") is registry.get("method", "mine")
+
+
+@pytest.mark.filterwarnings("ignore:Plugin")
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(None, "does not exist"), ("import no_such_module", "no_such_module"), ("def (", "SyntaxError")],
+)
+def test_a_plugin_file_that_cannot_be_used(registry: Registry, tmp_path: Path, code: str | None, words: str) -> None:
+    file = tmp_path / "bad_plugin_file.py"
+    if code is not None:
+        file.write_text(code)
+    with pytest.raises(AvlocError, match=rf"bad_plugin_file\.py.*{words}"):
+        registry.add_file(file)
+
+
+def test_trackers_hear_events_and_may_fail(registry: Registry) -> None:
+    heard = []
+
+    class Tracker:
+        @hookimpl
+        def avloc_run_event(self, run: Any, event: str) -> None:
+            heard.append((run, event))
+
+    class Broken:
+        @hookimpl
+        def avloc_run_event(self, run: Any, event: str) -> None:
+            raise RuntimeError("no network")
+
+    registry.add_module("tracker", Tracker())
+    registry.add_module("broken", Broken())
+    with pytest.warns(UserWarning, match="'broken' failed on event 'started'"):
+        registry.announce("run", "started")
+    assert heard == [("run", "started")]
+
+
+def test_listing_imports_no_component() -> None:
+    code = (
+        "import sys; from avloc.registry import KINDS, registry\n"
+        "assert all(registry().entries(kind) for kind in KINDS)\n"
+        "loaded = {m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'cv2', 'av', 'decord')}\n"
+        "loaded |= {m for m in sys.modules if m.startswith('avloc_plugins.')}\n"
+        "sys.exit(str(loaded) if loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,94 @@
+"""The nouns check themselves and name the clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avloc import AvlocError, Clip, DataError, Localization, Prediction, Truth
+
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+AUDIO = np.zeros(10, np.float32)
+
+
+def clip(**changes: Any) -> Clip:
+    return Clip(**{"id": "clip7", "image": IMAGE, "audio": AUDIO, "rate": 16000, **changes})
+
+
+def test_a_clip_holds_what_a_method_may_know() -> None:
+    names = {field.name for field in dataclasses.fields(Clip)}
+    assert names == {"id", "image", "audio", "rate", "frames", "group"}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        clip().id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image": IMAGE.astype(np.float32)}, "uint8"),
+        ({"image": IMAGE[..., 0]}, r"\(H, W, 3\)"),
+        ({"image": IMAGE[:0]}, "no pixels"),
+        ({"audio": AUDIO.astype(np.float64)}, "float32"),
+        ({"audio": AUDIO[None]}, r"\(T,\)"),
+        ({"audio": AUDIO[:0]}, "no samples"),
+        ({"audio": np.full(3, np.nan, np.float32)}, "not finite"),
+        ({"audio": np.full(3, 1.5, np.float32)}, r"leaves \[-1, 1\]"),
+        ({"rate": 0}, "positive"),
+        ({"frames": 0}, "leaves|positive"),
+        ({"frames": 4}, "multiple of frames"),
+    ],
+)
+def test_a_bad_clip_is_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=rf"clip 'clip7'.*({words})"):
+        clip(**changes)
+
+
+def test_a_mixture_may_be_as_loud_as_its_parts() -> None:
+    assert clip(frames=2, audio=np.full(3, 1.9, np.float32)).frames == 2
+
+
+@pytest.mark.parametrize(
+    ("masks", "labels", "boxes", "words"),
+    [
+        (np.zeros((4, 4)), (), (), r"\(S, H, W\)"),
+        (np.zeros((1, 4, 4)), (), (), "1 masks but 0 labels"),
+        (np.zeros((1, 4, 4)), ("dog",), (np.zeros((1, 4)),) * 2, "boxes of 2 sources"),
+        (np.full((1, 4, 4), -1.0), ("dog",), (), "not negative"),
+        (np.full((1, 4, 4), np.nan), ("dog",), (), "finite"),
+    ],
+)
+def test_a_bad_truth(masks: Any, labels: Any, boxes: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Truth(masks.astype(np.float32), labels, boxes)
+
+
+def test_a_clip_in_which_nothing_visible_sounds_has_an_empty_truth() -> None:
+    assert Truth(np.zeros((0, 4, 4), np.float32), ()).labels == ()
+
+
+@pytest.mark.parametrize(
+    ("maps", "labels", "scores", "words"),
+    [
+        (np.zeros((2, 2)), (), None, r"\(Q, h, w\)"),
+        (np.zeros((1, 2, 2), np.int64), (), None, "floats"),
+        (np.full((1, 2, 2), np.inf), (), None, "not finite"),
+        (np.zeros((2, 2, 2)), ("dog",), None, "2 maps but 1 labels"),
+        (np.zeros((2, 2, 2)), (), np.zeros(1), "scores of shape"),
+        (np.zeros((1, 2, 2)), (), np.array([np.nan]), "not finite"),
+    ],
+)
+def test_a_bad_prediction_is_named(maps: Any, labels: Any, scores: Any, words: str) -> None:
+    with pytest.raises(AvlocError, match=rf"'clip7'.*({words})"):
+        Prediction("clip7", maps, labels, scores)
+
+
+def test_a_localization_has_one_value_per_source() -> None:
+    scores, masks = np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool)
+    assert Localization(scores, masks, np.zeros(2), np.ones(2, bool)).false_alarms == 0
+    with pytest.raises(AvlocError, match="differ"):
+        Localization(scores, masks[:1], np.zeros(2), np.ones(2, bool))
+    with pytest.raises(AvlocError, match="one value per source"):
+        Localization(scores, masks, np.zeros(1), np.ones(2, bool))
