@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.console import Console
@@ -16,7 +16,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from avloc.progress import reporting
-from avloc.tables import Cell, Group, Table
+
+if TYPE_CHECKING:
+    from avloc.tables import Cell, Group, Table
 
 WIDTH_OF_FILES = 160
 GAP = 2

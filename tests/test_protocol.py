@@ -190,6 +190,9 @@ def test_masks_keep_their_values() -> None:
     assert np.array_equal(resized.masks[0], mask[0].repeat(3, 0).repeat(3, 1))
     _, resized = small(size=2).apply(Prediction("clip", rows(0), ("a",)), Truth(resized.masks, ("a",)))
     assert np.array_equal(resized.masks, mask)
+    dot = np.array([[[0, 0, 0], [0, 1, 0], [0, 0, 0]]], np.float32)
+    _, resized = small(size=1).apply(Prediction("clip", rows(0), ("a",)), Truth(dot, ("a",)))
+    assert resized.masks == 1, "a pixel takes the value at its centre"
 
 
 @pytest.mark.parametrize(("kind", "value"), [("mask", 0.25), ("boxes_union", 1), ("boxes_count", 2)])
@@ -257,8 +260,9 @@ def test_greedy_takes_the_best_pair_first() -> None:
     maps = np.zeros((2, 8, 8), np.float32)
     maps[0, 0], maps[0, 1], maps[0, 7], maps[1, 0], maps[1, 7] = 0.9, 0.8, 1, 0.7, 1
     prediction = Prediction("clip", maps, ("b", "a"))
-    assert small(match="hungarian").apply(prediction, truth("a", "b"))[0].scores[0, 0, 0] == pytest.approx(0.7)
-    assert small(match="greedy").apply(prediction, truth("a", "b"))[0].scores[0, 0, 0] == pytest.approx(0.9)
+    for match, wanted in [("hungarian", [0.7, 0.9]), ("greedy", [0.9, 0.7])]:  # the order of the two maps
+        found, _ = small(match=match).apply(prediction, truth("a", "b"))
+        assert found.scores[:, 0, 0] == pytest.approx(wanted)
 
 
 def test_broadcast_gives_everyone_the_maximum() -> None:

@@ -96,10 +96,10 @@ def test_a_hook_that_fails_leaves_the_others_working(registry: Registry) -> None
 
 def test_a_component_that_does_not_import_raises_its_own_error(registry: Registry) -> None:
     registry.add_module("plugin", Shouting(lost="no_such_module:Thing", empty="json:Thing"))
-    with pytest.raises(AvlocError, match="'lost' of plugin 'plugin' does not import.*no_such_module") as error:
+    with pytest.raises(AvlocError, match=r"'lost' of plugin 'plugin' does not import.*no_such_module") as error:
         registry.get("method", "lost")
     assert isinstance(error.value.__cause__, ModuleNotFoundError)
-    with pytest.raises(AvlocError, match="'empty'.*has no attribute 'Thing'"):
+    with pytest.raises(AvlocError, match=r"'empty'.*has no attribute 'Thing'"):
         registry.get("method", "empty")
 
 
@@ -109,7 +109,7 @@ def test_a_misspelt_hook_is_an_error(registry: Registry) -> None:
         def avloc_method(self) -> dict[str, Any]:
             return {}
 
-    with pytest.raises(AvlocError, match="'misspelt' implements a hook that avloc does not have.*avloc_method"):
+    with pytest.raises(AvlocError, match=r"'misspelt' implements a hook that avloc does not have.*avloc_method"):
         registry.add_module("misspelt", Misspelt())
     registry.add_module("good", Shouting(shout=dict))
     assert list(registry.entries("method")) == ["shout"]
