@@ -64,12 +64,14 @@ class _Bench:
     """One invocation.
 
     Attributes:
+        components: The metrics as the suite writes them, in the order of `metrics`.
         forced: Ids already done again under ``--force``.
     """
 
     suite: Suite
     options: Options
     protocol: Protocol
+    components: list[Component]
     metrics: dict[str, Metric]
     rows: list[Row] = field(default_factory=list)
     columns: list[Row] = field(default_factory=list)
@@ -81,8 +83,8 @@ class _Bench:
             "command": self.options.command, "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
             "metrics": [
-                {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better}
-                for key, m in self.metrics.items()
+                {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
+                for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
             ],
             "datasets": self.columns, "rows": self.rows,
         }  # fmt: skip
@@ -134,7 +136,8 @@ def rescore(
         raise AvlocError(f"There are no results of suite {suite_name!r} in {options.results}. Run avloc bench first.")
     manifest = read_json(path)
     chosen = load_protocol(protocol) if protocol else load_protocol(_without_told(manifest["protocol"]))
-    components = [_parse_metric(key) for key in metrics or [metric["key"] for metric in manifest["metrics"]]]
+    before = [Component(name=metric["name"], params=metric["params"]) for metric in manifest["metrics"]]
+    components = [_parse_metric(key) for key in metrics] if metrics else before
     ready = _metrics(components)
     for row in manifest["rows"]:
         if row["status"] == "done":
@@ -144,7 +147,7 @@ def rescore(
             counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
             row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
     name = f"{suite_name}.{protocol or 'rescored'}"
-    fresh = _Bench(Suite.model_construct(**{**manifest, "name": name}), options, chosen, ready)
+    fresh = _Bench(Suite.model_construct(**{**manifest, "name": name}), options, chosen, components, ready)
     fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
     result = fresh.manifest()
     write_json(options.results / "suites" / f"{name}.json", result)
@@ -178,7 +181,7 @@ def _prepare(suite: Suite, options: Options) -> _Bench:
         if not run.dataset.obtain:
             _check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
             _check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
-    return _Bench(suite, options, protocol, metrics)
+    return _Bench(suite, options, protocol, list(suite.metrics), metrics)
 
 
 def _metrics(components: Any) -> dict[str, Metric]:
@@ -187,6 +190,8 @@ def _metrics(components: Any) -> dict[str, Metric]:
         kind = registry().get("metric", component.name)
         _check_parameters("metric", component, kind)
         metric = kind(**component.params)
+        if metric.key in found:
+            raise AvlocError(f"The metric {metric.key!r} is listed twice.")
         found[metric.key] = metric
     return found
 

@@ -63,7 +63,8 @@ def mixed_truth(truths: Sequence[Truth | None], height: int, width: int) -> Trut
 def _nearest(mask: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
     rows = np.arange(height) * mask.shape[0] // height
     columns = np.arange(width) * mask.shape[1] // width
-    return mask[rows][:, columns]
+    resized: npt.NDArray[np.float32] = mask[rows][:, columns]
+    return resized
 
 
 def _sum(waves: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

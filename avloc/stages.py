@@ -29,7 +29,7 @@ from avloc.progress import track
 from avloc.protocol import Protocol
 from avloc.registry import registry
 from avloc.store import ArrayLog, RunFolder, disk, write_json
-from avloc.suite import Component, Run, Train, identify
+from avloc.suite import Component, Run, identify
 from avloc.types import AvlocError, Batch, Features, Prediction, Told
 
 PREDICT_BATCH = 64
@@ -122,7 +122,9 @@ def fit(run: Run, method: type[Method], stage: Stage, folder: RunFolder, *, forc
         if folder.complete:
             return
         started = time.time()
-        fabric = Fabric(accelerator=stage.device.split(":")[0], devices=1, precision=_precision(run.train))
+        accelerator, _, index = stage.device.partition(":")
+        precision: Any = run.train.precision
+        fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             build(run, method, stage), stage.material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
             description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
@@ -130,10 +132,6 @@ def fit(run: Run, method: type[Method], stage: Stage, folder: RunFolder, *, forc
         )  # fmt: skip
         work.run()
         folder.finish(identity or {}, provenance(started, stage.device))
-
-
-def _precision(train: Train) -> Any:
-    return train.precision
 
 
 @torch.no_grad()

@@ -30,7 +30,9 @@ def _fit(folder: Path, *, material: Material | None = None, method: Dot | None =
     torch.manual_seed(0)
     train = Train(**{"epochs": 3, "batch_size": 5, "lr": 0.05, **changes})
     fresh = method or Dot(Plain().info, Blocks.classes)
-    return Fit(fresh, material or _material(), train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1))
+    return Fit(
+        fresh, material or _material(), train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1)
+    )
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:

@@ -115,9 +115,7 @@ class Tiny(Encoder):
     def _compose(self, prompt: str) -> Tensor:
         """Unit sum of the unit vectors of a prompt's words."""
         words = re.findall(r"[^\W_]+", prompt.lower()) or [prompt]
-        vectors = [
-            self.words[WORDS.index(word)] if word in WORDS else _letters(word).to(self.words) for word in words
-        ]
+        vectors = [self.words[WORDS.index(word)] if word in WORDS else _letters(word).to(self.words) for word in words]
         unit = nn.functional.normalize(torch.stack(vectors), dim=1)
         return nn.functional.normalize(unit.sum(0), dim=0)
 

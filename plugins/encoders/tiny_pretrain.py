@@ -294,9 +294,7 @@ def measure(encoder: Tiny, clips: _Clips) -> dict[str, Any]:
 def _pixel_ap(maps: Tensor, masks: np.ndarray) -> float:
     """Mean over clips of the average precision over pixels, maps resized bilinearly."""
     resized = interpolate(maps[:, None], masks.shape[1:], mode="bilinear")[:, 0].numpy()
-    return float(
-        np.mean([average_precision_score(m.ravel(), s.ravel()) for m, s in zip(masks, resized, strict=True)])
-    )
+    return float(np.mean([average_precision_score(m.ravel(), s.ravel()) for m, s in zip(masks, resized, strict=True)]))
 
 
 def _markdown(card: dict[str, Any]) -> str:
