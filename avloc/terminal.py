@@ -124,7 +124,7 @@ def progress() -> Iterator[None]:
         with reporting(Lines(err)):
             yield
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bars, reporting(Bars(bars)):
         yield
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress, TextColumn
 from typer.testing import CliRunner, Result
 
 import avloc
@@ -22,7 +23,7 @@ from avloc import AvlocError, cli, say, track
 from avloc.bench import Options
 from avloc.progress import reporting
 from avloc.suite import Suite
-from avloc.terminal import Lines
+from avloc.terminal import Bars, Lines
 
 
 def run(*args: str | Path, **options: Any) -> Result:
@@ -322,3 +323,15 @@ def test_plain_progress_lines_at_start_now_and_then_and_at_the_end() -> None:
         "score: 9 to do",
         "score: 0/9 in 0:00",
     ]
+
+
+def test_bars_come_and_go_with_their_loops() -> None:
+    shown = []
+    out = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with Progress(TextColumn("{task.description} {task.completed}/{task.total}"), console=out) as bars:
+        with reporting(Bars(bars)):
+            for _ in track(range(2), "outer", 2):
+                for _ in track(range(3), "inner", 3):
+                    shown.append([(task.description, task.completed) for task in bars.tasks])
+        assert shown[-1] == [("outer", 1), ("inner", 2)]
+        assert not bars.tasks

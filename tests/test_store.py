@@ -71,7 +71,7 @@ def test_bytes_without_their_line_are_overwritten(tmp_path: Path) -> None:
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AvlocError, match="'a'.*'maps'.*not finite"):
+    with pytest.raises(AvlocError, match=r"'a'.*'maps'.*not finite"):
         ArrayLog(tmp_path).append("a", {"maps": np.array([np.nan])})
 
 

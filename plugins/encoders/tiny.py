@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import linear, normalize, relu
 from torchaudio.functional import melscale_fbanks
 
 from avloc import AvlocError, Encoder, EncoderInfo
@@ -51,6 +52,9 @@ class Tiny(Encoder):
     Raises:
         AvlocError: The weights file is missing, unreadable, or holds other weights; names them.
     """
+
+    window: Tensor
+    filters: Tensor
 
     def __init__(self, *, weights: str = "shipped") -> None:
         super().__init__()
@@ -110,14 +114,14 @@ class Tiny(Encoder):
         return tokens, tokens.mean((2, 3))
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return self.text_projection(torch.stack([self._compose(prompt) for prompt in prompts]))
+        composed = torch.stack([self._compose(prompt) for prompt in prompts])  # (N, D)
+        return linear(composed, self.text_projection.weight, self.text_projection.bias)
 
     def _compose(self, prompt: str) -> Tensor:
         """Unit sum of the unit vectors of a prompt's words."""
         words = re.findall(r"[^\W_]+", prompt.lower()) or [prompt]
         vectors = [self.words[WORDS.index(word)] if word in WORDS else _letters(word).to(self.words) for word in words]
-        unit = nn.functional.normalize(torch.stack(vectors), dim=1)
-        return nn.functional.normalize(unit.sum(0), dim=0)
+        return normalize(normalize(torch.stack(vectors), dim=1).sum(0), dim=0)
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(repr((WORDS, WINDOW, HOP, MELS, LOWEST, FLOOR, LEAST_SPREAD)).encode())
@@ -177,4 +181,4 @@ class _Residual(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(x + self.norm(self.second(self.first(x))))
+        return relu(x + self.norm(self.second(self.first(x))))
