@@ -22,7 +22,7 @@ from avloc.protocol import Protocol, load_protocol
 from avloc.registry import Kind, registry, unknown
 from avloc.stages import Stage, declared
 from avloc.store import RunFolder, read_json, write_json
-from avloc.suite import Component, DatasetEntry, Run, Suite, identify
+from avloc.suite import Component, DatasetEntry, Run, Suite, Train, identify
 from avloc.types import TOLD_LEVELS, AvlocError
 
 Row = dict[str, Any]
@@ -82,12 +82,23 @@ class _Bench:
             "suite": self.suite.name, "title": self.suite.title, "paper": self.suite.paper,
             "command": self.options.command, "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
+            "train_text": _train_text(self.suite),
             "metrics": [
                 {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
                 for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
             ],
             "datasets": self.columns, "rows": self.rows,
         }  # fmt: skip
+
+
+def _train_text(suite: Suite) -> str:
+    """How methods were trained, for the notes of a table."""
+    exceptions = [f"{entry.name}: {_spelt(entry.train)}" for entry in suite.methods if entry.train]
+    return "; ".join([_spelt(suite.train.model_dump()), *exceptions])
+
+
+def _spelt(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def bench(suite: Suite, options: Options) -> Manifest:
@@ -147,9 +158,12 @@ def rescore(
             counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
             row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
     name = f"{suite_name}.{protocol or 'rescored'}"
-    fresh = _Bench(Suite.model_construct(**{**manifest, "name": name}), options, chosen, components, ready)
+    named = Suite.model_construct(
+        name=name, title=manifest["title"], paper=manifest["paper"], methods=(), train=Train()
+    )
+    fresh = _Bench(named, options, chosen, components, ready)
     fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
-    result = fresh.manifest()
+    result = {**fresh.manifest(), "train_text": manifest["train_text"]}
     write_json(options.results / "suites" / f"{name}.json", result)
     return result
 
@@ -299,10 +313,10 @@ def _open(entry: DatasetEntry, work: _Bench, column: Row) -> Stage:
         raise _AbsentError("none of its test clips is on this machine")
     test = splits["test"]
     column |= {"title": type(test).title or entry.name, "notes": list(test.notes)}
-    return _encode(entry, splits, encoder.to(device).eval(), work)
+    return _encode(entry, splits, encoder.to(device).eval(), work, column)
 
 
-def _encode(entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: _Bench) -> Stage:
+def _encode(entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: _Bench, column: Row) -> Stage:
     device, test = work.options.torch_device, splits["test"]
     encoded: dict[str, Encoded] = {}
     data_identity: dict[str, Any] = {**declared(entry, type(test)), "fingerprints": {}}
@@ -311,12 +325,25 @@ def _encode(entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder
         data_identity["fingerprints"][split] = fingerprint
         identity = {**declared(entry, type(test)), "split": split, "fingerprint": fingerprint}
         encoded[split] = encode(data, encoder, identity, limit=work.suite.limit, device=device)
+    column["notes"] += _unusable(encoded)
     with torch.no_grad():
         text = encoder.encode_text(test.classes).float().cpu() if encoder.info.has_text else None
     encoder_identity = {**declared(entry.encoder, type(encoder)), "fingerprint": encoder.fingerprint()}
     material = Material(encoded["train"], encoded["val"], test.classes, text)
     identity = {"data": data_identity, "encoder": encoder_identity}
     return Stage(identity, encoder.info, material, encoded["test"], test, device)
+
+
+def _unusable(encoded: Mapping[str, Encoded]) -> list[str]:
+    """Sentences on training clips that could not be used; the test clips' are in the scores."""
+    sentences = []
+    for split in ("train", "val"):
+        lost = {**encoded[split].missing, **encoded[split].broken}
+        if lost:
+            id, reason = next(iter(lost.items()))
+            total = len(lost) + len(encoded[split].ids)
+            sentences.append(f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason}).")
+    return sentences
 
 
 def _dataset(entry: Component, split: str, options: Options) -> Dataset:

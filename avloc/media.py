@@ -58,7 +58,7 @@ def read_frame(path: Path, at: float | None = None) -> Image:
             starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
             index = _shown(starts - starts[0], at, path)
         return cast(Image, reader[index].asnumpy())
-    except (RuntimeError, IndexError):
+    except (decord.DECORDError, IndexError):
         return _read_frame_av(path, at)
 
 
@@ -75,12 +75,12 @@ def read_audio(path: Path) -> tuple[Wave, int]:
         if not container.streams.audio:
             raise DataError(f"{path}: the file has no audio stream.")
         stream = container.streams.audio[0]
-        rate = int(stream.rate)
         to_float = av.AudioResampler(format="fltp")
         pieces: list[Wave] = []
-        start: float | None = None
+        start, rate = None, 0
         for frame in container.decode(stream):
-            start = frame.time if start is None else start
+            if not rate:  # HE-AAC: the decoder's rate counts, which may be twice the header's
+                start, rate = frame.time, frame.sample_rate
             pieces += [part.to_ndarray().mean(axis=0) for part in to_float.resample(frame)]
         if not pieces or sum(map(len, pieces)) == 0:
             raise DataError(f"{path}: the audio stream has no samples.")
@@ -173,13 +173,14 @@ def _read_frame_av(path: Path, at: float | None) -> Image:
         starts = np.sort([float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base])
         if not len(starts):
             raise DataError(f"{path}: the video stream has no frames.")
-        index = len(starts) // 2 if at is None else _shown(starts - starts[0], at, path)
+        count = stream.frames or len(starts)  # what the header promises, where it does
+        index = count // 2 if at is None else _shown(starts - starts[0], at, path)
         container.seek(0)
         for number, frame in enumerate(container.decode(stream)):
             if number == index:
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 return cast(Image, np.ascontiguousarray(turned))
-    raise DataError(f"{path}: the video is truncated: frame {index} of {len(starts)} cannot be decoded.")
+    raise DataError(f"{path}: the video is truncated: frame {index} of {count} cannot be decoded.")
 
 
 def _shown(starts: npt.NDArray[np.floating], at: float, path: Path) -> int:

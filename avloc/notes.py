@@ -74,6 +74,7 @@ def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) ->
     found.append(f"Protocol: {manifest['protocol_text']}")
     levels = list(dict.fromkeys(frame.told))
     found += [f"Methods are told {TOLD[level]} ({level})." for level in levels]
+    found.append(f"Heads are trained with {manifest['train_text']}.")
     found += _parameters(frame)
     found += _dropped(frame)
     found.append(_seeds(frame))

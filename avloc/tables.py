@@ -31,7 +31,7 @@ COLUMNS = (
     "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score", "protocol", "status",
     "reason",
 )  # fmt: skip
-MANIFEST = ("suite", "title", "paper", "command", "protocol_text", "metrics", "datasets", "rows")
+MANIFEST = ("suite", "title", "paper", "command", "protocol_text", "train_text", "metrics", "datasets", "rows")
 PARTS = {
     "metrics": ("key", "title", "unit", "higher_is_better"),
     "datasets": ("name", "title", "encoder", "status", "reason", "command", "notes"),

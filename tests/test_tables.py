@@ -29,7 +29,7 @@ class Store:
         self.results = results
         self.manifest: dict[str, Any] = {
             "suite": "s", "title": "A 100% test", "paper": "", "command": "avloc bench --suite s", "written": "now",
-            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.", "metrics": METRICS,
+            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.", "train_text": "epochs 20", "metrics": METRICS,
             "datasets": [], "rows": [],
         }  # fmt: skip
         self.dataset("duet", "Toybox duet")
