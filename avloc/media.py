@@ -58,7 +58,7 @@ def read_frame(path: Path, at: float | None = None) -> Image:
             starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
             index = _shown(starts - starts[0], at, path)
         return cast(Image, reader[index].asnumpy())
-    except (decord.DECORDError, IndexError):
+    except (decord.DECORDError, decord.DECORDLimitReachedError, IndexError):
         return _read_frame_av(path, at)
 
 

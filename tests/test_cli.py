@@ -44,6 +44,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Suite, Options]]:
         dataset = {"name": "d", "title": "D", "encoder": "e", "status": "ran", "reason": "", "command": "", "notes": []}
         manifest = {
             "suite": suite.name, "title": "T", "paper": "", "command": options.command, "protocol_text": "avloc",
+            "train_text": "epochs 3",
             "metrics": [{"key": "k", "title": "K", "unit": "%", "higher_is_better": True}],
             "datasets": [dataset], "rows": rows,
         }  # fmt: skip

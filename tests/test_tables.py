@@ -29,8 +29,8 @@ class Store:
         self.results = results
         self.manifest: dict[str, Any] = {
             "suite": "s", "title": "A 100% test", "paper": "", "command": "avloc bench --suite s", "written": "now",
-            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.", "train_text": "epochs 20", "metrics": METRICS,
-            "datasets": [], "rows": [],
+            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.",
+            "train_text": "epochs 20", "metrics": METRICS, "datasets": [], "rows": [],
         }  # fmt: skip
         self.dataset("duet", "Toybox duet")
 
@@ -180,6 +180,7 @@ def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
     assert "18 boxes are degenerate." in table.notes
     assert "cap of A (methods) on duet, seed 0: 3" in note(table, "Sources that a metric")
     assert note(table, "Protocol: ") == "Protocol: avloc: maps bilinear to 224."
+    assert note(table, "Heads are trained") == "Heads are trained with epochs 20."
     assert note(table, "Made by: ") == "Made by: avloc bench --suite s"
     assert note(table, "Methods are told ") == "Methods are told which classes sound in each clip (oracle)."
 

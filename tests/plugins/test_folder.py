@@ -1,0 +1,341 @@
+"""The user's own data: what a CSV may say, what is wrong with it, and what happens to bad files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import soundfile
+
+from avloc import DataError, Dataset, lookup, media
+
+REALMINI = Path(__file__).parents[3] / "shared" / "realmini"
+COLUMNS = ("id", "media", "label", "boxes", "split")
+LEFT = "[[0.0, 0.0, 0.5, 1.0]]"
+
+Row = dict[str, str]
+
+
+def row(id: str = "a", **cells: str) -> Row:
+    return {"id": id, "media": "clip.mp4", "label": "dog", "boxes": LEFT, "split": "test", **cells}
+
+
+def table(folder: Path, rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> Path:
+    path = folder / "annotations.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def opened(folder: Path, split: str = "test", **parameters: Any) -> Dataset:
+    dataset: Dataset = lookup("dataset", "folder")(folder, split=split, **parameters)
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds; frame n has the brightness 10 n."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    frames = np.broadcast_to(10 * np.arange(24)[:, None, None, None], (24, 40, 60, 3)).astype(np.uint8)
+    tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(48000) / 16000)
+    media.write_video(path, frames, 8, tone.astype(np.float32), 16000)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, video: Path) -> Path:
+    """A folder with one good video in it."""
+    shutil.copy(video, tmp_path)
+    return tmp_path
+
+
+def test_a_clip_is_its_middle_frame_its_sound_and_its_boxes(folder: Path) -> None:
+    table(folder, [row(label="dog, barking")])
+    data = opened(folder)
+    assert list(data.ids()) == ["a"] and data.classes == ("dog, barking",)
+    assert data.status().present == ("a",)
+    sample = data.load("a")
+    assert sample.clip.image.shape == (40, 60, 3) and abs(sample.clip.image.mean() - 120) < 4
+    assert sample.clip.rate == 16000 and abs(len(sample.clip.audio) - 48000) < 2048
+    assert sample.clip.group == "a" and sample.labels == ("dog, barking",)
+    assert sample.truth is not None and sample.truth.masks.shape == (1, 40, 60)
+    assert (sample.truth.masks[0, :, :30] == 1).all() and (sample.truth.masks[0, :, 30:] == 0).all()
+    np.testing.assert_allclose(sample.truth.boxes[0], [[0, 0, 0.5, 1]])
+
+
+def test_rows_of_one_id_are_sources_of_one_clip(folder: Path) -> None:
+    boxes = "[[0, 0, 0.1, 0.1], [0.5, 0.5, 1, 1]]"
+    table(folder, [row(), row(label="cat", boxes=boxes), row(label="dog", boxes="[[0.9,0,1,0.1]]"), row("b")])
+    data = opened(folder)
+    assert list(data.ids()) == ["a", "b"] and data.classes == ("cat", "dog")
+    sample = data.load("a")
+    assert sample.truth is not None and sample.truth.labels == ("dog", "cat", "dog")
+    assert sample.labels == ("dog", "cat")
+    assert [len(found) for found in sample.truth.boxes] == [1, 2, 1]
+    assert sample.truth.masks.sum(axis=(1, 2)).tolist() == [40 * 30, 4 * 6 + 20 * 30, 4 * 6]
+
+
+def test_the_truth_alone_equals_the_loaded_one(folder: Path) -> None:
+    table(folder, [row()])
+    alone, loaded = opened(folder).truth("a"), opened(folder).load("a").truth
+    assert loaded is not None and alone.labels == loaded.labels
+    np.testing.assert_array_equal(alone.masks, loaded.masks)
+
+
+@pytest.mark.parametrize("bright", [1, 255])
+def test_a_mask_file_of_any_size_and_brightness(folder: Path, bright: int) -> None:
+    mask = np.zeros((80, 120), np.uint8)
+    mask[40:] = bright
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    table(folder, [row(boxes="", mask="mask.png")], (*COLUMNS, "mask"))
+    truth = opened(folder).truth("a")
+    assert truth.masks.shape == (1, 40, 60) and len(truth.boxes[0]) == 0
+    assert truth.masks[0, :20].sum() == 0 and truth.masks[0, 20:].all()
+    cv2.imwrite(str(folder / "mask.png"), np.zeros_like(mask))
+    with pytest.raises(DataError, match=r"mask\.png: the mask is black"):
+        opened(folder).truth("a")
+
+
+def test_a_photograph_with_a_sound_file(folder: Path) -> None:
+    cv2.imwrite(str(folder / "photo.PNG"), np.full((30, 50, 3), (0, 0, 200), np.uint8))
+    soundfile.write(folder / "bark.flac", np.full(4410, 0.25), 44100)
+    table(folder, [row(media="photo.PNG", audio="bark.flac")], (*COLUMNS, "audio"))
+    clip = opened(folder).load("a").clip
+    assert clip.image.shape == (30, 50, 3) and clip.image[0, 0].tolist() == [200, 0, 0]
+    assert clip.rate == 44100 and len(clip.audio) == 4410
+
+
+def test_a_sound_file_replaces_the_videos_sound(folder: Path) -> None:
+    soundfile.write(folder / "bark.wav", np.full(800, 0.25), 8000)
+    table(folder, [row(audio="bark.wav")], (*COLUMNS, "audio"))
+    assert len(opened(folder).load("a").clip.audio) == 800
+
+
+def test_training_clips_need_no_boxes(folder: Path) -> None:
+    table(folder, [row(), row("b", split="train", boxes="")])
+    sample = opened(folder, "train").load("b")
+    assert sample.truth is None and sample.labels == ("dog",)
+    with pytest.raises(DataError, match="'b' has neither boxes nor a mask"):
+        opened(folder, "train").truth("b")
+
+
+def test_classes_are_all_labels_or_those_asked_for(folder: Path) -> None:
+    table(folder, [row(label="dog"), row("b", label="cat", split="train")])
+    assert opened(folder).classes == opened(folder, "train").classes == ("cat", "dog")
+    assert opened(folder, classes=["dog", "cow", "cat"]).classes == ("dog", "cow", "cat")
+    with pytest.raises(DataError, match=r"line 3: .*class 'cat'.* Did you mean 'cats'"):
+        opened(folder, classes=["dog", "cats"])
+
+
+def train_rows(count: int, groups: int) -> list[Row]:
+    return [row(f"t{n}", split="train", group=f"video{n % groups}") for n in range(count)]
+
+
+def test_a_tenth_of_training_is_held_out_where_no_row_is_val(folder: Path) -> None:
+    columns = (*COLUMNS, "group")
+    table(folder, [row(), *train_rows(60, 30)], columns)
+    train, val = opened(folder, "train"), opened(folder, "val")
+    assert len(val.ids()) == 6 and len(train.ids()) == 54
+    assert set(train.ids()) | set(val.ids()) == {f"t{n}" for n in range(60)}
+    groups = [{int(id[1:]) % 30 for id in data.ids()} for data in (train, val)]
+    assert not groups[0] & groups[1]
+    assert list(opened(folder, "val").ids()) == list(val.ids())
+    assert list(opened(folder).ids()) == ["a"]
+
+
+@pytest.mark.parametrize(("count", "groups", "held_out"), [(9, 9, 0), (10, 10, 1), (20, 1, 0), (20, 2, 10)])
+def test_small_training_sets_hold_out_a_group_or_nothing(folder: Path, count: int, groups: int, held_out: int) -> None:
+    table(folder, train_rows(count, groups), (*COLUMNS, "group"))
+    assert len(opened(folder, "val").ids()) == held_out
+    assert len(opened(folder, "train").ids()) == count - held_out
+
+
+def test_rows_marked_val_are_the_validation_clips(folder: Path) -> None:
+    table(folder, [*train_rows(20, 20), row("v", split="val")], (*COLUMNS, "group"))
+    assert list(opened(folder, "val").ids()) == ["v"] and len(opened(folder, "train").ids()) == 20
+
+
+def test_a_folder_of_test_clips_has_nothing_to_train_on(folder: Path) -> None:
+    table(folder, [row()])
+    assert list(opened(folder, "train").ids()) == list(opened(folder, "val").ids()) == []
+    assert opened(folder, "train").status().present == ()
+
+
+def test_tables_say_when_test_and_training_share_a_video(folder: Path) -> None:
+    columns = (*COLUMNS, "group")
+    table(folder, [row(group="v"), row("b", group="w"), row("c", group="v", split="train")], columns)
+    assert opened(folder).notes == ("1 of 2 test clips come from groups that are also trained on.",)
+    table(folder, [row(group="v"), row("c", group="w", split="train")], columns)
+    assert opened(folder).notes == ()
+
+
+WRONG = {
+    "split": ([row(split="tset")], r"line 2: There is no split 'tset'\. Did you mean 'test'"),
+    "no id": ([row(id="")], "line 2: id is empty"),
+    "no label": ([row(), row("b", label=" ")], "line 3: label is empty"),
+    "outside": ([row(boxes="[[0.1, 0.1, 1.2, 0.5]]")], r"line 2: .*from 0 to 1, not \[\[0\.1, 0\.1, 1\.2, 0\.5\]\]"),
+    "negative": ([row(boxes="[[-0.1, 0.1, 0.2, 0.5]]")], "line 2: .*from 0 to 1"),
+    "pixels": ([row(boxes="[[10, 20, 100, 200]]")], "line 2: .*from 0 to 1"),
+    "not a number": ([row(boxes="[[NaN, 0.1, 0.2, 0.5]]")], "line 2: .*from 0 to 1"),
+    "xywh": ([row(boxes="[[0.5, 0.5, 0.2, 0.2]]")], "line 2: .*x1 < x2"),
+    "no area": ([row(boxes="[[0.5, 0.5, 0.5, 0.6]]")], "line 2: .*x1 < x2"),
+    "flat list": ([row(boxes="[0.1, 0.2, 0.3, 0.4]")], r"line 2: .*list of \[x1, y1, x2, y2\]"),
+    "ragged": ([row(boxes="[[0.1, 0.2, 0.3]]")], "line 2: boxes should be a list"),
+    "no JSON": ([row(boxes="0.1 0.2 0.3 0.4")], "line 2: boxes should be a JSON list"),
+    "object": ([row(boxes='{"x": 1}')], "line 2: boxes should be a JSON list"),
+    "unannotated": ([row(boxes="")], "line 2: a test clip needs boxes or a mask"),
+    "two media": ([row(), row(media="other.mp4")], r"line 3: clip 'a' has the media 'other\.mp4' here but 'clip\.mp4'"),
+    "two splits": ([row(), row(split="train")], "line 3: clip 'a' has the split 'train' here but 'test'"),
+    "outside path": ([row(media="../secret.mp4")], r"line 2: \.\./secret\.mp4 leaves the folder"),
+    "hidden path": ([row(media="videos/../../secret.mp4")], "line 2: .* leaves the folder"),
+    "absolute path": ([row(media=str(Path("/").resolve() / "clip.mp4"))], "line 2: .* leaves the folder"),
+    "deaf photograph": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
+}
+
+
+@pytest.mark.parametrize(("rows", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> None:
+    path = table(folder, rows)
+    with pytest.raises(DataError, match=message) as error:
+        opened(folder)
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,media,label,split\na,clip.mp4,dog,test\n", r"the header has no column boxes \(or mask\)"),
+        ("id,label,boxes\n", "the header has no column media, split; it has id, label, boxes"),
+        ("", "it has none"),
+        ("id,media,label,boxes,split\na,clip.mp4,dog, barking,[],test\n", "line 2: the row has more cells"),
+        ("id,media,label,boxes,split\na,clip.mp4\n", "line 2: label is empty"),
+        ('id,media,label,boxes,split\na,"clip.mp4,dog\n', "not a CSV in UTF-8"),
+        (b"\xff\xfe\x00id,media", "not a CSV in UTF-8"),
+    ],
+    ids=["no boxes", "no media", "empty", "comma", "short row", "open quote", "binary"],
+)
+def test_a_wrong_file_is_refused(folder: Path, text: str | bytes, message: str) -> None:
+    (folder / "annotations.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message):
+        opened(folder)
+
+
+def test_a_spreadsheets_csv_is_read(folder: Path) -> None:
+    text = f'\ufeffid,media,label,boxes,split\r\na,clip.mp4,dog,"{LEFT}",test\r\n\r\n'
+    (folder / "annotations.csv").write_text(text, encoding="utf-8", newline="")
+    assert list(opened(folder).ids()) == ["a"]
+
+
+def test_where_the_csv_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(folder, [row()])
+    assert opened(folder.parent, csv=f"{folder.name}/annotations.csv").status().present == ("a",)
+    assert opened(folder.parent, csv=str(path)).status().present == ("a",)
+    monkeypatch.chdir(folder)
+    data = lookup("dataset", "folder")(None, split="test", csv="annotations.csv")
+    assert data.load("a").clip.id == "a"
+    with pytest.raises(DataError, match=r"other\.csv: the annotation file is missing"):
+        opened(folder, csv="other.csv")
+    with pytest.raises(DataError, match="no split 'tests'.* Did you mean 'test'"):
+        opened(folder, "tests")
+
+
+def test_missing_files_are_missing_with_the_reason(folder: Path) -> None:
+    rows = [row(), row("b", media="gone.mp4"), row("c", audio="gone.wav"), row("d", boxes="", mask="gone.png")]
+    table(folder, rows, (*COLUMNS, "audio", "mask"))
+    status = opened(folder).status()
+    assert status.present == ("a",)
+    assert {id: Path(reason.split(":")[0]).name for id, reason in status.missing.items()} == {
+        "b": "gone.mp4", "c": "gone.wav", "d": "gone.png",
+    }  # fmt: skip
+    assert all(reason.endswith("the file is missing.") for reason in status.missing.values())
+    with pytest.raises(DataError, match=r"gone\.mp4: the file is missing"):
+        opened(folder).load("b")
+
+
+def without(kind: str, source: Path, target: Path) -> None:
+    """Copy a video but for one of its streams."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        kept = next(stream for stream in old.streams if stream.type != kind)
+        stream = new.add_stream_from_template(kept)
+        for packet in old.demux(kept):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+
+
+def test_unusable_videos_are_told_apart(folder: Path, video: Path) -> None:
+    without("audio", video, folder / "mute.mp4")
+    without("video", video, folder / "blind.mp4")
+    (folder / "cut.mp4").write_bytes(video.read_bytes()[:3000])
+    (folder / "empty.mp4").touch()
+    reasons = {
+        "mute": "has no audio stream", "blind": "has no video stream", "cut": "truncated", "empty": "zero length",
+    }  # fmt: skip
+    table(folder, [row(), *(row(name, media=f"{name}.mp4") for name in reasons)])
+    data = opened(folder)
+    for name, reason in reasons.items():
+        with pytest.raises(DataError, match=rf"{name}\.mp4: .*{reason}"):
+            data.load(name)
+    assert data.load("a").clip.id == "a"
+
+
+def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> None:
+    shutil.copy(folder / "clip.mp4", folder / "two.mp4")
+    table(folder, [row(), row("b", media="two.mp4")])
+    seen = [opened(folder).fingerprint()]
+    assert opened(folder).fingerprint() == seen[0]
+    table(folder, [row(boxes="[[0.1, 0.1, 0.2, 0.2]]"), row("b", media="two.mp4")])
+    seen.append(opened(folder).fingerprint())
+    with (folder / "two.mp4").open("ab") as file:
+        file.write(b"more")
+    seen.append(opened(folder).fingerprint())
+    (folder / "two.mp4").unlink()
+    seen.append(opened(folder).fingerprint())
+    assert len(set(seen)) == 4
+
+
+def test_real_videos(tmp_path: Path) -> None:
+    if not REALMINI.is_dir():
+        pytest.skip("shared/realmini is absent")
+    with (REALMINI / "annotations.csv").open(newline="", encoding="utf-8") as file:
+        real = [line for line in csv.DictReader(file) if line["pool"] == "vggss"]
+    (tmp_path / "media").symlink_to(REALMINI / "media")  # a link may point out of the folder
+    table(tmp_path, [row(r["id"], media=r["video"], label=r["label"], boxes=r["boxes"]) for r in real])
+    data = opened(tmp_path)
+    assert len(data.ids()) == len(data.status().present) == 10 and "donkey, ass braying" in data.classes
+    for line in real:
+        sample = data.load(line["id"])
+        assert sample.truth is not None and sample.truth.masks.shape[1:] == sample.clip.image.shape[:2]
+        assert len(sample.truth.boxes[0]) == len(json.loads(line["boxes"]))
+        assert 0.01 < sample.truth.masks.mean() < 1 and sample.clip.audio.std() > 1e-3
+        assert 9 < len(sample.clip.audio) / sample.clip.rate < 11
+
+
+def test_real_photographs_with_sound(tmp_path: Path) -> None:
+    if not REALMINI.is_dir():
+        pytest.skip("shared/realmini is absent")
+    with (REALMINI / "annotations.csv").open(newline="", encoding="utf-8") as file:
+        wild = [line for line in csv.DictReader(file) if line["pool"] == "wild"]
+    (tmp_path / "media").symlink_to(REALMINI / "media")
+    columns = (*COLUMNS, "audio", "group")
+    rows = [
+        row(r["id"], media=r["image"], audio=r["audio"], label=r["label"], boxes=r["boxes"], split=r["split"],
+            group=r["image_group"])
+        for r in wild
+    ]  # fmt: skip
+    table(tmp_path, rows, columns)
+    splits = {split: opened(tmp_path, split) for split in ("train", "val", "test")}
+    assert len(splits["train"].ids()) + len(splits["val"].ids()) == 160 and len(splits["test"].ids()) == 133
+    assert splits["val"].ids() and len(splits["test"].classes) == 7
+    sample = splits["test"].load(splits["test"].ids()[0])
+    assert sample.clip.rate == 16000 and sample.truth is not None
