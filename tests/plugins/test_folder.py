@@ -245,7 +245,7 @@ def test_where_the_csv_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert data.load("a").clip.id == "a"
     with pytest.raises(DataError, match=r"other\.csv: the annotation file is missing"):
         opened(folder, csv="other.csv")
-    with pytest.raises(DataError, match="no split 'tests'.* Did you mean 'test'"):
+    with pytest.raises(DataError, match=r"no split 'tests'.* Did you mean 'test'"):
         opened(folder, "tests")
 
 
