@@ -5,6 +5,7 @@ What is on disk is not done again. A run that fails leaves ``error.txt`` and the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from avloc import stages
 from avloc.features import Encoded, encode
 from avloc.fit import Material
 from avloc.interfaces import Dataset, Encoder, Method, Metric, parameters
-from avloc.progress import say
+from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import Kind, registry, unknown
 from avloc.stages import Stage, declared
@@ -49,9 +50,17 @@ class Options:
 
     @property
     def torch_device(self) -> str:
-        """`device` with ``auto`` resolved."""
+        """`device` with ``auto`` resolved.
+
+        Raises:
+            AvlocError: A GPU was asked for that torch does not see.
+        """
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device != "cpu":
+            index, count = int(self.device.partition(":")[2] or 0), torch.cuda.device_count()
+            if index >= count:
+                raise AvlocError(f"There is no device {self.device!r}: torch sees {count} GPUs here. Use --device cpu.")
         return self.device
 
 
@@ -108,6 +117,7 @@ def bench(suite: Suite, options: Options) -> Manifest:
         AvlocError: The suite names something that does not exist, or the results folder cannot be written.
     """
     work = _prepare(suite, options)
+    _settle_threads()
     try:
         for entry in suite.datasets:
             _run_column(work, entry)
@@ -116,6 +126,15 @@ def bench(suite: Suite, options: Options) -> Manifest:
         if work.rows:
             write_json(options.results / "suites" / f"{suite.name}.json", manifest)
     return manifest
+
+
+def _settle_threads() -> None:
+    """Compute on half of the cores unless ``OMP_NUM_THREADS`` says otherwise.
+
+    Where something else runs, as many OpenMP threads as cores stall each other and take several times longer.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
 
 
 def plan(suite: Suite, options: Options) -> list[Row]:
@@ -184,6 +203,7 @@ def _parse_metric(key: str) -> Component:
 
 def _prepare(suite: Suite, options: Options) -> _Bench:
     """Look everything up before anything runs, so that a misspelt name costs nothing."""
+    _ = options.torch_device
     protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
     metrics = _metrics(suite.metrics)
     for run in suite.runs():
@@ -289,7 +309,7 @@ def _run_column(work: _Bench, entry: DatasetEntry) -> None:
             row |= {"status": "failed", "reason": str(error)}
         say(f"{entry.name}: {error}")
         return
-    for run, row in zip(runs, rows, strict=True):
+    for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
         row["weights"] = stage.info.weights
         _run(work, run, stage, row)
 

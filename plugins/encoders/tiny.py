@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize, relu
+from torch.nn.functional import normalize, relu
 from torchaudio.functional import melscale_fbanks
 
 from avloc import AvlocError, Encoder, EncoderInfo
@@ -58,6 +58,21 @@ class Tiny(Encoder):
 
     def __init__(self, *, weights: str = "shipped") -> None:
         super().__init__()
+        with torch.random.fork_rng(devices=[]):  # building draws numbers; the caller's random state is not ours
+            self._build()
+        if weights == "random":
+            self.initialize(0)
+        else:
+            self._read(SHIPPED if weights == "shipped" else Path(weights))
+        self.eval()
+        self.info = EncoderInfo(
+            dim=DIM, image_size=112, image_grid=(7, 7), audio_rate=RATE, audio_seconds=SECONDS, audio_grid=(12, 4),
+            backbone_dim=128,
+        )  # fmt: skip
+        name = "random" if weights == "random" else f"tiny-{self.fingerprint()[:8]}"
+        self.info = replace(self.info, weights=name)
+
+    def _build(self) -> None:
         self.image_tower = nn.Sequential(
             _conv(3, 24, 2), _conv(24, 32, 2), _Residual(32), _conv(32, 64, 2), _Residual(64), _conv(64, 128, 2),
             _conv(128, 128),
@@ -72,17 +87,6 @@ class Tiny(Encoder):
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         filters = melscale_fbanks(WINDOW // 2 + 1, LOWEST, RATE / 2, MELS, RATE)  # (bins, mels)
         self.register_buffer("filters", filters, persistent=False)
-        if weights == "random":
-            self.initialize(0)
-        else:
-            self._read(SHIPPED if weights == "shipped" else Path(weights))
-        self.eval()
-        self.info = EncoderInfo(
-            dim=DIM, image_size=112, image_grid=(7, 7), audio_rate=RATE, audio_seconds=SECONDS, audio_grid=(12, 4),
-            backbone_dim=128,
-        )  # fmt: skip
-        name = "random" if weights == "random" else f"tiny-{self.fingerprint()[:8]}"
-        self.info = replace(self.info, weights=name)
 
     def initialize(self, seed: int) -> None:
         """Draw all weights anew; the global random state stays as it is."""
@@ -115,7 +119,8 @@ class Tiny(Encoder):
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         composed = torch.stack([self._compose(prompt) for prompt in prompts])  # (N, D)
-        return linear(composed, self.text_projection.weight, self.text_projection.bias)
+        projected: Tensor = self.text_projection(composed)
+        return projected
 
     def _compose(self, prompt: str) -> Tensor:
         """Unit sum of the unit vectors of a prompt's words."""
@@ -164,7 +169,8 @@ def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[
 def _letters(word: str) -> Tensor:
     """``(D,)`` unit vector of signs hashed from a word: the same on every machine, nearly orthogonal to any other's."""
     bits = np.unpackbits(np.frombuffer(hashlib.shake_256(word.encode()).digest(DIM // 8), np.uint8))
-    return torch.from_numpy(bits * 2.0 - 1.0).float() / DIM**0.5
+    signs: Tensor = torch.from_numpy(bits * 2.0 - 1.0).float()
+    return signs / DIM**0.5
 
 
 def _conv(channels: int, out: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:

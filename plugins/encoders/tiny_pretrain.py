@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
@@ -92,6 +93,8 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
         AvlocError: The data cannot be made, or the weights cannot be written.
     """
     began, recipe = time.monotonic(), recipe or Recipe()
+    if not output.parent.is_dir():
+        raise AvlocError(f"Cannot write the weights to {output}: there is no folder {output.parent}.")
     encoder = Tiny(weights="random").to(device)
     encoder.initialize(seed)
     train, val = read("train", encoder, recipe), read("val", encoder, recipe)
@@ -100,7 +103,7 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
     stored = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     try:
         save_file(stored, output)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise AvlocError(f"Cannot write the weights to {output}: {error}.") from error
     finished = Tiny(weights=str(output)).to(device)
     card = {
@@ -265,8 +268,9 @@ def embed(encoder: Tiny, clips: Clips) -> Embedded:
         tokens.append(cells.cpu())
         image.append(pooled.cpu())
         audio.append(encoder.encode_mel(clips.mels[rows].to(device))[1].cpu())
-    parts = (torch.cat(tokens), torch.cat(image), torch.cat(audio), encoder.encode_text(clips.classes).cpu())
-    return Embedded(*(normalize(x, dim=1) for x in parts), clips.labels)
+    text = normalize(encoder.encode_text(clips.classes).cpu(), dim=1)
+    cells, seen, heard = (normalize(torch.cat(parts), dim=1) for parts in (tokens, image, audio))
+    return Embedded(cells, seen, heard, text, clips.labels)
 
 
 def measure(encoder: Tiny, clips: Clips) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ INFO = EncoderInfo(D, audio_grid=(5, 4), backbone_dim=8)
 
 TEXT = torch.linalg.qr(torch.randn(D, N + 1, generator=torch.Generator().manual_seed(0)))[0].T.contiguous() * 3
 TEXT, GROUND = TEXT[:N], TEXT[N]
+TWIST = torch.randn(D, D, generator=torch.Generator().manual_seed(1)) / D**0.5
 
 LEARNED: list[tuple[type[Method], dict[str, Any]]] = [
     (EZVSL, {"dim": 16}),
@@ -60,7 +62,7 @@ def rows(*sources: tuple[int, ...]) -> Tensor:
 
 
 def plant(
-    sources: Tensor, width: int = 7, *, seed: int = 0, strength: float = 4.0, noise: float = 1.0
+    sources: Tensor, width: int = 7, *, seed: int = 0, strength: float = 4.0, noise: float = 1.0, gap: float = 0.0
 ) -> tuple[Features, Batch, Tensor]:
     """Features, an oracle batch with labels, and where the sources are: ``(B, K, 7, width)`` bool."""
     torch.manual_seed(seed)
@@ -77,7 +79,7 @@ def plant(
         left = k * (width // most) + int(torch.randint(width // most - 1, ()))
         top = int(torch.randint(6, ()))
         where[b, k, top : top + 2, left : left + 2] = True
-        image_map[b, :, where[b, k]] += voice[:, None]
+        image_map[b, :, where[b, k]] += (voice + gap * TWIST @ voice)[:, None]
         audio_map[b, :, k] += voice[:, None]
         labels[b, sources[b, k]] = 1
     ids = tuple(f"clip {seed} {n}" for n in range(count))
@@ -111,17 +113,36 @@ def hits(found: list[Prediction], where: Tensor) -> float:
     return float(np.mean(peaks))
 
 
-def train(method: Method, steps: int, *, most: int, width: int = 14, lr: float = 1e-2, **world: float) -> None:
-    """Every step sees new clips, whose sources all differ."""
+World = Callable[[int], tuple[Features, Batch, Tensor]]
+
+
+def lift(found: list[Prediction], where: Tensor) -> float:
+    """By how many of its standard deviations a named or only map is higher on its source than elsewhere."""
+    values = []
+    for prediction, truth in zip(found, where.numpy(), strict=True):
+        for map, mask in zip(prediction.maps, truth, strict=True):
+            values.append((map[mask].mean() - map[~mask].mean()) / map.std())
+    return float(np.mean(values))
+
+
+def train(method: Method, steps: int, world: World, lr: float = 1e-2) -> None:
     optimizer = torch.optim.Adam(method.parameters(), lr=lr)
     for step in range(steps):
-        torch.manual_seed(100 + step)
-        sources = torch.randperm(N).reshape(-1, most)
-        features, batch, _ = plant(sources, width, seed=100 + step, **{"strength": 8, **world})
+        features, batch, _ = world(step)
         optimizer.zero_grad()
         torch.stack(list(method.train().loss(features, batch, Context()).values())).sum().backward()
         optimizer.step()
     method.eval()
+
+
+def fresh(most: int, **world: float) -> World:
+    """Every step sees new clips, whose sources all differ."""
+
+    def draw(step: int) -> tuple[Features, Batch, Tensor]:
+        sources = torch.randperm(N, generator=torch.Generator().manual_seed(step)).reshape(-1, most)
+        return plant(sources, 14, seed=100 + step, **world)
+
+    return draw
 
 
 def untold(batch: Batch, **changes: Any) -> Batch:
@@ -200,7 +221,7 @@ class TestEveryMethod:
         found = []
         for _ in range(2):
             method = build(kind, params)
-            train(method, 3, most=2)
+            train(method, 3, fresh(2))
             found.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
         assert torch.equal(*found)
 
@@ -225,15 +246,23 @@ class TestPlantedSources:
         features, batch, where = plant(SINGLES, width, strength=8)
         assert hits(build(AudioCLIP, {}).localize(features, batch), where) > 0.9
 
-    @pytest.mark.parametrize(
-        ("kind", "params"), [(EZVSL, {"dim": 64, "tau": 0.1}), (AVGN, {"dim": 32, "depth": 1, "heads": 4, "tau": 0.1})]
-    )
-    def test_random_heads_learn_it(self, kind: type[Method], params: Any) -> None:
+    @pytest.mark.parametrize(("kind", "params"), [(EZVSL, {"dim": D}), (AudioCLIP, {}), (TVSLMIL, {})])
+    def test_training_closes_a_gap_between_the_modalities(self, kind: type[Method], params: Any) -> None:
+        features, batch, where = plant(SINGLES, 14, strength=8, gap=1.5)
         method = build(kind, params)
-        features, batch, where = plant(SINGLES, 14, strength=8, noise=0.3)
+        if isinstance(method, EZVSL):  # its heads start at random, where a maximum over 98 cells learns slowly
+            method.image_head.weight.data = torch.eye(D)[:, :, None, None]
+            method.audio_head.weight.data = torch.eye(D)
         before = hits(method.localize(features, batch), where)
-        train(method, 80, most=1, lr=1e-2 if kind is EZVSL else 3e-3, noise=0.3)
-        assert hits(method.localize(features, batch), where) > before + 0.2
+        train(method, 60, fresh(1, strength=8, gap=1.5), lr=3e-3)
+        assert hits(method.localize(features, batch), where) > before + 0.1
+
+    def test_avgn_learns_from_random_weights(self) -> None:
+        features, batch, where = plant(SINGLES, 7, strength=8, noise=0.3)
+        method = build(AVGN, {"dim": 32, "depth": 1, "heads": 4, "tau": 0.3})
+        before = lift(method.localize(features, batch), where)
+        train(method, 60, fresh(1, strength=8, noise=0.3))
+        assert lift(method.localize(features, batch), where) > before + 0.4
 
 
 class TestTold:
@@ -262,7 +291,7 @@ class TestTold:
     @pytest.mark.parametrize(("kind", "params"), [*NAMED, (TextOnly, {})])
     def test_nothing_told_is_an_error(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
-        with pytest.raises(AvlocError, match="told|tells"):
+        with pytest.raises(AvlocError, match=r"told|tells"):
             build(kind, params).localize(replace(features, text=None), untold(batch, classes=()))
 
     @pytest.mark.parametrize(("kind", "params"), [(EZVSL, {}), (AudioCLIP, {})])
@@ -273,12 +302,11 @@ class TestTold:
 
     @pytest.mark.parametrize(
         ("kind", "params"),
-        [(TVSL, {"cls_temperature": 0.05}), (TVSL, {"variant": "released"}), (TVSLMIL, {}),
-         (AVGN, {"dim": 16, "depth": 1, "heads": 2})],
+        [(TVSL, {"cls_temperature": 0.05}), (TVSL, {"variant": "released"}), (TVSLMIL, {})],
     )  # fmt: skip
     def test_trained_detectors_find_the_sources(self, kind: type[Method], params: Any) -> None:
         method = build(kind, params)
-        train(method, 150, most=2)
+        train(method, 150, fresh(2, strength=8))
         features, batch, _ = plant(PAIRS, 14, strength=8)
         truth = [{CLASSES[k] for k in row} for row in PAIRS.tolist()]
         counted = method.localize(features, untold(batch, counts=torch.full((len(PAIRS),), 2)))
@@ -289,8 +317,8 @@ class TestTold:
     def test_avgn_knows_its_own_classes_only(self) -> None:
         features, batch, _ = plant(MIXED)
         method = build(AVGN, {"dim": 16, "depth": 1, "heads": 2})
-        with pytest.raises(AvlocError, match="class 9"):
-            method.localize(features, replace(batch, classes=(*CLASSES, "class 9")))
+        with pytest.raises(AvlocError, match="class 99"):
+            method.localize(features, replace(batch, classes=(*CLASSES, "class 99")))
 
     def test_avgn_follows_the_order_of_the_vocabulary(self) -> None:
         features, batch, _ = plant(MIXED)
@@ -478,7 +506,7 @@ class TestTVSL:
         features, batch, _ = plant(MIXED)
         method = build(TVSL, {"prompt_length": 8})
         before = method.localize(features, batch)[0].maps
-        train(method, 5, most=2)
+        train(method, 5, fresh(2))
         assert isinstance(method, TVSL)
         assert method.head.prompts.output.weight.abs().max() > 0
         assert np.abs(method.localize(features, batch)[0].maps - before).max() > 0
@@ -550,13 +578,6 @@ class TestTVSLMIL:
         query = unit(((sound @ name).clamp_min(0)[:, None] * sound).mean(0))
         expected = (visual @ name).clamp_min(0) * (visual @ query).clamp_min(0)
         np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-5)
-
-    def test_training_helps_on_mixtures(self) -> None:
-        features, batch, where = plant(PAIRS, 14, strength=3)
-        method = build(TVSLMIL, {})
-        before = hits(method.localize(features, batch), where)
-        train(method, 60, most=2, lr=1e-3)
-        assert hits(method.localize(features, batch), where) > before
 
 
 class TestControls:
