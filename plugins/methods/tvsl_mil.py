@@ -62,6 +62,8 @@ class TVSLMIL(Method):
         classes: Not used: class names reach this method as text only.
         pool_tau: Temperature of the log-sum-exp pooling.
         tau: Temperature of the correspondence loss.
+        neutral: The pooled cosine at which the untrained detectors are undecided. It must lie above the cosines of
+            absent classes: else the first thing to be learned is to push every token away from every name.
     """
 
     title = "T-VSL-MIL (ours)"
@@ -69,11 +71,17 @@ class TVSLMIL(Method):
     needs = Needs(told="vocabulary", labels="weak", text=True)
 
     def __init__(
-        self, encoder: EncoderInfo, classes: Sequence[str], *, pool_tau: float = 0.05, tau: float = 0.07
+        self,
+        encoder: EncoderInfo,
+        classes: Sequence[str],
+        *,
+        pool_tau: float = 0.05,
+        tau: float = 0.07,
+        neutral: float = 0.5,
     ) -> None:
         super().__init__()
         self.p_v, self.p_a, self.p_q = (identity_linear(encoder.dim) for _ in range(3))
-        self.bias = nn.Parameter(torch.zeros(2))  # of the image's and the sound's detector
+        self.bias = nn.Parameter(torch.full((2,), -neutral / pool_tau))  # of the image's and the sound's detector
         self.pool_tau, self.tau = pool_tau, tau
 
     def project(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
