@@ -173,12 +173,10 @@ class Suite(_Strict):
         """
         data = self.model_dump()
         if methods is not None:
-            known = {entry["name"]: entry for entry in data["methods"]}
-            data["methods"] = [known.get(name, {"name": name}) for name in methods]
+            data["methods"] = _chosen(methods, data["methods"], {})
         if datasets is not None:
             first = encoder or data["datasets"][0]["encoder"]
-            known = {entry["name"]: entry for entry in data["datasets"]}
-            data["datasets"] = [known.get(name, {"name": name, "encoder": first}) for name in datasets]
+            data["datasets"] = _chosen(datasets, data["datasets"], {"encoder": first})
         if encoder is not None:
             data["datasets"] = [{**entry, "encoder": encoder} for entry in data["datasets"]]
         simple = {"seeds": seeds, "told": told, "limit": limit}
@@ -247,6 +245,15 @@ def load_suite(name_or_path: str) -> Suite:
     if isinstance(protocol := data.get("protocol"), dict) and "told" in protocol:
         data = {**data, "told": protocol["told"], "protocol": {k: v for k, v in protocol.items() if k != "told"}}
     return _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
+
+
+def _chosen(names: Sequence[str], entries: Sequence[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of these names, all of them where a suite lists one twice; a name it does not list is new."""
+    return [
+        entry
+        for name in names
+        for entry in [e for e in entries if e["name"] == name] or [{"name": name, **new}]
+    ]
 
 
 def _apply(setting: str, data: dict[str, Any]) -> None:

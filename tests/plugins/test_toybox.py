@@ -335,3 +335,33 @@ def test_two_processes_at_once_of_which_one_is_killed(tmp_path: Path) -> None:
     assert len(data.status().present) == 40
     for id in data.ids():
         assert data.load(id).clip.id == id
+
+
+def test_a_bank_larger_than_its_clips_allow_is_refused(tmp_path: Path) -> None:
+    data = opened("duet", tmp_path, "train", train=4, bank=1600)
+    with pytest.raises(AvlocError, match="4 single clips do not make 1600 different mixtures; lower bank"):
+        data.ids()
+
+
+@pytest.mark.parametrize("stdin", [True, False], ids=["from standard input", "without a guard"])
+def test_any_script_may_make_clips(tmp_path: Path, stdin: bool) -> None:
+    text = SCRIPT.format(root=str(tmp_path / "data")).replace('if __name__ == "__main__":', "if True:")
+    (tmp_path / "make.py").write_text(text)
+    arguments = [] if stdin else [tmp_path / "make.py"]
+    done = subprocess.run([sys.executable, *arguments], input=text if stdin else "", text=True, timeout=100, check=False)
+    assert done.returncode == 0
+    assert len(opened("single", tmp_path / "data", "train", train=40).status().present) == 40
+
+
+def test_making_clips_needs_no_torch() -> None:
+    code = "import sys, avloc_plugins.datasets.toybox.making; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_duets_are_scored_without_decoding(made: Path) -> None:
+    data = opened("duet", made, test=6)
+    id = data.ids()[0]
+    loaded, alone = data.load(id).truth, data.truth(id)
+    assert loaded is not None and loaded.labels == alone.labels
+    np.testing.assert_array_equal(loaded.masks, alone.masks)
+    np.testing.assert_array_equal(loaded.boxes, alone.boxes)

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock
 
-from avloc import AvlocError, DataError, track
+from avloc import AvlocError, DataError
 from avloc.media import write_video
 
 from .scene import FPS, Recipe, Rendered, render
@@ -35,6 +32,8 @@ from .sounds import RATE
 VERSION = "v1"
 
 Annotation = dict[str, Any]
+Job = tuple[Path, int, Recipe, Sequence[int]]
+"""Folder, index, what to make, and the clip's entropy."""
 
 
 def name_of(index: int) -> str:
@@ -42,58 +41,7 @@ def name_of(index: int) -> str:
     return f"{index:05d}"
 
 
-def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], description: str) -> None:
-    """Make the clips of a split that are not there yet, on all cores.
-
-    Args:
-        folder: The split's folder.
-        recipes: One per clip; the position is the clip's index.
-        entropy: Seed, split and presentation; the index is appended.
-        description: For the progress bar.
-
-    Raises:
-        AvlocError: The folder cannot be written.
-    """
-    if len(read_log(folder)) >= len(recipes):
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(folder / ".lock")):
-            done = read_log(folder)
-            jobs = [
-                (folder, index, recipe, (*entropy, index))
-                for index, recipe in enumerate(recipes)
-                if name_of(index) not in done
-            ]
-            _write_all(folder, jobs, description)
-    except OSError as error:
-        raise AvlocError(f"Cannot write the built-in data to {folder}: {error.strerror}. Free space there, or set "
-                         "AVLOC_CACHE to another folder.") from error  # fmt: skip
-
-
-def _write_all(folder: Path, jobs: list[Any], description: str) -> None:
-    log = folder / "annotations.jsonl"
-    _drop_torn_line(log)
-    with log.open("a", encoding="utf-8") as file:
-        for annotation in track(_on_all_cores(jobs), description, len(jobs)):
-            file.write(json.dumps(annotation) + "\n")
-            file.flush()
-        os.fsync(file.fileno())
-
-
-def _on_all_cores(jobs: list[Any]) -> Iterator[Annotation]:
-    """Results in the jobs' order. Forkserver: the caller may have threads (torch), which fork does not survive."""
-    workers = min(os.cpu_count() or 1, len(jobs) // 8)
-    if workers < 2:
-        yield from map(write_clip, jobs)
-        return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(write_clip, jobs, chunksize=4)
-
-
-def write_clip(job: tuple[Path, int, Recipe, Sequence[int]]) -> Annotation:
+def write_clip(job: Job) -> Annotation:
     """Render one clip and write its two files; returns its line for the log."""
     folder, index, recipe, entropy = job
     cv2.setNumThreads(1)
@@ -160,7 +108,7 @@ def read_log(folder: Path) -> dict[str, Annotation]:
     return {annotation["name"]: annotation for annotation in found}
 
 
-def _drop_torn_line(log: Path) -> None:
+def drop_torn_line(log: Path) -> None:
+    """Cut off what a kill left of a line."""
     if log.is_file():
-        whole = log.read_bytes()
-        log.write_bytes(whole[: whole.rfind(b"\n") + 1])
+        os.truncate(log, log.read_bytes().rfind(b"\n") + 1)

@@ -202,7 +202,7 @@ def _draw(actor: _Actor, seconds: float, number: int, frame: Colours, ids: Mask)
     x, y, degrees = actor.place(seconds)
     middle = PATCH / 2
     turn = cv2.getRotationMatrix2D((middle, middle), degrees, actor.scale)
-    turn[:, 2] += [x - middle, y - middle]
+    turn[:, 2] += np.array([x - middle, y - middle])
     cover = cv2.warpAffine(actor.mask, turn, (SIDE, SIDE)).astype(np.float32) / 255
     texture = cv2.warpAffine(actor.texture, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
     frame += (texture - frame) * cover[..., None]

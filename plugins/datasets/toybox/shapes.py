@@ -129,7 +129,7 @@ def surface(adjective: str, rng: Generator) -> Colours:
     colours = _two_colours(rng)
     shade = 0.925 - 0.35 * y
     shaded = np.where(second[..., None], colours[1], colours[0]) * shade[..., None]
-    return np.clip(shaded, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(shaded, 0, 255), np.float32)
 
 
 def _two_colours(rng: Generator) -> Colours:
@@ -138,7 +138,8 @@ def _two_colours(rng: Generator) -> Colours:
     other = (hue + rng.integers(50, 130)) % 180
     first = (hue, rng.integers(120, 230), rng.integers(130, 240))
     second = (other, rng.integers(60, 230), rng.integers(60, 250))
-    return cv2.cvtColor(np.array([[first, second]], np.uint8), cv2.COLOR_HSV2RGB)[0].astype(np.float32)
+    colours = cv2.cvtColor(np.array([[first, second]], np.uint8), cv2.COLOR_HSV2RGB)[0]
+    return np.asarray(colours, np.float32)
 
 
 def background(side: int, rng: Generator) -> Colours:

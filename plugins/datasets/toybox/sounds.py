@@ -52,7 +52,8 @@ def _checked(rng: Generator) -> list[Onset]:
 
 def _ringed(rng: Generator) -> list[Onset]:
     """Ever faster, one semitone up each time."""
-    onsets, time, step = [], 0.0, rng.uniform(0.65, 0.8)
+    onsets: list[Onset] = []
+    time, step = 0.0, rng.uniform(0.65, 0.8)
     while time < SECONDS - 0.1:
         onsets.append(Onset(time, 1.0, float(len(onsets))))
         time += step
@@ -184,7 +185,8 @@ def room(wave: Wave, rng: Generator, *, snr_db: float) -> npt.NDArray[np.float32
 
 
 def _unit(wave: Wave) -> Wave:
-    return wave / (np.sqrt(np.mean(wave**2)) + 1e-9)
+    scaled: Wave = wave / (np.sqrt(np.mean(wave**2)) + 1e-9)
+    return scaled
 
 
 def _noise(slope: float, rng: Generator) -> Wave:

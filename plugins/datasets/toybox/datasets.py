@@ -1,0 +1,298 @@
+"""Toybox: a procedural data set of real mp4 files with exact masks, built in and made on first use.
+
+Classes are compositional, adjective x noun ("striped bell"): 48 in all, of which 12 combinations are kept out of
+training. One world, three presentations: `ToyboxSingle` (one object), `ToyboxDuet` (single clips side by side,
+sounds summed, as VGGSound-Duet is built) and `ToyboxScene` (sounding and silent objects in one frame, with sounds
+from off-screen). Train and test clips differ in seed, backgrounds and layout; ``val`` is a held-out part of train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import platformdirs
+
+from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
+from avloc.media import read_audio, read_frame
+from avloc.mixture import mixed_truth, side_by_side
+
+from .files import VERSION, Annotation, name_of, read_log, verify
+from .kinds import SEEN, UNSEEN, Kind
+from .making import make
+from .scene import SIDE, Recipe
+
+SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+def _folder(root: Path | None) -> Path:
+    base = root or Path(os.environ.get("AVLOC_CACHE") or platformdirs.user_cache_dir("avloc"))
+    return base / "toybox" / VERSION
+
+
+def _names(kinds: Sequence[Kind]) -> tuple[str, ...]:
+    return tuple(sorted(kind.name for kind in kinds))
+
+
+class _Toybox(Dataset):
+    """What the presentations share: clips as files of a split's folder."""
+
+    license = "Apache-2.0 (made by avloc)"
+    citation = "avloc, built-in data"
+    presentation: ClassVar[int]
+
+    def __init__(
+        self, root: Path | None, *, split: str, seed: int = 0, train: int, val: int, test: int, unseen: bool = False
+    ) -> None:
+        if split not in SPLITS:
+            raise AvlocError(f"toybox has no split {split!r}; it has {', '.join(SPLITS)}.")
+        self.split, self.seed = split, seed
+        self.count = {"train": train, "val": val, "test": test}[split]
+        self.kinds = UNSEEN if unseen and split == "test" else SEEN
+        self.classes = _names(UNSEEN if unseen else SEEN)
+        self.folder = _folder(root) / f"{self._variant()}-{seed}" / (split + "-unseen" * (self.kinds is UNSEEN))
+        self._annotations: dict[str, Annotation] | None = None
+
+    def _variant(self) -> str:
+        raise NotImplementedError
+
+    def _recipe(self, index: int) -> Recipe:
+        raise NotImplementedError
+
+    def ids(self) -> Sequence[str]:
+        prefix = f"{self._variant()}-{self.seed}-{self.folder.name}"
+        return [f"{prefix}-{name_of(index)}" for index in range(self.count)]
+
+    def prepare(self) -> None:
+        recipes = [self._recipe(index) for index in range(self.count)]
+        entropy = (self.seed, SPLITS[self.split] + 8 * (self.kinds is UNSEEN), self.presentation)
+        make(self.folder, recipes, entropy, f"make {self._variant()} {self.folder.name}")
+        self._annotations = None
+
+    def _annotation(self, id: str) -> Annotation:
+        if self._annotations is None:
+            self._annotations = read_log(self.folder)
+        name = id.rpartition("-")[2]
+        if name not in self._annotations:
+            raise DataError(f"Clip {id!r} was not made yet; call prepare() or run avloc bench.")
+        return self._annotations[name]
+
+    def status(self) -> Status:
+        present, missing, broken = [], {}, {}
+        for id in self.ids():
+            try:
+                sizes = self._annotation(id)["bytes"]
+            except DataError as error:
+                missing[id] = str(error)
+                continue
+            wrong = [self.folder / name for name, size in sizes.items() if _size(self.folder / name) != size]
+            if not wrong:
+                present.append(id)
+            elif wrong[0].is_file():
+                broken[id] = f"{wrong[0]} was changed after it was made (its size differs)"
+            else:
+                missing[id] = f"{wrong[0]} is gone; delete {self.folder} and it is made again"
+        return Status(tuple(present), missing, broken)
+
+    def load(self, id: str) -> Sample:
+        annotation = self._annotation(id)
+        verify(self.folder, annotation)
+        video = self.folder / f"{annotation['name']}.mp4"
+        audio, rate = read_audio(video)
+        truth = self.truth(id)
+        clip = Clip(id, read_frame(video, at=annotation["frame_time"]), audio, rate, group=id)
+        return Sample(clip, truth, truth.labels)
+
+    def truth(self, id: str) -> Truth:
+        annotation = self._annotation(id)
+        path = self.folder / f"{annotation['name']}.png"
+        numbers = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if numbers is None:
+            raise DataError(f"{path} is gone or no image; delete {self.folder} and it is made again.")
+        sounding = [item for item in annotation["objects"] if item["sounding"]]
+        masks = np.stack([(numbers == item["number"]).astype(np.float32) for item in sounding])
+        boxes = tuple(np.array([item["box"]]) for item in sounding)
+        return Truth(masks, tuple(item["label"] for item in sounding), boxes)
+
+    def fingerprint(self) -> str:
+        present = self.status().present
+        digest = hashlib.sha256(json.dumps([self.classes, list(self.ids()), present]).encode())
+        for id in present:
+            digest.update(self._annotation(id)["content"].encode())
+        return digest.hexdigest()[:16]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+class ToyboxSingle(_Toybox):
+    """One sounding object per clip.
+
+    Args:
+        root: Where the media are made; ``None``: the user's cache.
+        split: ``train``, ``val`` or ``test``.
+        seed: Of the whole world.
+        train, val, test: Clips per split; a larger number keeps the earlier clips.
+        unseen: Test on the 12 classes that training never shows.
+    """
+
+    title = "Toybox single"
+    presentation = 0
+
+    def __init__(
+        self,
+        root: Path | None,
+        *,
+        split: str,
+        seed: int = 0,
+        train: int = 800,
+        val: int = 120,
+        test: int = 200,
+        unseen: bool = False,
+    ) -> None:
+        super().__init__(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
+
+    def _variant(self) -> str:
+        return "single"
+
+    def _recipe(self, index: int) -> Recipe:
+        return Recipe(self.kinds)
+
+
+class ToyboxScene(_Toybox):
+    """Sounding and silent objects in one frame; sounds from off-screen in three of ten clips.
+
+    Half of the training clips have one source and half have two; test clips have `sources`. Up to two more objects
+    are visible and silent.
+
+    Args:
+        root, split, seed, train, val, test, unseen: As in `ToyboxSingle`.
+        sources: Sounding objects of a test clip, 1 to 4.
+    """
+
+    title = "Toybox scene"
+    presentation = 1
+
+    def __init__(
+        self,
+        root: Path | None,
+        *,
+        split: str,
+        seed: int = 0,
+        train: int = 1200,
+        val: int = 150,
+        test: int = 200,
+        sources: int = 2,
+        unseen: bool = False,
+    ) -> None:
+        if not 1 <= sources <= 4:
+            raise AvlocError(f"toybox scenes have 1 to 4 sources, not {sources}.")
+        self.sources = sources
+        super().__init__(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
+
+    def _variant(self) -> str:
+        return f"scene{self.sources}" if self.split == "test" else "scene"
+
+    def _recipe(self, index: int) -> Recipe:
+        sources = self.sources if self.split == "test" else 1 + index % 2
+        return Recipe(self.kinds, sources, max_silent=2, offscreen=0.3)
+
+
+class ToyboxDuet(Dataset):
+    """Clips of `ToyboxSingle` side by side on one canvas, their sounds summed (VGGSound-Duet's construction).
+
+    Train and val are finite banks of mixtures of different classes, drawn once; test is a fixed list in which
+    every single test clip leads one mixture.
+
+    Args:
+        root, split, seed, unseen: As in `ToyboxSingle`.
+        train, val, test: Single clips the mixtures are made of.
+        bank: Training mixtures; a tenth as many for validation.
+        sources: Frames side by side, 2 to 4.
+    """
+
+    title = "Toybox duet"
+    license = _Toybox.license
+    citation = _Toybox.citation
+
+    def __init__(
+        self,
+        root: Path | None,
+        *,
+        split: str,
+        seed: int = 0,
+        train: int = 800,
+        val: int = 120,
+        test: int = 200,
+        bank: int = 1600,
+        sources: int = 2,
+        unseen: bool = False,
+    ) -> None:
+        if not 2 <= sources <= 4:
+            raise AvlocError(f"toybox duets have 2 to 4 frames side by side, not {sources}.")
+        self.singles = ToyboxSingle(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
+        self.classes, self.split, self.sources, self.seed = self.singles.classes, split, sources, seed
+        self.size = {"train": bank, "val": bank // 10, "test": test}[split]
+        self._members: dict[str, tuple[str, ...]] = {}
+
+    def prepare(self) -> None:
+        self.singles.prepare()
+
+    def _mixtures(self) -> dict[str, tuple[str, ...]]:
+        """Mixture id -> the single clips on it, of different classes. Depends on annotations, so made late."""
+        if not self._members:
+            rng = np.random.default_rng([self.seed, SPLITS[self.split], 2, self.sources])
+            ids = list(self.singles.ids())
+            label = {id: self.singles._annotation(id)["objects"][0]["label"] for id in ids}
+            repeats = 0
+            while len(self._members) < self.size:
+                members = [ids[len(self._members) % len(ids)]]
+                for index in rng.permutation(len(ids)):
+                    if label[ids[index]] not in [label[m] for m in members]:
+                        members.append(ids[index])
+                    if len(members) == self.sources:
+                        break
+                if len(members) < self.sources:
+                    raise AvlocError(f"{len(ids)} single clips are too few classes for {self.sources} side by side.")
+                before = len(self._members)
+                self._members.setdefault("+".join(members), tuple(members))
+                repeats = 0 if len(self._members) > before else repeats + 1
+                if repeats > 1000:
+                    raise AvlocError(f"{len(ids)} single clips do not make {self.size} different mixtures; lower bank.")
+        return self._members
+
+    def ids(self) -> Sequence[str]:
+        return list(self._mixtures())
+
+    def status(self) -> Status:
+        singles = self.singles.status()
+        present, missing, broken = [], {}, {}
+        for id, members in self._mixtures().items():
+            gone = [singles.missing[m] for m in members if m in singles.missing]
+            bad = [singles.broken[m] for m in members if m in singles.broken]
+            if gone:
+                missing[id] = gone[0]
+            elif bad:
+                broken[id] = bad[0]
+            else:
+                present.append(id)
+        return Status(tuple(present), missing, broken)
+
+    def load(self, id: str) -> Sample:
+        return side_by_side([self.singles.load(member) for member in self._mixtures()[id]], id)
+
+    def truth(self, id: str) -> Truth:
+        truth = mixed_truth([self.singles.truth(member) for member in self._mixtures()[id]], SIDE, SIDE)
+        assert truth is not None
+        return truth
+
+    def fingerprint(self) -> str:
+        text = json.dumps([list(self._mixtures()), self.singles.fingerprint()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
