@@ -249,11 +249,10 @@ def load_suite(name_or_path: str) -> Suite:
 
 def _chosen(names: Sequence[str], entries: Sequence[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
     """The entries of these names, all of them where a suite lists one twice; a name it does not list is new."""
-    return [
-        entry
-        for name in names
-        for entry in [e for e in entries if e["name"] == name] or [{"name": name, **new}]
-    ]
+    found = []
+    for name in names:
+        found += [entry for entry in entries if entry["name"] == name] or [{"name": name, **new}]
+    return found
 
 
 def _apply(setting: str, data: dict[str, Any]) -> None:

@@ -348,7 +348,9 @@ def test_any_script_may_make_clips(tmp_path: Path, stdin: bool) -> None:
     text = SCRIPT.format(root=str(tmp_path / "data")).replace('if __name__ == "__main__":', "if True:")
     (tmp_path / "make.py").write_text(text)
     arguments = [] if stdin else [tmp_path / "make.py"]
-    done = subprocess.run([sys.executable, *arguments], input=text if stdin else "", text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], input=text if stdin else "", text=True, timeout=100, check=False
+    )
     assert done.returncode == 0
     assert len(opened("single", tmp_path / "data", "train", train=40).status().present) == 40
 
