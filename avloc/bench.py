@@ -6,7 +6,7 @@ What is on disk is not done again. A run that fails leaves ``error.txt`` and the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,8 @@ from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import Kind, registry, unknown
 from avloc.stages import Stage, declared
-from avloc.store import RunFolder, read_json, write_json
-from avloc.suite import Component, DatasetEntry, Run, Suite, Train, identify
+from avloc.store import RunFolder, write_json
+from avloc.suite import Component, DatasetEntry, Run, Suite, identify
 from avloc.types import TOLD_LEVELS, AvlocError
 
 Row = dict[str, Any]
@@ -69,7 +69,7 @@ class _AbsentError(AvlocError):
 
 
 @dataclass(slots=True)
-class _Bench:
+class Invocation:
     """One invocation.
 
     Attributes:
@@ -147,65 +147,11 @@ def plan(suite: Suite, options: Options) -> list[Row]:
     return rows
 
 
-def rescore(
-    suite_name: str,
-    options: Options,
-    *,
-    protocol: str | None = None,
-    metrics: list[str] | None = None,
-) -> Manifest:
-    """Score a suite's stored predictions under another protocol or with other metrics; runs no method.
-
-    The new manifest is named ``<suite>.<protocol>``.
-
-    Raises:
-        AvlocError: The suite was never run here, or a name is unknown.
-    """
-    path = options.results / "suites" / f"{suite_name}.json"
-    if not path.is_file():
-        raise AvlocError(f"There are no results of suite {suite_name!r} in {options.results}. Run avloc bench first.")
-    manifest = read_json(path)
-    chosen = load_protocol(protocol) if protocol else load_protocol(_without_told(manifest["protocol"]))
-    before = [Component(name=metric["name"], params=metric["params"]) for metric in manifest["metrics"]]
-    components = [_parse_metric(key) for key in metrics] if metrics else before
-    ready = _metrics(components)
-    for row in manifest["rows"]:
-        if row["status"] == "done":
-            folder = RunFolder(options.results, row["run"])
-            identity = folder.identity()["identity"]
-            data = _dataset(Component(**_named(identity["data"])), "test", options)
-            counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
-            row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
-    name = f"{suite_name}.{protocol or 'rescored'}"
-    named = Suite.model_construct(
-        name=name, title=manifest["title"], paper=manifest["paper"], methods=(), train=Train()
-    )
-    fresh = _Bench(named, options, chosen, components, ready)
-    fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
-    result = {**fresh.manifest(), "train_text": manifest["train_text"]}
-    write_json(options.results / "suites" / f"{name}.json", result)
-    return result
-
-
-def _without_told(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in protocol.items() if key != "told"}
-
-
-def _named(declared_data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": declared_data["name"], "params": declared_data["params"]}
-
-
-def _parse_metric(key: str) -> Component:
-    """``name`` or ``name@value``, as table headers print them."""
-    name, at, value = key.partition("@")
-    return Component(name=name, params={"at": float(value)} if at else {})
-
-
-def _prepare(suite: Suite, options: Options) -> _Bench:
+def _prepare(suite: Suite, options: Options) -> Invocation:
     """Look everything up before anything runs, so that a misspelt name costs nothing."""
     _ = options.torch_device
     protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
-    metrics = _metrics(suite.metrics)
+    metrics = make_metrics(suite.metrics)
     for run in suite.runs():
         if run.method.name not in registry().entries("method"):
             raise AvlocError(unknown("method", run.method.name, registry().entries("method")))
@@ -215,10 +161,15 @@ def _prepare(suite: Suite, options: Options) -> _Bench:
         if not run.dataset.obtain:
             _check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
             _check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
-    return _Bench(suite, options, protocol, list(suite.metrics), metrics)
+    return Invocation(suite, options, protocol, list(suite.metrics), metrics)
 
 
-def _metrics(components: Any) -> dict[str, Metric]:
+def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
+    """Metrics by key, in order.
+
+    Raises:
+        AvlocError: An unknown metric or parameter, or one key twice.
+    """
     found = {}
     for component in components:
         kind = registry().get("metric", component.name)
@@ -288,7 +239,7 @@ def _unavailable(entry: DatasetEntry) -> str:
     return ""
 
 
-def _run_column(work: _Bench, entry: DatasetEntry) -> None:
+def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     """All runs on one dataset."""
     runs = [run for run in _runs(work.suite) if run.dataset is entry]
     rows = [_row(run) for run in runs]
@@ -314,14 +265,14 @@ def _run_column(work: _Bench, entry: DatasetEntry) -> None:
         _run(work, run, stage, row)
 
 
-def _open(entry: DatasetEntry, work: _Bench, column: Row) -> Stage:
+def _open(entry: DatasetEntry, work: Invocation, column: Row) -> Stage:
     """Make, check and encode a dataset's splits."""
     reason = _unavailable(entry)
     if reason:
         raise _AbsentError(reason)
     options, device = work.options, work.options.torch_device
     try:
-        splits = {split: _dataset(entry, split, options) for split in ("train", "val", "test")}
+        splits = {split: open_dataset(entry, split, options) for split in ("train", "val", "test")}
         for data in splits.values():
             data.prepare()
         encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
@@ -336,7 +287,9 @@ def _open(entry: DatasetEntry, work: _Bench, column: Row) -> Stage:
     return _encode(entry, splits, encoder.to(device).eval(), work, column)
 
 
-def _encode(entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: _Bench, column: Row) -> Stage:
+def _encode(
+    entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: Invocation, column: Row
+) -> Stage:
     device, test = work.options.torch_device, splits["test"]
     encoded: dict[str, Encoded] = {}
     data_identity: dict[str, Any] = {**declared(entry, type(test)), "fingerprints": {}}
@@ -366,13 +319,14 @@ def _unusable(encoded: Mapping[str, Encoded]) -> list[str]:
     return sentences
 
 
-def _dataset(entry: Component, split: str, options: Options) -> Dataset:
+def open_dataset(entry: Component, split: str, options: Options) -> Dataset:
+    """One split of a dataset under ``--data``."""
     kind = registry().get("dataset", entry.name)
     data: Dataset = kind(options.data, split=split, **entry.params)
     return data
 
 
-def _run(work: _Bench, run: Run, stage: Stage, row: Row) -> None:
+def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     """One run, from fit to score; whatever goes wrong ends in its row."""
     method = _component("method", run.method)
     row["reason"] = _refusal(run, method)
@@ -406,7 +360,7 @@ def _run(work: _Bench, run: Run, stage: Stage, row: Row) -> None:
         say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row['reason']}")
 
 
-def _once(work: _Bench, id: str) -> bool:
+def _once(work: Invocation, id: str) -> bool:
     """Whether to do `id` again: under ``--force``, the first time it is met."""
     fresh = work.options.force and id not in work.forced
     work.forced.add(id)

@@ -197,13 +197,13 @@ def score(
 ) -> None:
     """Score stored predictions under another protocol or with other metrics; runs no method."""
     with _answers():
-        from avloc import bench as work
+        from avloc.rescore import rescore
         from avloc.terminal import progress
 
         _load_plugins(plugin)
         options = _options(results=results, data=data)
         with progress():
-            manifest = work.rescore(_stem(suite), options, protocol=protocol, metrics=_names(metrics))
+            manifest = rescore(_stem(suite), options, protocol=protocol, metrics=_names(metrics))
         _show(results, manifest["suite"])
 
 

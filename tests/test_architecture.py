@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fit", "tables", "testing"),
     ("stages", "render", "report"),
     ("bench", "terminal"),
+    ("rescore",),
     ("cli",),
     ("__main__",),
 )

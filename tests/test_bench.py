@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from avloc import AvlocError
-from avloc.bench import Options, bench, plan, rescore
+from avloc.bench import Options, bench, plan
+from avloc.rescore import rescore
 from avloc.store import ArrayLog
 from avloc.suite import Suite, load_suite
 

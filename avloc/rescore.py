@@ -1,0 +1,67 @@
+"""Stored predictions under another protocol or with other metrics: seconds, and no method runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from avloc import stages
+from avloc.bench import Invocation, Manifest, Options, make_metrics, open_dataset
+from avloc.protocol import load_protocol
+from avloc.store import RunFolder, read_json, write_json
+from avloc.suite import Component, Suite, Train
+from avloc.types import AvlocError
+
+
+def rescore(
+    suite_name: str,
+    options: Options,
+    *,
+    protocol: str | None = None,
+    metrics: list[str] | None = None,
+) -> Manifest:
+    """Score a suite's stored predictions under another protocol or with other metrics; runs no method.
+
+    The new manifest is named ``<suite>.<protocol>``.
+
+    Raises:
+        AvlocError: The suite was never run here, or a name is unknown.
+    """
+    path = options.results / "suites" / f"{suite_name}.json"
+    if not path.is_file():
+        raise AvlocError(f"There are no results of suite {suite_name!r} in {options.results}. Run avloc bench first.")
+    manifest = read_json(path)
+    chosen = load_protocol(protocol) if protocol else load_protocol(_without_told(manifest["protocol"]))
+    before = [Component(name=metric["name"], params=metric["params"]) for metric in manifest["metrics"]]
+    components = [_parse_metric(key) for key in metrics] if metrics else before
+    ready = make_metrics(components)
+    for row in manifest["rows"]:
+        if row["status"] == "done":
+            folder = RunFolder(options.results, row["run"])
+            identity = folder.identity()["identity"]
+            data = open_dataset(Component(**_named(identity["data"])), "test", options)
+            counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
+            row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
+    name = f"{suite_name}.{protocol or 'rescored'}"
+    named = Suite.model_construct(
+        name=name, title=manifest["title"], paper=manifest["paper"], methods=(), train=Train()
+    )
+    fresh = Invocation(named, options, chosen, components, ready)
+    fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
+    result = {**fresh.manifest(), "train_text": manifest["train_text"]}
+    write_json(options.results / "suites" / f"{name}.json", result)
+    return result
+
+
+def _without_told(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in protocol.items() if key != "told"}
+
+
+def _named(declared_data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": declared_data["name"], "params": declared_data["params"]}
+
+
+def _parse_metric(key: str) -> Component:
+    """``name`` or ``name@value``, as table headers print them."""
+    name, at, value = key.partition("@")
+    return Component(name=name, params={"at": float(value)} if at else {})
