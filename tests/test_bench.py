@@ -191,10 +191,10 @@ def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys, time, pathlib
     sys.path.insert(0, {tests!r})
-    import conftest, avloc, avloc.fit, avloc.features, avloc.stages
+    import world, avloc, avloc.fit, avloc.features, avloc.stages
     from avloc.bench import Options, bench
     from avloc.suite import load_suite
-    avloc.registry.registry().add_module("world", conftest.World())
+    avloc.registry.registry().add_module("world", world.World())
     avloc.fit.SAVE_EVERY_SECONDS = 0.0
     avloc.features.COMMIT_EVERY = 3
     avloc.stages.PREDICT_BATCH = 3

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Blocks, Dot, Plain
 from lightning_fabric import Fabric
+from world import Blocks, Dot, Plain
 
 from avloc import AvlocError
 from avloc.features import encode

@@ -1,0 +1,184 @@
+"""A small world for tests: a dataset, an encoder, methods and metrics that need no media and no training time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avloc import (
+    Batch,
+    Clip,
+    Context,
+    DataError,
+    Dataset,
+    Encoder,
+    EncoderInfo,
+    Features,
+    Method,
+    Needs,
+    Prediction,
+    Sample,
+    Status,
+    Truth,
+    hookimpl,
+)
+from avloc.interfaces import Phase
+
+
+class Blocks(Dataset):
+    """A bright square on a dark frame; its colour and its tone are its class. Clips named in `bad` are broken."""
+
+    title = "Blocks"
+    classes = ("blue", "green", "red")
+
+    def __init__(
+        self, root: Path | None, *, split: str, count: int = 12, bad: Sequence[str] = (), gone: Sequence[str] = ()
+    ) -> None:
+        self.split, self.count, self.bad, self.gone = split, count, tuple(bad), tuple(gone)
+
+    def ids(self) -> list[str]:
+        return [f"{self.split}{n}" for n in range(self.count)]
+
+    def status(self) -> Status:
+        present = tuple(id for id in self.ids() if id not in self.gone)
+        return Status(present, missing={id: "no file" for id in self.ids() if id in self.gone})
+
+    def load(self, id: str) -> Sample:
+        if id in self.bad:
+            raise DataError(f"{id}.mp4 is truncated")
+        rng = np.random.default_rng(int(hashlib.sha256(id.encode()).hexdigest()[:8], 16))
+        kind, (y, x) = int(rng.integers(3)), rng.integers(0, 20, 2)
+        image = rng.integers(0, 40, (28, 28, 3), dtype=np.uint8)
+        image[y : y + 8, x : x + 8, 2 - kind] = 250
+        time = np.arange(800) / 800
+        audio = (0.5 * np.sin(2 * np.pi * (40 + 60 * kind) * time)).astype(np.float32)
+        mask = np.zeros((1, 28, 28), np.float32)
+        mask[0, y : y + 8, x : x + 8] = 1
+        name = self.classes[kind]
+        return Sample(Clip(id, image, audio, 800, group=id), Truth(mask, (name,)), (name,))
+
+    def fingerprint(self) -> str:
+        return f"{self.count}{self.gone}"
+
+
+class Plain(Encoder):
+    """Colour averages as image tokens, band energies as audio tokens."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.info = EncoderInfo(3, 28, audio_rate=800, audio_seconds=1.0, audio_grid=(1, 1), weights="none")
+        self.scale = scale
+
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        tokens = nn.functional.avg_pool2d(images, 4).flip(1) * self.scale
+        return tokens, tokens.mean((2, 3)), None
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        power = torch.fft.rfft(waves).abs()
+        pooled = torch.stack([power[:, f - 5 : f + 5].sum(1) for f in (40, 100, 160)], 1) / 100
+        return pooled[:, :, None, None], pooled
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        return torch.eye(3)[[Blocks.classes.index(prompt) for prompt in prompts]]
+
+    def fingerprint(self) -> str:
+        return f"plain{self.scale}"
+
+
+class Dot(Method):
+    """Cosine-free: image tokens times a trained diagonal times the audio."""
+
+    title = "Dot"
+    paper = "none"
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dropout: float = 0.2, stages: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(encoder.dim) + 0.1 * torch.randn(encoder.dim))
+        self.dropout, self.stages = nn.Dropout(dropout), stages
+
+    def phases(self) -> list[Phase]:
+        return [Phase(f"part{n}", lr_scale=1 / (n + 1)) for n in range(self.stages)]
+
+    def maps(self, features: Features) -> Tensor:
+        return torch.einsum("bdhw,d,bd->bhw", self.dropout(features.image_map), self.weight, features.audio)
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        queries = self.weight * features.audio
+        logits = torch.einsum("bdhw,cd->bchw", self.dropout(features.image_map), queries).amax((2, 3))
+        return {"match": nn.functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        maps = self.maps(features).cpu().numpy()
+        return [Prediction(id, maps[n : n + 1]) for n, id in enumerate(batch.ids)]
+
+
+class Oracle(Dot):
+    """Needs the class names of the clip."""
+
+    needs = Needs(told="oracle", labels="weak", text=True)
+    trains = False
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        return {}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        assert batch.told is not None and features.text is not None
+        queries = features.text[batch.told[:, 0]]
+        maps = torch.einsum("bdhw,bd->bhw", features.image_map, queries).cpu().numpy()
+        names = [batch.classes[int(k)] for k in batch.told[:, 0]]
+        return [Prediction(id, maps[n : n + 1], (names[n],)) for n, id in enumerate(batch.ids)]
+
+
+class Failing(Dot):
+    """Crashes where it is told to."""
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, where: str = "loss") -> None:
+        super().__init__(encoder, classes)
+        self.where = where
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        if self.where == "loss":
+            raise RuntimeError("the loss fell over")
+        return super().loss(features, batch, context)
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        raise RuntimeError("the map fell over")
+
+
+class World:
+    """The plugin module."""
+
+    events: list[tuple[str, str]] = []  # noqa: RUF012
+
+    @hookimpl
+    def avloc_datasets(self) -> dict[str, str | type]:
+        return {"blocks": Blocks}
+
+    @hookimpl
+    def avloc_encoders(self) -> dict[str, str | type]:
+        return {"plain": Plain}
+
+    @hookimpl
+    def avloc_methods(self) -> dict[str, str | type]:
+        return {"dot": Dot, "told": Oracle, "failing": Failing, "absent": "no_such_module:Method"}
+
+    @hookimpl
+    def avloc_run_event(self, run: Any, event: str) -> None:
+        self.events.append((run.method.name, event))
+
+
+SUITE = """
+title: Blocks
+datasets: [{name: blocks, encoder: plain}]
+protocol: {preset: avloc, told: oracle, size: 28}
+metrics: [pixel_ap, {name: ciou_success, at: 0.3}]
+methods: [dot, told]
+train: {epochs: 3, batch_size: 5, lr: 0.01}
+seeds: [0, 1]
+"""
