@@ -198,6 +198,8 @@ class Fit:
         for part in filter(None, parts):
             features, batch = self._load(self.material.train, part)
             terms = model.loss(features, batch, context)
+            if not terms:
+                raise AvlocError(f"{type(self.bare).__name__} has weights but its loss returned no terms.")
             total = torch.stack(list(terms.values())).sum() / len(parts)
             if not torch.isfinite(total):
                 values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())

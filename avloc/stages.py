@@ -92,7 +92,7 @@ def build(run: Run, method: type[Method], stage: Stage) -> Method:
 
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
     """What a training run is; ``None`` when there is nothing to train."""
-    if not method.trains or run.train.epochs == 0:
+    if not method.trains or run.train.epochs == 0 or not list(build(run, method, stage).parameters()):
         return None
     train = stage.material
     return {
