@@ -143,7 +143,7 @@ def plan(suite: Suite, options: Options) -> list[Row]:
     rows = []
     for run in _runs(suite):
         reason = _unavailable(run.dataset) or _refusal(run, _component("method", run.method))
-        rows.append({**_row(run), "status": "skipped" if reason else "todo", "reason": reason})
+        rows.append({**_row(run, suite), "status": "skipped" if reason else "todo", "reason": reason})
     return rows
 
 
@@ -210,13 +210,19 @@ def _runs(suite: Suite) -> list[Run]:
     return kept
 
 
-def _row(run: Run) -> Row:
+def _column_name(entry: DatasetEntry, suite: Suite) -> str:
+    """The dataset's name; where the suite has it more than once, with the parameters that tell the columns apart."""
+    twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
+    return f"{entry.name} ({_spelt(entry.params) or 'defaults'})" if len(twins) > 1 else entry.name
+
+
+def _row(run: Run, suite: Suite) -> Row:
     method = _component("method", run.method)
     label = method.title if isinstance(method, type) and method.title else run.method.name
     return {
         "method": run.method.name, "label": label, "block": run.block, "params": run.method.params,
-        "dataset": run.dataset.name, "told": run.told, "encoder": run.dataset.encoder.name, "weights": "",
-        "seed": run.seed, "status": "", "reason": "", "run": "", "fit": "", "score": "",
+        "dataset": _column_name(run.dataset, suite), "told": run.told, "encoder": run.dataset.encoder.name,
+        "weights": "", "seed": run.seed, "status": "", "reason": "", "run": "", "fit": "", "score": "",
     }  # fmt: skip
 
 
@@ -242,8 +248,9 @@ def _unavailable(entry: DatasetEntry) -> str:
 def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     """All runs on one dataset."""
     runs = [run for run in _runs(work.suite) if run.dataset is entry]
-    rows = [_row(run) for run in runs]
-    column: Row = {"name": entry.name, "title": entry.name, "encoder": entry.encoder.name, "status": "ran"}
+    rows = [_row(run, work.suite) for run in runs]
+    name = _column_name(entry, work.suite)
+    column: Row = {"name": name, "title": name, "encoder": entry.encoder.name, "status": "ran"}
     column |= {"reason": "", "command": entry.obtain, "notes": []}
     work.rows += rows
     work.columns.append(column)
@@ -283,7 +290,9 @@ def _open(entry: DatasetEntry, work: Invocation, column: Row) -> Stage:
     if entry.obtain and not splits["test"].status().present:
         raise _AbsentError("none of its test clips is on this machine")
     test = splits["test"]
-    column |= {"title": type(test).title or entry.name, "notes": list(test.notes)}
+    title = type(test).title
+    column |= {"notes": list(test.notes)}
+    column |= {"title": column["name"].replace(entry.name, title)} if title else {}
     return _encode(entry, splits, encoder.to(device).eval(), work, column)
 
 

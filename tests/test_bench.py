@@ -154,6 +154,14 @@ def test_a_dataset_the_user_must_bring_may_be_absent(suite: Suite, tmp_path: Pat
     assert {row["status"] for row in manifest["rows"] if row["dataset"] == "blocks"} == {"done"}
 
 
+def test_one_dataset_twice_gives_two_columns(suite: Suite, tmp_path: Path) -> None:
+    twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
+    data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    assert [row["dataset"] for row in manifest["rows"]] == ["blocks (count 8)", "blocks (count 12)"]
+    assert [column["title"] for column in manifest["datasets"]] == ["Blocks (count 8)", "Blocks (count 12)"]
+
+
 def test_plan_makes_nothing(suite: Suite, tmp_path: Path) -> None:
     rows = plan(suite, Options(tmp_path))
     assert {row["status"] for row in rows} == {"todo"}
