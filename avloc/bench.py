@@ -6,7 +6,7 @@ What is on disk is not done again. A run that fails leaves ``error.txt`` and the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,11 @@ import torch
 from avloc import stages
 from avloc.features import Encoded, encode
 from avloc.fit import Material
-from avloc.interfaces import Dataset, Encoder, Method, Metric, parameters
+from avloc.interfaces import Dataset, Encoder, Method, Metric
+from avloc.lookups import check_parameters, check_values, component, make_metrics
 from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
-from avloc.registry import Kind, registry, unknown
+from avloc.registry import registry, unknown
 from avloc.stages import Stage, declared
 from avloc.store import RunFolder, write_json
 from avloc.suite import Component, DatasetEntry, Run, Suite, identify
@@ -91,7 +92,7 @@ class Invocation:
             "suite": self.suite.name, "title": self.suite.title, "paper": self.suite.paper,
             "command": self.options.command, "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
-            "train_text": _train_text(self.suite),
+            "train_text": _train_text(self.suite), "limit": self.suite.limit,
             "metrics": [
                 {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
                 for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
@@ -142,7 +143,7 @@ def plan(suite: Suite, options: Options) -> list[Row]:
     _prepare(suite, options)
     rows = []
     for run in _runs(suite):
-        reason = _unavailable(run.dataset) or _refusal(run, _component("method", run.method))
+        reason = _unavailable(run.dataset) or _refusal(run, component("method", run.method))
         rows.append({**_row(run, suite), "status": "skipped" if reason else "todo", "reason": reason})
     return rows
 
@@ -150,57 +151,28 @@ def plan(suite: Suite, options: Options) -> list[Row]:
 def _prepare(suite: Suite, options: Options) -> Invocation:
     """Look everything up before anything runs, so that a misspelt name costs nothing."""
     _ = options.torch_device
+    if options.results.exists() and not options.results.is_dir():
+        raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
     metrics = make_metrics(suite.metrics)
     for run in suite.runs():
         if run.method.name not in registry().entries("method"):
             raise AvlocError(unknown("method", run.method.name, registry().entries("method")))
-        method = _component("method", run.method)
+        method = component("method", run.method)
         if isinstance(method, type):
-            _check_parameters("method", run.method, method)
+            check_parameters("method", run.method, method)
+            check_values(run, method)
         if not run.dataset.obtain:
-            _check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
-            _check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
+            check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
+            check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
     return Invocation(suite, options, protocol, list(suite.metrics), metrics)
-
-
-def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
-    """Metrics by key, in order.
-
-    Raises:
-        AvlocError: An unknown metric or parameter, or one key twice.
-    """
-    found = {}
-    for component in components:
-        kind = registry().get("metric", component.name)
-        _check_parameters("metric", component, kind)
-        metric = kind(**component.params)
-        if metric.key in found:
-            raise AvlocError(f"The metric {metric.key!r} is listed twice.")
-        found[metric.key] = metric
-    return found
-
-
-def _check_parameters(kind: Kind, component: Component, cls: type) -> None:
-    known = parameters(cls)
-    for name in component.params:
-        if name not in known:
-            raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
-
-
-def _component(kind: Kind, component: Component) -> type[Method] | Exception:
-    """The class, or the reason why a registered name does not import."""
-    try:
-        return registry().get(kind, component.name)
-    except AvlocError as error:
-        return error
 
 
 def _runs(suite: Suite) -> list[Run]:
     """The suite's runs without those that would repeat another one."""
     kept = []
     for run in suite.runs():
-        method = _component("method", run.method)
+        method = component("method", run.method)
         if isinstance(method, type):
             repeats = run.seed != suite.seeds[0] and not method.trains
             pointless = (run.block == "untrained" and not method.trains) or (run.shuffled and not method.hears)
@@ -217,12 +189,13 @@ def _column_name(entry: DatasetEntry, suite: Suite) -> str:
 
 
 def _row(run: Run, suite: Suite) -> Row:
-    method = _component("method", run.method)
+    method = component("method", run.method)
     label = method.title if isinstance(method, type) and method.title else run.method.name
     return {
         "method": run.method.name, "label": label, "block": run.block, "params": run.method.params,
         "dataset": _column_name(run.dataset, suite), "told": run.told, "encoder": run.dataset.encoder.name,
-        "weights": "", "seed": run.seed, "status": "", "reason": "", "run": "", "fit": "", "score": "",
+        "train": run.train.model_dump(), "limit": run.limit, "weights": "", "seed": run.seed,
+        "status": "", "reason": "", "run": "", "fit": "", "score": "",
     }  # fmt: skip
 
 
@@ -337,7 +310,7 @@ def open_dataset(entry: Component, split: str, options: Options) -> Dataset:
 
 def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     """One run, from fit to score; whatever goes wrong ends in its row."""
-    method = _component("method", run.method)
+    method = component("method", run.method)
     row["reason"] = _refusal(run, method)
     if isinstance(method, type) and method.needs.text and stage.material.text is None:
         row["reason"] = f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
@@ -360,7 +333,9 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         row["run"] = folder.id
         stages.predict(run, method, stage, folder, checkpoint, force=_once(work, folder.id))
         protocol = work.protocol.model_copy(update={"told": run.told})
-        row["score"] = stages.score(folder, stage.test_data, protocol, work.metrics, _counts(stage, run.limit))
+        title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
+        counts = _counts(stage, run.limit)
+        row["score"] = stages.score(folder, stage.test_data, protocol, work.metrics, counts, title)
         row["status"] = "done"
         registry().announce(run, "scored")
     except Exception as error:  # a method may raise anything; the other runs must go on
@@ -377,5 +352,6 @@ def _once(work: Invocation, id: str) -> bool:
 
 
 def _counts(stage: Stage, limit: int | None) -> Row:
-    listed = len(list(stage.test_data.ids())[:limit])
-    return {"listed": listed, "missing": stage.test.missing, "broken": stage.test.broken}
+    ids = stage.test_data.ids()
+    lost = {"missing": stage.test.missing, "broken": stage.test.broken}
+    return {"listed": len(ids), "unread": len(ids) - len(ids[:limit]), **lost}

@@ -166,15 +166,16 @@ def bench(
     """Run a suite and print its table. What is done is not done again; a stopped bench goes on."""
     chosen_seeds = _numbers(seeds)
     with _answers():
-        from avloc import bench as work
         from avloc.suite import load_suite
-        from avloc.terminal import console, progress, show_plan
 
         _load_plugins(plugin)
         chosen = load_suite(suite).override(
             methods=_names(methods), datasets=_names(datasets), seeds=chosen_seeds, encoder=encoder,
             told=_names(told), limit=limit, settings=settings or (),
         )  # fmt: skip
+        from avloc import bench as work  # after the suite was read: a misspelt one need not wait for torch
+        from avloc.terminal import console, progress, show_plan
+
         options = _options(results=results, data=data, device=device, force=force)
         if dry_run:
             show_plan(work.plan(chosen, options), console())

@@ -29,7 +29,7 @@ from avloc.store import disk
 from avloc.suite import Train
 from avloc.types import AvlocError, Batch, Features
 
-SAVE_EVERY_SECONDS = 5.0
+SAVE_EVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)

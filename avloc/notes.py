@@ -71,6 +71,8 @@ def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) ->
     found: list[str] = []
     for dataset in manifest["datasets"]:
         found += _dataset(dataset, where(frame, dataset=dataset["name"], encoder=dataset["encoder"]), files)
+    if manifest.get("limit"):
+        found.append(f"ATTENTION: only the first {manifest['limit']} clips of every split were used (--limit).")
     found.append(f"Protocol: {manifest['protocol_text']}")
     levels = list(dict.fromkeys(frame.told))
     found += [f"Methods are told {TOLD[level]} ({level})." for level in levels]
@@ -100,6 +102,7 @@ def _dataset(dataset: Json, lines: pd.DataFrame, files: Mapping[str, Json]) -> I
     first = files[done.score.iloc[0]]
     counts, path = first["counts"], f"runs/{first['run']}/scores/{first['score']}.json"
     parts = [f"{counts['listed']} clips listed", f"{counts['scored']} scored ({first['sources']} sources)"]
+    parts += [f"{counts['unread']} not read (--limit)"] if counts.get("unread") else []
     for kind in ("missing", "broken"):
         reasons = [f"{clip} ({reason})" for clip, reason in counts[kind].items()]
         parts.append(f"{len(reasons)} {kind}" + (f": {named(reasons, f'see {path}')}" if reasons else ""))

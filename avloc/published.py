@@ -62,7 +62,8 @@ class Printed:
                 return cls(
                     paper, f"benchmarks/published/{entry.name}", tuple(ln for ln in lines if ln["table"] == table)
                 )
-        raise AvlocError(f"avloc has no printed numbers for {paper or 'a suite without a paper'!r}; see {folder}.")
+        whose = f"the paper of this suite ({paper})" if paper else "a suite that names no paper"
+        raise AvlocError(f"No printed numbers ship with avloc for {whose}.")
 
     def beside(self, dataset: str, rows: Sequence[Mapping[str, Any]]) -> Columns | None:
         """The printed numbers for the rows of our table; ``None`` when the paper has none for any of them."""

@@ -114,10 +114,13 @@ class Registry:
             spec.loader.exec_module(module)
             return module
 
-        self._add(path.stem, load)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says it
+            self._add(path.stem, load)
         if path.stem in self.failures:
             cause = self.failures[path.stem]
-            raise AvlocError(f"Plugin file {path} does not import: {cause!r}.") from cause
+            place = f"line {cause.lineno}: {cause.msg}" if isinstance(cause, SyntaxError) else repr(cause)
+            raise AvlocError(f"Plugin file {path} does not import: {place}.") from cause
 
     def add_module(self, name: str, module: Any) -> None:
         """Register an object with hook implementations."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from avloc import stages
-from avloc.bench import Invocation, Manifest, Options, make_metrics, open_dataset
+from avloc.bench import Invocation, Manifest, Options, open_dataset
+from avloc.lookups import make_metrics
 from avloc.protocol import load_protocol
 from avloc.store import RunFolder, read_json, write_json
 from avloc.suite import Component, Suite, Train
@@ -41,14 +42,15 @@ def rescore(
             identity = folder.identity()["identity"]
             data = open_dataset(Component(**_named(identity["data"])), "test", options)
             counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
-            row["score"] = stages.score(folder, data, chosen.model_copy(update={"told": row["told"]}), ready, counts)
+            told = chosen.model_copy(update={"told": row["told"]})
+            row["score"] = stages.score(folder, data, told, ready, counts, f"score {row['method']} again")
     name = f"{suite_name}.{protocol or 'rescored'}"
     named = Suite.model_construct(
-        name=name, title=manifest["title"], paper=manifest["paper"], methods=(), train=Train()
+        name=name, title=manifest["title"], paper=manifest["paper"], methods=(), train=Train(), limit=None
     )
     fresh = Invocation(named, options, chosen, components, ready)
     fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
-    result = {**fresh.manifest(), "train_text": manifest["train_text"]}
+    result = {**fresh.manifest(), "train_text": manifest["train_text"], "limit": manifest["limit"]}
     write_json(options.results / "suites" / f"{name}.json", result)
     return result
 
@@ -64,4 +66,7 @@ def _named(declared_data: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_metric(key: str) -> Component:
     """``name`` or ``name@value``, as table headers print them."""
     name, at, value = key.partition("@")
-    return Component(name=name, params={"at": float(value)} if at else {})
+    try:
+        return Component(name=name, params={"at": float(value)} if at else {})
+    except ValueError as error:
+        raise AvlocError(f"The metric {key!r} cannot be read: after @ there should be a number.") from error

@@ -230,7 +230,12 @@ def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric
 
 
 def score(
-    folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Mapping[str, Any]
+    folder: RunFolder,
+    data: Dataset,
+    protocol: Protocol,
+    metrics: Mapping[str, Metric],
+    counts: Mapping[str, Any],
+    title: str,
 ) -> str:
     """Score stored predictions; returns the score id. Rows are per true source."""
     identity = score_identity(folder.id, protocol, metrics)
@@ -241,7 +246,7 @@ def score(
     log = ArrayLog(folder.path)
     work = _scorer(log, data, protocol, metrics)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(track(pool.map(work, log.records), f"score {folder.id}", len(log.records)))
+        parts = list(track(pool.map(work, log.records), title, len(log.records)))
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     values, dropped = _reduce(frame, metrics)
     with disk(target):

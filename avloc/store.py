@@ -14,6 +14,7 @@ log. Runs are independent folders: two machines merge by copying.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -42,10 +43,13 @@ def disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        raise AvlocError(
-            f"Cannot write to {path}: {cause}. Free space or choose another folder; what was committed is safe, "
-            "and the same command goes on from there."
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = (
+            "Free space and run the same command again: it goes on from what is committed."
+            if full
+            else ("Choose a folder that can be written.")
+        )
+        raise AvlocError(f"Cannot write to {path}: {cause}. {advice}") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -117,6 +117,11 @@ class Suite(_Strict):
     def _preset(cls, value: Any) -> Any:
         return {"preset": value} if isinstance(value, str) else value
 
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(value))
+
     @field_validator("told", mode="before")
     @classmethod
     def _levels(cls, value: Any) -> Any:
@@ -137,7 +142,7 @@ class Suite(_Strict):
         for control in self.controls:
             if control.name == UNTRAINED or control.name == SHUFFLED:
                 rows += [(control.name, e) for e in self.methods if not control.of or e.name in control.of]  # type: ignore[misc]
-            else:
+            elif control.name not in {entry.name for entry in self.methods}:
                 rows.append(("controls", control))
         return rows
 

@@ -28,8 +28,8 @@ BLOCKS = {
 }
 COLUMNS = (
     "suite", "block", "method", "label", "params", "dataset", "encoder", "weights", "told", "metric", "seed",
-    "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score", "protocol", "status",
-    "reason",
+    "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
+    "protocol", "status", "reason",
 )  # fmt: skip
 MANIFEST = ("suite", "title", "paper", "command", "protocol_text", "train_text", "metrics", "datasets", "rows")
 PARTS = {
@@ -116,6 +116,7 @@ def _lines(row: Json, manifest: Json, found: Mapping[str, Json]) -> Iterator[Jso
     shared |= {"params": json.dumps(row["params"], sort_keys=True, ensure_ascii=False)}
     shared |= {"listed": counts.get("listed", 0), "scored": counts.get("scored", 0)}
     shared |= {name: len(counts.get(name, ())) for name in ("missing", "broken")}
+    shared |= {"train": json.dumps(row.get("train", {}), sort_keys=True), "limit": row.get("limit")}
     if row["status"] == "":  # the bench was stopped before it came to this row
         shared |= {"status": "stopped", "reason": f"not run yet; go on with: {manifest['command']}"}
     for metric in manifest["metrics"]:
@@ -193,7 +194,7 @@ def layout(scores: Scores, *, published: bool = False) -> Table:
     names = [BLOCKS[key["block"]] for key in keys]
     rows = [Row(*row) for row in zip(names, _labels(keys), zip(*columns, strict=True), strict=True)]
     below = footnotes.sentences() + sentences(manifest, scores.frame, scores.files)
-    if printed is not None:
+    if printed is not None and any("(printed)" in group.title for group in groups):
         below.append(printed.note())
     paper = f" (after {manifest['paper']})" if manifest["paper"] else ""
     return Table(manifest["title"] + paper, tuple(groups), tuple(rows), tuple(below))

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interfaces",),
     ("registry",),
     ("protocol", "suite", "store"),
-    ("features", "notes", "published"),
+    ("features", "notes", "published", "lookups"),
     ("fit", "tables", "testing"),
     ("stages", "render", "report"),
     ("bench", "terminal"),

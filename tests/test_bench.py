@@ -257,3 +257,37 @@ def test_two_processes_on_one_suite_do_each_thing_once(suite_file: Path, tmp_pat
     assert time.monotonic() - started < 120
     assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
     assert _contents(tmp_path / "r") == _contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"methods": [{"name": "dot", "dropout": "much"}]}, "dropout should be of type float, but is 'much'"),
+        ({"metrics": [{"name": "ciou_success", "at": "high"}]}, "at should be of type float, but is 'high'"),
+        ({"datasets": [{"name": "blocks", "encoder": "plain", "count": "many"}]}, "count should be of type int"),
+        (
+            {"datasets": [{"name": "blocks", "encoder": {"name": "plain", "scale": True}}]},
+            "scale should be of type float",
+        ),
+        ({"methods": [{"name": "tvsl", "gate": "clam"}]}, "gate must be signed or clamp"),
+    ],
+)
+def test_values_of_the_wrong_kind_cost_nothing(suite: Suite, tmp_path: Path, bad: dict[str, Any], words: str) -> None:
+    wrong = Suite.model_validate({**suite.model_dump(), **bad})
+    for work in (plan, bench):
+        with pytest.raises(AvlocError, match=words):
+            work(wrong, Options(tmp_path))
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_results_that_are_a_file_are_refused_at_once(suite: Suite, suite_file: Path) -> None:
+    with pytest.raises(AvlocError, match="is a file; results need a folder"):
+        bench(suite, Options(suite_file))
+
+
+def test_a_limit_is_told(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
+    row = manifest["rows"][0]
+    scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+    assert (scores["counts"]["listed"], scores["counts"]["scored"], scores["counts"]["unread"]) == (12, 4, 8)
+    assert manifest["limit"] == 4

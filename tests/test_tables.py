@@ -294,7 +294,7 @@ def test_printed_numbers_of_no_known_paper(store: Store) -> None:
     store.row("a", 0.4)
     for paper in ("", "Somebody, Table 1"):
         store.manifest["paper"] = paper
-        with pytest.raises(AvlocError, match="no printed numbers"):
+        with pytest.raises(AvlocError, match="No printed numbers"):
             store.table(published=True)
 
 

@@ -1,0 +1,59 @@
+"""Everything a suite names is looked up and tried before anything runs, so that a mistake costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from avloc.interfaces import EncoderInfo, Method, Metric, parameters
+from avloc.registry import Kind, registry, unknown
+from avloc.suite import Component, Run
+from avloc.types import AvlocError
+
+
+def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
+    """Metrics by key, in order.
+
+    Raises:
+        AvlocError: An unknown metric or parameter, or one key twice.
+    """
+    found = {}
+    for component in components:
+        kind = registry().get("metric", component.name)
+        check_parameters("metric", component, kind)
+        metric = kind(**component.params)
+        if metric.key in found:
+            raise AvlocError(f"The metric {metric.key!r} is listed twice.")
+        found[metric.key] = metric
+    return found
+
+
+def check_parameters(kind: Kind, component: Component, cls: type) -> None:
+    """Names must exist and values must be of their default's kind."""
+    known = parameters(cls)
+    for name, value in component.params.items():
+        if name not in known:
+            raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
+        expected = type(known[name])
+        accepted = (int, float) if expected is float else expected
+        if expected in (bool, int, float, str) and (
+            not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool)
+        ):
+            raise AvlocError(f"{component.name}: {name} should be of type {expected.__name__}, but is {value!r}.")
+
+
+def check_values(run: Run, method: type[Method]) -> None:
+    """Build the method once, small, so that a value it refuses is known before anything runs."""
+    try:
+        method(EncoderInfo(8), ("a", "b"), **run.method.params)
+    except AvlocError:
+        raise
+    except Exception:  # it may want a real encoder; its run will tell
+        return
+
+
+def component(kind: Kind, component: Component) -> type[Method] | Exception:
+    """The class, or the reason why a registered name does not import."""
+    try:
+        return registry().get(kind, component.name)
+    except AvlocError as error:
+        return error
