@@ -39,7 +39,7 @@ class Options:
         results: The store.
         data: Where the user's data sets are; ``None``: the user's cache only.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        force: Do everything again.
+        force: Fit, predict and score again; features still come from their cache.
         command: What the user typed, for the manifest.
     """
 
@@ -185,14 +185,16 @@ def _runs(suite: Suite) -> list[Run]:
 def _column_name(entry: DatasetEntry, suite: Suite) -> str:
     """The dataset's name; where the suite has it more than once, with the parameters that tell the columns apart."""
     twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
-    return f"{entry.name} ({_spelt(entry.params) or 'defaults'})" if len(twins) > 1 else entry.name
+    changed = {**entry.params, **{f"encoder {key}": value for key, value in entry.encoder.params.items()}}
+    return f"{entry.name} ({_spelt(changed) or 'defaults'})" if len(twins) > 1 else entry.name
 
 
 def _row(run: Run, suite: Suite) -> Row:
     method = component("method", run.method)
     label = method.title if isinstance(method, type) and method.title else run.method.name
+    params = {**run.method.params, **({"train": run.method.train} if run.method.train else {})}
     return {
-        "method": run.method.name, "label": label, "block": run.block, "params": run.method.params,
+        "method": run.method.name, "label": label, "block": run.block, "params": params,
         "dataset": _column_name(run.dataset, suite), "told": run.told, "encoder": run.dataset.encoder.name,
         "train": run.train.model_dump(), "limit": run.limit, "weights": "", "seed": run.seed,
         "status": "", "reason": "", "run": "", "fit": "", "score": "",
@@ -234,11 +236,12 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
         for row in rows:
             row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
         return
-    except AvlocError as error:
-        column |= {"status": "failed", "reason": str(error)}
+    except Exception as error:  # a dataset or an encoder may raise anything; the other columns must go on
+        reason = str(error) if isinstance(error, AvlocError) else repr(error)
+        column |= {"status": "failed", "reason": reason}
         for row in rows:
-            row |= {"status": "failed", "reason": str(error)}
-        say(f"{entry.name}: {error}")
+            row |= {"status": "failed", "reason": reason}
+        say(f"{entry.name}: {reason}")
         return
     for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
         row["weights"] = stage.info.weights
@@ -279,6 +282,7 @@ def _encode(
         fingerprint = data.fingerprint()
         data_identity["fingerprints"][split] = fingerprint
         identity = {**declared(entry, type(test)), "split": split, "fingerprint": fingerprint}
+        identity["encoder"] = declared(entry.encoder, type(encoder))
         encoded[split] = encode(data, encoder, identity, limit=work.suite.limit, device=device)
     column["notes"] += _unusable(encoded)
     with torch.no_grad():

@@ -22,9 +22,11 @@ from avloc.media import resample, resize_image
 from avloc.progress import track
 from avloc.store import ArrayLog, exclusive
 from avloc.suite import identify
-from avloc.types import Clip, DataError, Features
+from avloc.types import AvlocError, Clip, DataError, Features
 
 COMMIT_EVERY = 32
+PREPROCESSING = 1
+"""Raise it when `encoder_image`, `encoder_audio` or what they call in `avloc.media` give other values."""
 
 
 def cache_folder() -> Path:
@@ -104,14 +106,14 @@ def encode(
     Args:
         dataset: One split.
         encoder: In eval mode, on `device`.
-        identity: What the split is (name, parameters, revision): the cache's key beside the encoder.
+        identity: What the split and the encoder are (names, parameters, revisions): the cache's key.
         limit: Only the first clips of the official list.
         device: Where the encoder is.
     """
     status = dataset.status()
     listed = list(dataset.ids())[:limit]
     present = set(status.present)
-    key = identify({"data": identity, "encoder": encoder.fingerprint()})
+    key = identify({"data": identity, "encoder": encoder.fingerprint(), "preprocessing": PREPROCESSING})
     folder = cache_folder() / "features" / key
     broken = {id: reason for id, reason in status.broken.items() if id in set(listed)}
     with exclusive(folder, f"the features of {identity['name']}"):
@@ -146,13 +148,16 @@ def _encode_clips(
         arrays = {"image_map": image_map, "image": pooled_image, "audio_map": audio_map, "audio": pooled_audio}
         if backbone is not None:
             arrays["backbone_map"] = backbone
-        log.append(
-            id,
-            {name: array[0].float().cpu().numpy() for name, array in arrays.items()},
-            labels=list(sample.labels),
-            group=sample.clip.group or id,
-            frames=sample.clip.frames,
-        )
+        try:
+            log.append(
+                id,
+                {name: array[0].float().cpu().numpy() for name, array in arrays.items()},
+                labels=list(sample.labels),
+                group=sample.clip.group or id,
+                frames=sample.clip.frames,
+            )
+        except AvlocError as error:  # features that are not finite
+            broken[id] = str(error)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()

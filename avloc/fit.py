@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from avloc.features import Encoded
 from avloc.interfaces import Context, Method, Phase
-from avloc.progress import track
+from avloc.progress import say, track
 from avloc.store import disk
 from avloc.suite import Train
 from avloc.types import AvlocError, Batch, Features
@@ -165,7 +167,9 @@ class Fit:
             self.fabric.barrier()  # the first process writes what all of them read
             if self.train.select == "loss":
                 self.bare.load_state_dict(load_weights(self.checkpoint))
-            at.epoch, at.best = 0, None
+            # A phase starts from the end of the one before; resuming must not find a later phase's checkpoint there.
+            at.phase, at.epoch, at.best = phase + 1, 0, None
+            self._save_resume(None)
 
     def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
         chosen = []
@@ -235,6 +239,8 @@ class Fit:
         means = {name: value / self.steps for name, value in at.sums.items()}
         validation = self._validate(model)
         score = sum(validation.values()) if validation else None
+        if score is not None and not math.isfinite(score):
+            raise AvlocError(f"The loss on the held-out clips is not finite in epoch {at.epoch}: {validation}.")
         keep = self.train.select == "last" or score is None or at.best is None or score < at.best
         if keep:
             at.best = score
@@ -277,7 +283,7 @@ class Fit:
         if not self.fabric.is_global_zero:
             return
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
-        tensors |= _flatten(optimizer.state_dict())
+        tensors |= _flatten(optimizer.state_dict()) if optimizer is not None else {}
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         position = {name: getattr(self.position, name) for name in Position.__slots__}
         _save(cpu, self._resume_file, {"position": json.dumps(position)})
@@ -286,9 +292,13 @@ class Fit:
         """Load the resume file where there is one; returns the optimizer's tensors."""
         if not self._resume_file.is_file():
             return {}
-        with safe_open(self._resume_file, "pt") as file:
-            self.position = Position(**json.loads(file.metadata()["position"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(self._resume_file, "pt") as file:
+                self.position = Position(**json.loads(file.metadata()["position"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
+            say(f"{self._resume_file} is damaged; training starts from its first step.")
+            return {}
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         self.bare.load_state_dict(model)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
@@ -341,6 +351,8 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
             save_file({n: t.clone() for n, t in tensors.items()}, temporary, metadata)
         except SafetensorError as error:  # safetensors reports a full disk with its own type
             raise OSError(str(error)) from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
 
 

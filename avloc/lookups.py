@@ -44,7 +44,7 @@ def check_parameters(kind: Kind, component: Component, cls: type) -> None:
 def check_values(run: Run, method: type[Method]) -> None:
     """Build the method once, small, so that a value it refuses is known before anything runs."""
     try:
-        method(EncoderInfo(8), ("a", "b"), **run.method.params)
+        method(EncoderInfo(8, backbone_dim=8), ("a", "b"), **run.method.params)
     except AvlocError:
         raise
     except Exception:  # it may want a real encoder; its run will tell

@@ -34,6 +34,9 @@ GROUP = "avloc"
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
+_FILES: set[str] = set()
+"""Names of the modules that came from plugin files; a later file of the same name may replace them."""
+
 Kind = Literal["encoder", "method", "dataset", "metric"]
 KINDS: tuple[Kind, ...] = ("encoder", "method", "dataset", "metric")
 
@@ -105,12 +108,16 @@ class Registry:
         """
         if not path.is_file():
             raise AvlocError(f"Plugin file {path} does not exist.")
+        existing = None if path.stem in _FILES else importlib.util.find_spec(path.stem)
+        if existing is not None and Path(existing.origin or "").resolve() != path.resolve():
+            raise AvlocError(f"Plugin file {path} has the name of the installed module {path.stem!r}; rename it.")
 
         def load() -> Any:
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules[path.stem] = module
+            _FILES.add(path.stem)
             spec.loader.exec_module(module)
             return module
 
@@ -186,7 +193,8 @@ class Registry:
             component = getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} does not import: {error!r}") from error
-        assert isinstance(component, type)
+        if not isinstance(component, type):
+            raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} is not a class: {entry.target}.")
         return component
 
     def announce(self, run: Any, event: str) -> None:

@@ -41,6 +41,10 @@ def rescore(
             folder = RunFolder(options.results, row["run"])
             identity = folder.identity()["identity"]
             data = open_dataset(Component(**_named(identity["data"])), "test", options)
+            if data.fingerprint() != identity["data"]["fingerprints"]["test"]:
+                raise AvlocError(
+                    f"The test data of {row['dataset']} changed since run {row['run']} was made; run avloc bench again."
+                )
             counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
             told = chosen.model_copy(update={"told": row["told"]})
             row["score"] = stages.score(folder, data, told, ready, counts, f"score {row['method']} again")

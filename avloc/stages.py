@@ -75,7 +75,10 @@ def provenance(started: float, device: str) -> dict[str, Any]:
 
 def _commit() -> str:
     """The git state of avloc's own checkout: a hash, ``+`` when files differ from it; empty when not a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    home = Path(__file__).resolve().parents[1]
+    if not (home / ".git").exists():
+        return ""
+    git = ["git", "-C", str(home)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
@@ -142,17 +145,17 @@ def predict(
     with folder.exclusive(f"the predictions of {run.method.name}"):
         if force:
             folder.clear()
-        if folder.complete:
+        log = ArrayLog(folder.path)
+        if folder.complete and set(stage.test.ids) <= log.records.keys():
             return
         started = time.time()
         module = build(run, method, stage)
         if checkpoint is not None:
             module.load_state_dict(load_weights(checkpoint))
         module = module.to(stage.device).eval().evaluation_module()
-        log = ArrayLog(folder.path)
-        todo = [id for id in stage.test.ids if id not in log.records]
         partners = _other_clips(stage.test) if run.shuffled else {}
-        batches = _batches(todo, stage.test)
+        # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
+        batches = [ids for ids in _batches(stage.test.ids, stage.test) if not set(ids) <= log.records.keys()]
         title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
         for ids in track(batches, title, len(batches)):
             features, batch = _inputs(ids, stage, run.told, [partners[id] for id in ids] if partners else None)
@@ -161,9 +164,12 @@ def predict(
                 arrays = {"maps": prediction.maps}
                 arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
                 id, test = prediction.clip, stage.test
+                if id in log.records:
+                    continue
                 log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), frames=test.frames(id))
             log.commit()
-        folder.finish(predict_identity(run, method, stage), provenance(started, stage.device))
+        about = {**provenance(started, stage.device), "clips": len(log.records)}
+        folder.finish(predict_identity(run, method, stage), about)
 
 
 def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
@@ -199,14 +205,20 @@ def _inputs(ids: Sequence[str], stage: Stage, told: Told, audio_of: Sequence[str
 
 def _other_clips(encoded: Encoded) -> dict[str, str]:
     """For every clip another video's, half the list away, whose classes differ where there is such a one."""
-    ids, half, partner = encoded.ids, len(encoded.ids) // 2, {}
+    ids, half = encoded.ids, len(encoded.ids) // 2
+    partner: dict[str, str] = {}
     for position, id in enumerate(ids):
-        order = [ids[(position + half + step) % len(ids)] for step in range(len(ids))]
-        others = [other for other in order if encoded.group(other) != encoded.group(id)]
-        if not others:
+        order = (ids[(position + half + step) % len(ids)] for step in range(len(ids)))
+        named, group, second_best = set(encoded.labels(id)), encoded.group(id), ""
+        for other in order:
+            if encoded.group(other) != group:
+                second_best = second_best or other
+                if not named & set(encoded.labels(other)):
+                    partner[id] = other
+                    break
+        if not second_best:
             raise AvlocError("Shuffled audio needs test clips from at least two videos.")
-        named = set(encoded.labels(id))
-        partner[id] = next((other for other in others if not named & set(encoded.labels(other))), others[0])
+        partner.setdefault(id, second_best)
     return partner
 
 
@@ -244,6 +256,8 @@ def score(
     if target.is_file():
         return id
     log = ArrayLog(folder.path)
+    if len(log.records) != folder.identity()["provenance"]["clips"]:
+        raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
     work = _scorer(log, data, protocol, metrics)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(track(pool.map(work, log.records), title, len(log.records)))

@@ -221,8 +221,9 @@ class RunFolder:
         return text.strip().splitlines()[-1]
 
     def clear(self) -> None:
-        """Forget everything but the lock (``--force``)."""
+        """Forget everything but the lock (``--force``); first of all that the run was complete."""
         with disk(self.path):
+            (self.path / "run.json").unlink(missing_ok=True)
             for item in self.path.glob("[!.]*"):
                 shutil.rmtree(item) if item.is_dir() else item.unlink()
 

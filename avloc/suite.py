@@ -102,14 +102,14 @@ class Suite(_Strict):
     name: str
     title: str
     paper: str = ""
-    datasets: tuple[DatasetEntry, ...]
+    datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
     protocol: dict[str, Any]
-    told: tuple[Told, ...] = ("oracle",)
-    metrics: tuple[Component, ...]
+    told: tuple[Told, ...] = Field(default=("oracle",), min_length=1)
+    metrics: tuple[Component, ...] = Field(min_length=1)
     methods: tuple[MethodEntry, ...]
     controls: tuple[MethodEntry, ...] = ()
     train: Train = Train()
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
 
     @field_validator("protocol", mode="before")
@@ -249,7 +249,23 @@ def load_suite(name_or_path: str) -> Suite:
         raise AvlocError(f"Suite {name_or_path} must be a mapping of keys such as 'datasets' and 'methods'.")
     if isinstance(protocol := data.get("protocol"), dict) and "told" in protocol:
         data = {**data, "told": protocol["told"], "protocol": {k: v for k, v in protocol.items() if k != "told"}}
-    return _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
+    suite = _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
+    _check_controls(suite)
+    return suite
+
+
+def _check_controls(suite: Suite) -> None:
+    listed = {entry.name for entry in suite.methods}
+    for control in suite.controls:
+        if control.name not in (UNTRAINED, SHUFFLED):
+            continue
+        for key in control.params:
+            raise AvlocError(
+                f"In suite {suite.name}: {unknown(f'key of the control {control.name!r} named', key, ['of'])}"
+            )
+        for name in control.of:
+            if name not in listed:
+                raise AvlocError(f"In suite {suite.name}, {control.name}: {unknown('method', name, listed)}")
 
 
 def _chosen(names: Sequence[str], entries: Sequence[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:

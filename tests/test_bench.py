@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from world import Blocks
 
 from avloc import AvlocError
 from avloc.bench import Options, bench, plan
@@ -291,3 +292,47 @@ def test_a_limit_is_told(suite: Suite, tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
     assert (scores["counts"]["listed"], scores["counts"]["scored"], scores["counts"]["unread"]) == (12, 4, 8)
     assert manifest["limit"] == 4
+
+
+def test_a_finished_run_that_lost_predictions_is_completed(suite: Suite, tmp_path: Path) -> None:
+    first = bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    log = tmp_path / "runs" / first["rows"][0]["run"] / "samples.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+    with pytest.raises(AvlocError, match="has lost predictions"):
+        rescore("blocks", Options(tmp_path), metrics=["auc"])
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    assert log.read_bytes() == whole
+
+
+def test_data_that_changed_is_not_scored_again(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    monkeypatch.setattr(Blocks, "fingerprint", lambda self: "other truth")
+    with pytest.raises(AvlocError, match="test data of blocks changed"):
+        rescore("blocks", Options(tmp_path), metrics=["auc"])
+
+
+def test_a_dataset_that_crashes_leaves_the_other_columns(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Blocks.load
+
+    def load(self: Blocks, id: str) -> Any:
+        if self.count == 8:
+            raise RuntimeError("the reader fell over")
+        return original(self, id)
+
+    monkeypatch.setattr(Blocks, "load", load)
+    twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
+    data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    assert [row["status"] for row in manifest["rows"]] == ["failed", "done"]
+    assert "the reader fell over" in manifest["rows"][0]["reason"]
+
+
+def test_controls_name_listed_methods(suite_file: Path) -> None:
+    text = suite_file.read_text()
+    for control, words in [("{name: shuffled, only: [dot]}", "'only'"), ("{name: untrained, of: [dott]}", "mean 'dot'")]:
+        suite_file.write_text(text + f"controls: [{control}]\n")
+        with pytest.raises(AvlocError, match=words):
+            load_suite(str(suite_file))

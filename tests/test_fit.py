@@ -85,6 +85,37 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_end(
     assert sorted(p.name for p in (tmp_path / "stopped").iterdir()) == ["checkpoint.safetensors", "train.jsonl"]
 
 
+def test_a_resumed_phase_starts_from_the_phase_before_not_from_a_later_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = Dot(Plain().info, Blocks.classes, stages=2)
+    start = {name: value.clone() for name, value in method.state_dict().items()}
+    _fit(tmp_path / "whole", method=method).run()
+    monkeypatch.setattr("avloc.fit.SAVE_EVERY_SECONDS", 1e9)  # no resume point but those between phases
+    method.load_state_dict(start)
+    original = Fit._save_weights
+
+    def save(self: Fit) -> None:
+        original(self)
+        if self.position.phase == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fit, "_save_weights", save)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "stopped", method=method).run()
+    monkeypatch.setattr(Fit, "_save_weights", original)
+    _fit(tmp_path / "stopped", method=Dot(Plain().info, Blocks.classes, stages=2)).run()
+    whole, other = (load_weights(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "stopped"))
+    assert torch.equal(whole["weight"], other["weight"])
+
+
+def test_a_damaged_resume_file_starts_afresh(tmp_path: Path) -> None:
+    whole = load_weights(_fit(tmp_path / "whole").run())["weight"]
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "resume.safetensors").write_bytes(b"")
+    assert torch.equal(load_weights(_fit(tmp_path / "torn").run())["weight"], whole)
+
+
 def test_accumulation_splits_a_step(tmp_path: Path) -> None:
     assert _fit(tmp_path, accumulate=2).run().is_file()
 

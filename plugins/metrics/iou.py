@@ -102,11 +102,11 @@ class CIoUSuccess(_Mean):
         if not 0 < at <= 1:
             raise AvlocError(f"ciou_success: 'at' must be in (0, 1], but is {at!r}.")
         self.at = at
-        self.title = f"cIoU success@{at:g}"
+        self.title = f"cIoU success@{at:.12g}"
 
     @property
     def key(self) -> str:
-        return f"ciou_success@{self.at:g}"
+        return f"ciou_success@{self.at:.12g}"
 
     def values(self, found: Localization, truth: Truth) -> Values:
         """``(S,)``: 1 for success, 0 for failure."""

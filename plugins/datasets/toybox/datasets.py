@@ -251,9 +251,10 @@ class ToyboxDuet(Dataset):
             rng = np.random.default_rng([self.seed, SPLITS[self.split], 2, self.sources])
             ids = list(self.singles.ids())
             label = {id: self.singles._annotation(id)["objects"][0]["label"] for id in ids}
+            mixtures: dict[str, tuple[str, ...]] = {}
             repeats = 0
-            while len(self._members) < self.size:
-                members = [ids[len(self._members) % len(ids)]]
+            while len(mixtures) < self.size:
+                members = [ids[len(mixtures) % len(ids)]]
                 for index in rng.permutation(len(ids)):
                     if label[ids[index]] not in [label[m] for m in members]:
                         members.append(ids[index])
@@ -261,11 +262,12 @@ class ToyboxDuet(Dataset):
                         break
                 if len(members) < self.sources:
                     raise AvlocError(f"{len(ids)} single clips are too few classes for {self.sources} side by side.")
-                before = len(self._members)
-                self._members.setdefault("+".join(members), tuple(members))
-                repeats = 0 if len(self._members) > before else repeats + 1
+                before = len(mixtures)
+                mixtures.setdefault("+".join(members), tuple(members))
+                repeats = 0 if len(mixtures) > before else repeats + 1
                 if repeats > 1000:
                     raise AvlocError(f"{len(ids)} single clips do not make {self.size} different mixtures; lower bank.")
+            self._members = mixtures
         return self._members
 
     def ids(self) -> Sequence[str]:
