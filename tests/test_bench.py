@@ -332,7 +332,10 @@ def test_a_dataset_that_crashes_leaves_the_other_columns(
 
 def test_controls_name_listed_methods(suite_file: Path) -> None:
     text = suite_file.read_text()
-    for control, words in [("{name: shuffled, only: [dot]}", "'only'"), ("{name: untrained, of: [dott]}", "mean 'dot'")]:
+    for control, words in [
+        ("{name: shuffled, only: [dot]}", "'only'"),
+        ("{name: untrained, of: [dott]}", "mean 'dot'"),
+    ]:
         suite_file.write_text(text + f"controls: [{control}]\n")
         with pytest.raises(AvlocError, match=words):
             load_suite(str(suite_file))
