@@ -155,16 +155,17 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
     metrics = make_metrics(suite.metrics)
-    for run in suite.runs():
-        if run.method.name not in registry().entries("method"):
-            raise AvlocError(unknown("method", run.method.name, registry().entries("method")))
-        method = component("method", run.method)
+    for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
+        if entry.name not in registry().entries("method"):
+            raise AvlocError(unknown("method", entry.name, registry().entries("method")))
+        method = component("method", entry)
         if isinstance(method, type):
-            check_parameters("method", run.method, method)
-            check_values(run, method)
-        if not run.dataset.obtain:
-            check_parameters("dataset", run.dataset, registry().get("dataset", run.dataset.name))
-            check_parameters("encoder", run.dataset.encoder, registry().get("encoder", run.dataset.encoder.name))
+            check_parameters("method", entry, method)
+            check_values(entry, method)
+    for data in suite.datasets:
+        if not data.obtain:
+            check_parameters("dataset", data, registry().get("dataset", data.name))
+            check_parameters("encoder", data.encoder, registry().get("encoder", data.encoder.name))
     return Invocation(suite, options, protocol, list(suite.metrics), metrics)
 
 
@@ -277,19 +278,19 @@ def _encode(
 ) -> Stage:
     device, test = work.options.torch_device, splits["test"]
     encoded: dict[str, Encoded] = {}
-    data_identity: dict[str, Any] = {**declared(entry, type(test)), "fingerprints": {}}
+    named, encoder_named = declared(entry, type(test)), declared(entry.encoder, type(encoder))
+    fingerprints = {split: data.fingerprint() for split, data in splits.items()}
     for split, data in splits.items():
-        fingerprint = data.fingerprint()
-        data_identity["fingerprints"][split] = fingerprint
-        identity = {**declared(entry, type(test)), "split": split, "fingerprint": fingerprint}
-        identity["encoder"] = declared(entry.encoder, type(encoder))
+        identity = {**named, "split": split, "fingerprint": fingerprints[split], "encoder": encoder_named}
         encoded[split] = encode(data, encoder, identity, limit=work.suite.limit, device=device)
     column["notes"] += _unusable(encoded)
     with torch.no_grad():
         text = encoder.encode_text(test.classes).float().cpu() if encoder.info.has_text else None
-    encoder_identity = {**declared(entry.encoder, type(encoder)), "fingerprint": encoder.fingerprint()}
     material = Material(encoded["train"], encoded["val"], test.classes, text)
-    identity = {"data": data_identity, "encoder": encoder_identity}
+    identity = {
+        "data": {**named, "fingerprints": fingerprints},
+        "encoder": {**encoder_named, "fingerprint": encoder.fingerprint()},
+    }
     return Stage(identity, encoder.info, material, encoded["test"], test, device)
 
 
@@ -331,11 +332,12 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         if fitted is not None:
             folder = RunFolder(work.options.results, identify(fitted))
             row["fit"] = row["run"] = folder.id
-            stages.fit(run, method, stage, folder, force=_once(work, folder.id))
+            stages.fit(run, method, stage, folder, fitted, force=_once(work, folder.id))
             checkpoint = folder.path / "checkpoint.safetensors"
-        folder = RunFolder(work.options.results, identify(stages.predict_identity(run, method, stage)))
+        predicted = stages.predict_identity(run, method, stage, fitted)
+        folder = RunFolder(work.options.results, identify(predicted))
         row["run"] = folder.id
-        stages.predict(run, method, stage, folder, checkpoint, force=_once(work, folder.id))
+        stages.predict(run, method, stage, folder, predicted, checkpoint, force=_once(work, folder.id))
         protocol = work.protocol.model_copy(update={"told": run.told})
         title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
         counts = _counts(stage, run.limit)

@@ -8,7 +8,7 @@ another process was killed half-way.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def encode(
 
 
 def _encode_clips(
-    ids: Iterable[str],
+    ids: Sequence[str],
     dataset: Dataset,
     encoder: Encoder,
     log: ArrayLog,
@@ -135,7 +135,6 @@ def _encode_clips(
     device: str,
     description: str,
 ) -> None:
-    ids = list(ids)
     for done, id in enumerate(track(ids, description, len(ids)), start=1):
         try:
             sample = dataset.load(id)

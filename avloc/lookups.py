@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from avloc.interfaces import EncoderInfo, Method, Metric, parameters
 from avloc.registry import Kind, registry, unknown
-from avloc.suite import Component, Run
+from avloc.suite import Component
 from avloc.types import AvlocError
 
 
@@ -41,19 +41,19 @@ def check_parameters(kind: Kind, component: Component, cls: type) -> None:
             raise AvlocError(f"{component.name}: {name} should be of type {expected.__name__}, but is {value!r}.")
 
 
-def check_values(run: Run, method: type[Method]) -> None:
+def check_values(entry: Component, method: type[Method]) -> None:
     """Build the method once, small, so that a value it refuses is known before anything runs."""
     try:
-        method(EncoderInfo(8, backbone_dim=8), ("a", "b"), **run.method.params)
+        method(EncoderInfo(8, backbone_dim=8), ("a", "b"), **entry.params)
     except AvlocError:
         raise
     except Exception:  # it may want a real encoder; its run will tell
         return
 
 
-def component(kind: Kind, component: Component) -> type[Method] | Exception:
+def component(kind: Kind, entry: Component) -> type[Method] | Exception:
     """The class, or the reason why a registered name does not import."""
     try:
-        return registry().get(kind, component.name)
+        return registry().get(kind, entry.name)
     except AvlocError as error:
         return error

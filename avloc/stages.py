@@ -105,9 +105,8 @@ def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]
     }  # fmt: skip
 
 
-def predict_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]:
-    """What a set of predictions is."""
-    fitted = fit_identity(run, method, stage)
+def predict_identity(run: Run, method: type[Method], stage: Stage, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a set of predictions is, given the `fit_identity` of its weights."""
     return {
         "stage": "predict", "fit": identify(fitted) if fitted else None, "method": declared(run.method, method),
         "encoder": stage.identity["encoder"], "data": stage.identity["data"],
@@ -116,9 +115,10 @@ def predict_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, 
     }  # fmt: skip
 
 
-def fit(run: Run, method: type[Method], stage: Stage, folder: RunFolder, *, force: bool) -> None:
+def fit(
+    run: Run, method: type[Method], stage: Stage, folder: RunFolder, identity: Mapping[str, Any], *, force: bool
+) -> None:
     """Train unless the checkpoint is there; a killed training goes on from its last saved step."""
-    identity = fit_identity(run, method, stage)
     with folder.exclusive(f"the training of {run.method.name}"):
         if force:
             folder.clear()
@@ -134,12 +134,19 @@ def fit(run: Run, method: type[Method], stage: Stage, folder: RunFolder, *, forc
             on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
         )  # fmt: skip
         work.run()
-        folder.finish(identity or {}, provenance(started, stage.device))
+        folder.finish(identity, provenance(started, stage.device))
 
 
 @torch.no_grad()
 def predict(
-    run: Run, method: type[Method], stage: Stage, folder: RunFolder, checkpoint: Path | None, *, force: bool
+    run: Run,
+    method: type[Method],
+    stage: Stage,
+    folder: RunFolder,
+    identity: Mapping[str, Any],
+    checkpoint: Path | None,
+    *,
+    force: bool,
 ) -> None:
     """Store the raw maps of every usable test clip, going on where a killed run stopped."""
     with folder.exclusive(f"the predictions of {run.method.name}"):
@@ -169,7 +176,7 @@ def predict(
                 log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), frames=test.frames(id))
             log.commit()
         about = {**provenance(started, stage.device), "clips": len(log.records)}
-        folder.finish(predict_identity(run, method, stage), about)
+        folder.finish(identity, about)
 
 
 def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:

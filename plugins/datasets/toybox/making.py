@@ -89,7 +89,7 @@ class Worker:
 
         Raises:
             OSError: The files cannot be written.
-        AvlocError: The process died.
+            AvlocError: The process died.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         folder, index, recipe, entropy = job
