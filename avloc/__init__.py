@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "avloc.types": (
-        "AvlocError", "Batch", "Clip", "DataError", "Features", "Localization", "Prediction", "Sample", "Told",
-        "Truth",
+        "AvlocError", "Batch", "Clip", "DataError", "Features", "Localization", "Prediction", "Sample", "Status",
+        "Told", "Truth",
     ),
     "avloc.interfaces": (
-        "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase", "Status",
+        "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
     ),
     "avloc.progress": ("say", "track"),
     "avloc.registry": ("hookimpl", "lookup", "unknown"),
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         Metric as Metric,
         Needs as Needs,
         Phase as Phase,
-        Status as Status,
     )
     from avloc.progress import (
         say as say,
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
         Localization as Localization,
         Prediction as Prediction,
         Sample as Sample,
+        Status as Status,
         Told as Told,
         Truth as Truth,
     )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from avloc import stages
+from avloc.disk import write_json
 from avloc.features import Encoded, encode
 from avloc.fit import Material
 from avloc.interfaces import Dataset, Encoder, Method, Metric
@@ -23,7 +24,7 @@ from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import registry, unknown
 from avloc.stages import Stage, declared
-from avloc.store import RunFolder, write_json
+from avloc.store import RunFolder
 from avloc.suite import Component, DatasetEntry, Run, Suite, identify
 from avloc.types import TOLD_LEVELS, AvlocError
 

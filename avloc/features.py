@@ -7,31 +7,24 @@ another process was killed half-way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 
+from avloc.disk import cache_folder, exclusive
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.media import resample, resize_image
 from avloc.progress import track
-from avloc.store import ArrayLog, exclusive
+from avloc.store import ArrayLog
 from avloc.suite import identify
 from avloc.types import AvlocError, Clip, DataError, Features
 
 COMMIT_EVERY = 32
 PREPROCESSING = 1
 """Raise it when `encoder_image`, `encoder_audio` or what they call in `avloc.media` give other values."""
-
-
-def cache_folder() -> Path:
-    """Where avloc keeps what it can make again: ``AVLOC_CACHE``, or the user's cache directory."""
-    return Path(os.environ.get("AVLOC_CACHE") or platformdirs.user_cache_dir("avloc"))
 
 
 def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:

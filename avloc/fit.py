@@ -24,10 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from avloc.disk import disk
 from avloc.features import Encoded
 from avloc.interfaces import Context, Method, Phase
 from avloc.progress import say, track
-from avloc.store import disk
 from avloc.suite import Train
 from avloc.types import AvlocError, Batch, Features
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from avloc.recordings import Recording
 from avloc.types import (
     AvlocError,
     Batch,
@@ -22,9 +25,11 @@ from avloc.types import (
     Localization,
     Prediction,
     Sample,
+    Status,
     Told,
     Truth,
 )
+from avloc.weights import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,21 @@ class Encoder(nn.Module, ABC):
 
     info: EncoderInfo
     revision: ClassVar[int] = 1
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = ()
+    """Published weights it can load; ``avloc weights`` fetches, checks and keeps them."""
+
+    @classmethod
+    def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+        """Check a published checkpoint strictly; returns the tensors to keep, under the encoder's own names.
+
+        Args:
+            state: As read from the file.
+            where: The file, for errors.
+
+        Raises:
+            AvlocError: A key is missing, extra or wrongly shaped; lists them.
+        """
+        raise AvlocError(f"{where}: {cls.__name__} loads no published checkpoints.")
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -188,21 +208,6 @@ class Method(nn.Module, ABC):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Which clips of the official list can be used.
-
-    Attributes:
-        present: Ids whose media are there.
-        missing: Id -> reason, media absent.
-        broken: Id -> reason, media there but known to be unusable.
-    """
-
-    present: tuple[str, ...]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)
-
-
 class Dataset(ABC):
     """An official list of clips, with truth where it was annotated.
 
@@ -218,6 +223,34 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Sentences about flaws of the annotation that every table over this dataset prints."""
+    family: ClassVar[str] = ""
+    """Folder under ``--data`` that holds its prepared media and annotations; shared by datasets over the same media."""
+    annotations: ClassVar[Mapping[str, str]] = {}
+    """Annotation files it reads -> where their authors publish them."""
+    checks: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of annotation files that `check` understands, such as ``.csv``."""
+
+    @classmethod
+    def check(cls, file: Path) -> list[str]:
+        """Everything wrong with a user's annotation file and its media, a sentence each (``avloc data check``)."""
+        raise AvlocError(f"{cls.__name__} reads no annotation files of users.")
+
+    def recordings(self) -> Sequence[Recording]:
+        """The media that ``avloc data prepare`` should look for; empty where there is nothing to prepare."""
+        return ()
+
+    def content(self, id: str) -> str:
+        """A digest of all that `load` returns for a clip but its truth: the feature cache's key.
+
+        Override it where it can be had without decoding. Anything that changes image, sound, labels or group must
+        change it.
+        """
+        sample = self.load(id)
+        about = json.dumps([sample.clip.rate, sample.clip.frames, sample.clip.group, sample.labels])
+        digest = hashlib.sha256(about.encode())
+        digest.update(sample.clip.image.tobytes())
+        digest.update(sample.clip.audio.tobytes())
+        return digest.hexdigest()
 
     def prepare(self) -> None:  # noqa: B027 (optional hook)
         """Make the media where they can be made here (the built-in data); called before `status`."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from avloc import stages
 from avloc.bench import Invocation, Manifest, Options, open_dataset
+from avloc.disk import read_json, write_json
 from avloc.lookups import make_metrics
 from avloc.protocol import load_protocol
-from avloc.store import RunFolder, read_json, write_json
+from avloc.store import RunFolder
 from avloc.suite import Component, Suite, Train
 from avloc.types import AvlocError
 

@@ -22,13 +22,14 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
+from avloc.disk import disk, write_json
 from avloc.features import Encoded
 from avloc.fit import Fit, Material, load_weights, to_device
 from avloc.interfaces import Dataset, EncoderInfo, Method, Metric, parameters
 from avloc.progress import track
 from avloc.protocol import Protocol
 from avloc.registry import registry
-from avloc.store import ArrayLog, RunFolder, disk, write_json
+from avloc.store import ArrayLog, RunFolder
 from avloc.suite import Component, Run, identify
 from avloc.types import AvlocError, Batch, Features, Prediction, Told
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from avloc.disk import read_json
 from avloc.notes import Footnotes, Json, listing, sentences, spell, where
 from avloc.published import Printed
-from avloc.store import read_json
 from avloc.types import AvlocError
 
 BLOCKS = {

@@ -121,6 +121,21 @@ class Sample:
     labels: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Which clips of the official list can be used.
+
+    Attributes:
+        present: Ids whose media are there.
+        missing: Id -> reason, media absent.
+        broken: Id -> reason, media there but known to be unusable.
+    """
+
+    present: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Collated clips: what encoders and methods get.

@@ -9,7 +9,13 @@ _HERE = "avloc_plugins"
 
 @hookimpl
 def avloc_encoders() -> dict[str, str]:
-    return {"tiny": f"{_HERE}.encoders.tiny:Tiny"}
+    encoders = f"{_HERE}.encoders"
+    return {
+        "tiny": f"{encoders}.tiny:Tiny",
+        "audioclip": f"{encoders}.audioclip.encoder:AudioCLIP",
+        "wav2clip": f"{encoders}.wav2clip:Wav2CLIP",
+        "timm_resnet": f"{encoders}.timm_resnet:TimmResNet",
+    }
 
 
 @hookimpl
@@ -37,6 +43,12 @@ def avloc_datasets() -> dict[str, str]:
         "toybox_single": f"{datasets}.toybox:ToyboxSingle",
         "toybox_duet": f"{datasets}.toybox:ToyboxDuet",
         "toybox_scene": f"{datasets}.toybox:ToyboxScene",
+        "vggsound_single": f"{datasets}.vggsound:VGGSoundSingle",
+        "vggsound_duet": f"{datasets}.vggsound:VGGSoundDuet",
+        "vggsound_instruments": f"{datasets}.vggsound_instruments:VGGSoundInstruments",
+        "vggsound_instruments_duet": f"{datasets}.vggsound_instruments:VGGSoundInstrumentsDuet",
+        "music_solo": f"{datasets}.music:MUSICSolo",
+        "music_duet": f"{datasets}.music:MUSICDuet",
     }
 
 

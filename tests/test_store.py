@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from avloc import AvlocError
-from avloc.store import ArrayLog, RunFolder, exclusive, read_json, write_json
+from avloc.disk import exclusive, read_json, write_json
+from avloc.store import ArrayLog, RunFolder
 
 
 def _fill(folder: Path, names: list[str]) -> ArrayLog:
@@ -118,7 +119,7 @@ def test_run_is_complete_only_with_its_last_file(tmp_path: Path) -> None:
 
 def test_a_second_process_waits_and_a_killed_one_frees_the_lock(tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib; from avloc.store import exclusive\n"
+        "import sys, time, pathlib; from avloc.disk import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import cv2
 import numpy as np
-import platformdirs
 
 from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
+from avloc.disk import cache_folder
 from avloc.media import read_audio, read_frame
 from avloc.mixture import mixed_truth, side_by_side
 
@@ -32,8 +31,7 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
 def _folder(root: Path | None) -> Path:
-    base = root or Path(os.environ.get("AVLOC_CACHE") or platformdirs.user_cache_dir("avloc"))
-    return base / "toybox" / VERSION
+    return (root or cache_folder()) / "toybox" / VERSION
 
 
 def _names(kinds: Sequence[Kind]) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 
-from filelock import FileLock, Timeout
-
-from avloc import AvlocError, say, track
+from avloc import AvlocError, track
+from avloc.disk import disk, exclusive
 
 from .files import Annotation, Job, drop_torn_line, name_of, read_log, write_clip
 from .kinds import Kind
@@ -40,14 +39,7 @@ def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], descri
     """
     if len(read_log(folder)) >= len(recipes):
         return
-    lock = FileLock(str(folder / ".lock"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"Another process makes the clips in {folder}; waiting for it.")
-            lock.acquire()
+    with exclusive(folder, "the built-in clips"), disk(folder):
         done = read_log(folder)
         jobs = [
             (folder, index, recipe, (*entropy, index))
@@ -55,11 +47,6 @@ def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], descri
             if name_of(index) not in done
         ]
         _write_all(folder, jobs, description)
-    except OSError as error:
-        raise AvlocError(f"Cannot write the built-in data to {folder}: {error.strerror}. Free space there, or set "
-                         "AVLOC_CACHE to another folder.") from error  # fmt: skip
-    finally:
-        lock.release()
 
 
 def _write_all(folder: Path, jobs: Sequence[Job], description: str) -> None:

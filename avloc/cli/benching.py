@@ -1,37 +1,30 @@
-"""The command line: parse, one library call, print.
-
-Torch is imported inside the commands that compute, so that help, lists and tables answer at once.
-"""
+"""Run suites, score again, print tables, list what there is."""
 
 from __future__ import annotations
 
-import errno
-import re
-import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-import avloc
+from avloc.cli.answers import (
+    Commas,
+    Data,
+    Device,
+    Plugins,
+    Results,
+    SuiteName,
+    answers,
+    load_plugins,
+    names,
+    numbers,
+    options,
+)
 from avloc.types import AvlocError
 
-if TYPE_CHECKING:
-    from avloc.bench import Options
-
-BAD_USAGE, STOPPED = 2, 130
-
-app = typer.Typer(
-    name="avloc",
-    help="Benchmarks for audio-visual sound source localization.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer()
 
 
 class Listed(StrEnum):
@@ -52,89 +45,6 @@ class Format(StrEnum):
     csv = "csv"
     latex = "latex"
     markdown = "markdown"
-
-
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:NUMBER.")
-    return value
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"avloc {avloc.__version__}")
-        raise typer.Exit
-
-
-def _names(value: str | None) -> list[str] | None:
-    """``a,b`` as a list."""
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
-def _numbers(value: str | None) -> list[int] | None:
-    try:
-        return None if value is None else [int(name) for name in _names(value) or []]
-    except ValueError as error:
-        raise typer.BadParameter(f"{value!r} should be whole numbers with commas between, such as 0,1,2.") from error
-
-
-SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name (see avloc list suites) or YAML file.")]
-Results = Annotated[Path, typer.Option(envvar="AVLOC_RESULTS", help="Where results are kept.")]
-Data = Annotated[Path | None, typer.Option(envvar="AVLOC_DATA", help="Where your own datasets are.")]
-Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:1.")]
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file with hook implementations; repeatable.")
-]
-Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
-Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
-
-
-def main() -> None:
-    """The console script ``avloc``."""
-    app(prog_name="avloc")
-
-
-def _command() -> str:
-    """What the user typed, fit to be typed again."""
-    return shlex.join(["avloc", *sys.argv[1:]])
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what the user can solve into one sentence on stderr and an exit status; bugs keep their traceback."""
-    try:
-        yield
-    except AvlocError as error:
-        typer.echo(f"avloc: {error}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        hint = "Free space, or choose a folder that can be written; then run the same command again."
-        typer.echo(f"avloc: Cannot write{where}: {error.strerror}. {hint}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except KeyboardInterrupt as error:
-        typer.echo(f"Stopped. Go on with: {_command()}", err=True)
-        raise typer.Exit(STOPPED) from error
-
-
-@app.callback()
-def _root(version: Version = False) -> None:
-    pass
-
-
-def _load_plugins(files: Sequence[Path] | None) -> None:
-    from avloc.registry import registry
-
-    for file in files or ():
-        registry().add_file(file)
-
-
-def _options(**options: Any) -> Options:
-    from avloc.bench import Options
-
-    return Options(**options, command=_command())
 
 
 def _show(results: Path, suite: str) -> None:
@@ -164,24 +74,24 @@ def bench(
     force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
 ) -> None:
     """Run a suite and print its table. What is done is not done again; a stopped bench goes on."""
-    chosen_seeds = _numbers(seeds)
-    with _answers():
+    chosen_seeds = numbers(seeds)
+    with answers():
         from avloc.suite import load_suite
 
-        _load_plugins(plugin)
+        load_plugins(plugin)
         chosen = load_suite(suite).override(
-            methods=_names(methods), datasets=_names(datasets), seeds=chosen_seeds, encoder=encoder,
-            told=_names(told), limit=limit, settings=settings or (),
+            methods=names(methods), datasets=names(datasets), seeds=chosen_seeds, encoder=encoder,
+            told=names(told), limit=limit, settings=settings or (),
         )  # fmt: skip
         from avloc import bench as work  # after the suite was read: a misspelt one need not wait for torch
         from avloc.terminal import console, progress, show_plan
 
-        options = _options(results=results, data=data, device=device, force=force)
+        chosen_options = options(results=results, data=data, device=device, force=force)
         if dry_run:
-            show_plan(work.plan(chosen, options), console())
+            show_plan(work.plan(chosen, chosen_options), console())
             return
         with progress():
-            manifest = work.bench(chosen, options)
+            manifest = work.bench(chosen, chosen_options)
         _show(results, manifest["suite"])
     if any(row["status"] == "failed" for row in manifest["rows"]):
         raise typer.Exit(1)
@@ -197,14 +107,14 @@ def score(
     plugin: Plugins = None,
 ) -> None:
     """Score stored predictions under another protocol or with other metrics; runs no method."""
-    with _answers():
+    with answers():
         from avloc.rescore import rescore
         from avloc.terminal import progress
 
-        _load_plugins(plugin)
-        options = _options(results=results, data=data)
+        load_plugins(plugin)
+        chosen_options = options(results=results, data=data)
         with progress():
-            manifest = rescore(_stem(suite), options, protocol=protocol, metrics=_names(metrics))
+            manifest = rescore(_stem(suite), chosen_options, protocol=protocol, metrics=names(metrics))
         _show(results, manifest["suite"])
 
 
@@ -217,9 +127,9 @@ def table(
     results: Results = Path("results"),
 ) -> None:
     """Print the table of a suite that was run."""
-    with _answers():
+    with answers():
         from avloc import render
-        from avloc.store import disk
+        from avloc.disk import disk
         from avloc.tables import layout, load
         from avloc.terminal import console, show_table
 
@@ -247,10 +157,10 @@ def list_names(
     plugin: Plugins = None,
 ) -> None:
     """List the methods, encoders, datasets, metrics, suites and protocols there are."""
-    with _answers():
+    with answers():
         from avloc.terminal import console, show_rows
 
-        _load_plugins(plugin)
+        load_plugins(plugin)
         for kind in [what] if what else list(Listed):
             headers, rows = _listing(kind)
             show_rows(headers, rows, console(), title=kind.value)
@@ -279,13 +189,15 @@ def pretrain(
     plugin: Plugins = None,
 ) -> None:
     """Train an encoder's weights from scratch by its own recipe."""
-    with _answers():
+    with answers():
         from avloc.registry import registry
         from avloc.terminal import progress
 
-        _load_plugins(plugin)
+        load_plugins(plugin)
         encoder: Any = registry().get("encoder", name)
-        options = _options(results=Path(), device=device)
+        chosen_options = options(results=Path(), device=device)
         with progress():
-            weights = encoder.pretrain(output or Path(f"{name}.safetensors"), seed=seed, device=options.torch_device)
+            weights = encoder.pretrain(
+                output or Path(f"{name}.safetensors"), seed=seed, device=chosen_options.torch_device
+            )
         typer.echo(f"Wrote {weights}")
