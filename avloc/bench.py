@@ -16,7 +16,7 @@ import torch
 
 from avloc import stages
 from avloc.disk import write_json
-from avloc.features import Encoded, encode
+from avloc.features import Encoded, encode, encode_text, watch
 from avloc.fit import Material
 from avloc.interfaces import Dataset, Encoder, Method, Metric
 from avloc.lookups import check_parameters, check_values, component, make_metrics
@@ -232,7 +232,7 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     work.rows += rows
     work.columns.append(column)
     try:
-        stage = _open(entry, work, column)
+        made = _open(entry, work, column, {run.train.live for run in runs})
     except _AbsentError as absent:
         column |= {"status": "absent", "reason": str(absent)}
         for row in rows:
@@ -246,12 +246,13 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
         say(f"{entry.name}: {reason}")
         return
     for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
+        stage = made[run.train.live]
         row["weights"] = stage.info.weights
         _run(work, run, stage, row)
 
 
-def _open(entry: DatasetEntry, work: Invocation, column: Row) -> Stage:
-    """Make, check and encode a dataset's splits."""
+def _open(entry: DatasetEntry, work: Invocation, column: Row, live: set[bool]) -> dict[bool, Stage]:
+    """Make, check and encode a dataset's splits; see `_encode` for the stages."""
     reason = _unavailable(entry)
     if reason:
         raise _AbsentError(reason)
@@ -271,28 +272,34 @@ def _open(entry: DatasetEntry, work: Invocation, column: Row) -> Stage:
     title = type(test).title
     column |= {"notes": list(test.notes)}
     column |= {"title": column["name"].replace(entry.name, title)} if title else {}
-    return _encode(entry, splits, encoder.to(device).eval(), work, column)
+    return _encode(entry, splits, encoder.to(device).eval().requires_grad_(False), work, column, live)
 
 
 def _encode(
-    entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: Invocation, column: Row
-) -> Stage:
-    device, test = work.options.torch_device, splits["test"]
-    encoded: dict[str, Encoded] = {}
-    named, encoder_named = declared(entry, type(test)), declared(entry.encoder, type(encoder))
-    fingerprints = {split: data.fingerprint() for split, data in splits.items()}
-    for split, data in splits.items():
-        identity = {**named, "split": split, "fingerprint": fingerprints[split], "encoder": encoder_named}
-        encoded[split] = encode(data, encoder, identity, limit=work.suite.limit, device=device)
-    column["notes"] += _unusable(encoded)
-    with torch.no_grad():
-        text = encoder.encode_text(test.classes).float().cpu() if encoder.info.has_text else None
-    material = Material(encoded["train"], encoded["val"], test.classes, text)
+    entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: Invocation, column: Row, live: set[bool]
+) -> dict[bool, Stage]:
+    """The column's stage with cached features, the one that encodes in every step, or both, as its runs ask."""
+    device, test, limit = work.options.torch_device, splits["test"], work.suite.limit
+    fingerprint = encoder.fingerprint()
     identity = {
-        "data": {**named, "fingerprints": fingerprints},
-        "encoder": {**encoder_named, "fingerprint": encoder.fingerprint()},
-    }
-    return Stage(identity, encoder.info, material, encoded["test"], test, device)
+        "data": {
+            **declared(entry, type(test)), "fingerprints": {split: data.fingerprint() for split, data in splits.items()}
+        },
+        "encoder": {**declared(entry.encoder, type(encoder)), "fingerprint": fingerprint},
+    }  # fmt: skip
+    text = encode_text(encoder, test.classes, fingerprint)
+    made = {}
+    for one in live:
+        encoded: dict[str, Encoded] = {}
+        for split, data in splits.items():
+            if one:
+                encoded[split] = watch(data, encoder, entry.name, limit=limit)
+            else:
+                encoded[split] = encode(data, encoder, entry.name, limit=limit, device=device, fingerprint=fingerprint)
+        column["notes"] += [note for note in _unusable(encoded) if note not in column["notes"]]
+        material = Material(encoded["train"], encoded["val"], test.classes, text)
+        made[one] = Stage(identity, encoder.info, material, encoded["test"], test, device)
+    return made
 
 
 def _unusable(encoded: Mapping[str, Encoded]) -> list[str]:

@@ -1,29 +1,36 @@
-"""Features of frozen encoders: computed once per clip, kept on disk, shared by all methods and seeds.
+"""What encoders make of clips: computed once and kept on disk for frozen ones, or anew in every step.
 
-The cache of a dataset's split is an `ArrayLog` keyed by the encoder's fingerprint and the dataset's identity.
-Each clip is encoded alone, so its features do not depend on its neighbours, on the batch size, or on whether
-another process was killed half-way.
+The cache is one `ArrayLog` per encoder and dataset, shared by all splits, methods and seeds. A clip's key is the
+digest of its content, so an edited file is encoded again and an added one leaves the others alone. Every clip is
+encoded by itself: its features do not depend on its neighbours, on the batch size, or on whether another process was
+killed half-way. Arrays are memory-mapped; what stays in memory is an index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avloc.disk import cache_folder, exclusive
+from avloc.disk import cache_folder, exclusive, write_json
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.media import resample, resize_image
 from avloc.progress import track
 from avloc.store import ArrayLog
 from avloc.suite import identify
-from avloc.types import AvlocError, Clip, DataError, Features
+from avloc.types import AvlocError, Clip, DataError, Features, Sample
 
 COMMIT_EVERY = 32
-PREPROCESSING = 1
+READERS = 4
+"""Threads that decode media ahead of the encoder."""
+PREPROCESSING = 2
 """Raise it when `encoder_image`, `encoder_audio` or what they call in `avloc.media` give other values."""
 
 
@@ -45,38 +52,51 @@ def encoder_audio(clip: Clip, info: EncoderInfo) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(wave[start : start + length], dtype=np.float32))
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """The encoded clips of one split.
+@dataclass(frozen=True)
+class Encoded(ABC):
+    """The usable clips of one split, seen through an encoder.
 
     Attributes:
-        log: The cache.
-        ids: Usable clips, in the dataset's order.
+        log: What is known of the clips: labels, group, tiles; for `Cached` also their features.
+        keys: Usable clip -> its key in `log`, in the dataset's order.
         missing: Id -> reason, media absent.
         broken: Id -> reason, media there but unusable.
     """
 
     log: ArrayLog
-    ids: tuple[str, ...]
+    keys: Mapping[str, str]
     missing: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Usable clips."""
+        return tuple(self.keys)
+
     def labels(self, id: str) -> tuple[str, ...]:
         """Video-level class names of a clip."""
-        return tuple(self.log.records[id]["labels"])
+        return tuple(self.log.records[self.keys[id]]["labels"])
 
     def group(self, id: str) -> str:
         """The video a clip comes from."""
-        return str(self.log.records[id]["group"])
+        return str(self.log.records[self.keys[id]]["group"] or id)
 
     def frames(self, id: str) -> int:
         """Tiles on the clip's canvas."""
-        return int(self.log.records[id]["frames"])
+        return int(self.log.records[self.keys[id]]["frames"])
+
+    @abstractmethod
+    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+        """Stack the features of clips with equally many tiles; with `audio_of`, their audio comes from other clips."""
+
+
+@dataclass(frozen=True)
+class Cached(Encoded):
+    """Features from the cache: half precision, read from a memory map."""
 
     def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
-        """Stack the features of clips; with `audio_of`, their audio comes from other clips."""
-        images = [self.log.read(id) for id in ids]
-        sounds = images if audio_of is None else [self.log.read(id) for id in audio_of]
+        images = [self.log.read(self.keys[id]) for id in ids]
+        sounds = images if audio_of is None else [self.log.read(self.keys[id]) for id in audio_of]
 
         def stack(name: str, source: list[dict[str, np.ndarray]]) -> Tensor:
             return torch.from_numpy(np.stack([arrays[name] for arrays in source]))
@@ -90,66 +110,176 @@ class Encoded:
         )
 
 
+@dataclass(frozen=True)
+class Live(Encoded):
+    """Features computed anew every time, with gradients where the encoder is being trained.
+
+    Attributes:
+        dataset: Loads the clips.
+        encoder: Sees them.
+    """
+
+    dataset: Dataset = field(kw_only=True)
+    encoder: Encoder = field(kw_only=True)
+
+    def through(self, encoder: Encoder) -> Live:
+        """The same clips seen through another encoder, such as a trained copy."""
+        return replace(self, encoder=encoder)
+
+    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+        clips = {sample.clip.id: sample.clip for sample in _loaded(self.dataset, {*ids, *(audio_of or ())})}
+        info = self.encoder.info
+        device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
+        images = torch.stack([encoder_image(clips[id], info) for id in ids])  # (B, 3, H, W)
+        waves = torch.stack([encoder_audio(clips[id], info) for id in audio_of or ids])  # (B, T)
+        image_map, image, backbone = self.encoder.encode_image(images.to(device))
+        audio_map, audio = self.encoder.encode_audio(waves.to(device))
+        return Features(image_map, image, audio_map, audio, backbone)
+
+
+def _loaded(dataset: Dataset, ids: set[str]) -> Iterator[Sample]:
+    """The clips of a step; one that stopped being readable ends the run, with its reason."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(dataset.load, sorted(ids))
+
+
 @torch.no_grad()
 def encode(
-    dataset: Dataset, encoder: Encoder, identity: dict[str, object], *, limit: int | None, device: str
-) -> Encoded:
-    """Encode a split, or what is left of it; media that cannot be used are named, never replaced.
+    dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None, device: str, fingerprint: str = ""
+) -> Cached:
+    """Encode what is not in the cache yet of a split; media that cannot be used are named, never replaced.
 
     Args:
         dataset: One split.
-        encoder: In eval mode, on `device`.
-        identity: What the split and the encoder are (names, parameters, revisions): the cache's key.
+        encoder: Frozen, in eval mode, on `device`.
+        name: Of the dataset; its splits and variants share one log.
         limit: Only the first clips of the official list.
         device: Where the encoder is.
+        fingerprint: The encoder's, where the caller has it already.
     """
+    fingerprint = fingerprint or encoder.fingerprint()
+    folder = encoder_folder(encoder, fingerprint) / name
+    about = {"dataset": name, "encoder": type(encoder).__name__, "weights": encoder.info.weights}
+    return Cached(*_usable(dataset, folder, encoder, limit, device, about))
+
+
+def watch(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> Live:
+    """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
+    folder = cache_folder() / "features" / "undecoded" / name
+    usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
+    return Live(*usable, dataset=dataset, encoder=encoder)
+
+
+def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
+    """Where the cache keeps what this encoder, with these weights, made of clips."""
+    return cache_folder() / "features" / identify({"encoder": fingerprint, "preprocessing": PREPROCESSING})
+
+
+@torch.no_grad()
+def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> Tensor | None:
+    """``(N, D)`` embeddings of class names, from the cache where they are there; ``None`` without a text tower."""
+    if not encoder.info.has_text:
+        return None
+    folder = encoder_folder(encoder, fingerprint) / "text"
+    log = ArrayLog(folder)
+    if not set(classes) <= log.records.keys():
+        with exclusive(folder, "the class names' embeddings"):
+            log = ArrayLog(folder)
+            todo = [name for name in dict.fromkeys(classes) if name not in log.records]
+            for name, row in zip(todo, encoder.encode_text(todo).float().cpu().numpy(), strict=True):
+                log.append(name, {"text": row})
+            log.commit()
+    return torch.from_numpy(np.stack([log.read(name)["text"] for name in classes]))
+
+
+def _usable(
+    dataset: Dataset,
+    folder: Path,
+    encoder: Encoder | None,
+    limit: int | None,
+    device: str,
+    about: Mapping[str, str],
+) -> tuple[ArrayLog, dict[str, str], dict[str, str], dict[str, str]]:
+    """The log with all that can be used of a split in it, the usable clips' keys, and what is missing and broken."""
     status = dataset.status()
     listed = list(dataset.ids())[:limit]
-    present = set(status.present)
-    key = identify({"data": identity, "encoder": encoder.fingerprint(), "preprocessing": PREPROCESSING})
-    folder = cache_folder() / "features" / key
-    broken = {id: reason for id, reason in status.broken.items() if id in set(listed)}
-    with exclusive(folder, f"the features of {identity['name']}"):
-        log = ArrayLog(folder)
-        todo = [id for id in listed if id in present and id not in log.records]
-        if todo:
-            _encode_clips(todo, dataset, encoder, log, broken, device, f"encode {identity['name']} {identity['split']}")
-    usable = tuple(id for id in listed if id in log.records and id in present)
-    missing = {id: reason for id, reason in status.missing.items() if id in set(listed)}
-    return Encoded(log, usable, missing, broken)
+    known, present = set(listed), set(status.present)
+    broken = {id: reason for id, reason in status.broken.items() if id in known}
+    keys: dict[str, str] = {}
+    for id in listed:
+        try:
+            if id in present:
+                keys[id] = dataset.content(id)[:24]
+        except DataError as error:
+            broken[id] = str(error)
+    log = ArrayLog(folder)
+    if any(key not in log.records for key in keys.values()):
+        with exclusive(folder, f"the features of {about['dataset']}"):
+            write_json(folder / "about.json", about)
+            log = ArrayLog(folder)  # another process may have written while this one waited
+            _encode_clips(keys, dataset, encoder, log, broken, device, f"encode {about['dataset']}")
+    usable = {id: key for id, key in keys.items() if id not in broken}
+    return log, usable, {id: reason for id, reason in status.missing.items() if id in known}, broken
 
 
 def _encode_clips(
-    ids: Sequence[str],
+    keys: Mapping[str, str],
     dataset: Dataset,
-    encoder: Encoder,
+    encoder: Encoder | None,
     log: ArrayLog,
     broken: dict[str, str],
     device: str,
     description: str,
 ) -> None:
-    for done, id in enumerate(track(ids, description, len(ids)), start=1):
-        try:
-            sample = dataset.load(id)
-        except DataError as error:
-            broken[id] = str(error)
+    """Append the clips that the log does not have; what cannot be used ends in `broken`, with its reason."""
+    first_of = {key: id for id, key in reversed(list(keys.items())) if key not in log.records}
+    todo = list(reversed(first_of.values()))
+    for done, (id, sample) in enumerate(track(_ahead(dataset, todo), description, len(todo)), start=1):
+        if isinstance(sample, DataError):
+            broken[id] = str(sample)
             continue
-        image = encoder_image(sample.clip, encoder.info)[None].to(device)
-        image_map, pooled_image, backbone = encoder.encode_image(image)
-        audio_map, pooled_audio = encoder.encode_audio(encoder_audio(sample.clip, encoder.info)[None].to(device))
-        arrays = {"image_map": image_map, "image": pooled_image, "audio_map": audio_map, "audio": pooled_audio}
-        if backbone is not None:
-            arrays["backbone_map"] = backbone
+        clip = sample.clip
+        group = "" if clip.group == id else clip.group  # the same content may go by several ids
         try:
-            log.append(
-                id,
-                {name: array[0].float().cpu().numpy() for name, array in arrays.items()},
-                labels=list(sample.labels),
-                group=sample.clip.group or id,
-                frames=sample.clip.frames,
-            )
+            arrays = {} if encoder is None else _arrays(clip, encoder, device)
+            log.append(keys[id], arrays, labels=list(sample.labels), group=group, frames=clip.frames)
         except AvlocError as error:  # features that are not finite
             broken[id] = str(error)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()
+    reasons = {keys[id]: reason for id, reason in broken.items() if id in keys}
+    broken.update({id: reasons[key] for id, key in keys.items() if key in reasons})
+
+
+def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:
+    image = encoder_image(clip, encoder.info)[None].to(device)
+    image_map, pooled_image, backbone = encoder.encode_image(image)
+    audio_map, pooled_audio = encoder.encode_audio(encoder_audio(clip, encoder.info)[None].to(device))
+    arrays = {"image_map": image_map, "image": pooled_image, "audio_map": audio_map, "audio": pooled_audio}
+    arrays |= {} if backbone is None else {"backbone_map": backbone}
+    return {name: array[0].float().cpu().numpy() for name, array in arrays.items()}
+
+
+def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample | DataError]]:
+    """Every clip or the reason why not, in order, decoded a few clips ahead of whoever asks."""
+
+    def load(id: str) -> Sample | DataError:
+        try:
+            return dataset.load(id)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[tuple[str, Future[Sample | DataError]]] = deque()
+        try:
+            for id in ids:
+                waiting.append((id, pool.submit(load, id)))
+                if len(waiting) > 2 * READERS:
+                    oldest, future = waiting.popleft()
+                    yield oldest, future.result()
+            while waiting:
+                oldest, future = waiting.popleft()
+                yield oldest, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

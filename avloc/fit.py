@@ -1,4 +1,4 @@
-"""The one training loop: heads over cached features, on Lightning Fabric.
+"""The one training loop: heads over an encoder's features, and where asked the encoder too, on Lightning Fabric.
 
 Deterministic by construction: the clips of an epoch are a permutation drawn from (seed, phase, epoch), and every
 step seeds torch from (seed, step). A run that is killed and resumed therefore takes the very steps that it would
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +20,19 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from avloc.checkpoint import Trained, flatten, load_weights, save, unflatten
 from avloc.disk import disk
-from avloc.features import Encoded
-from avloc.interfaces import Context, Method, Phase
+from avloc.features import Encoded, Live
+from avloc.interfaces import Context, Encoder, Method, Phase
 from avloc.progress import say, track
 from avloc.suite import Train
 from avloc.types import AvlocError, Batch, Features
 
 SAVE_EVERY_SECONDS = 2.0
+SAVE_SHARE = 0.05
+"""At most this share of the time goes into saving the place, whatever the size of what is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,20 @@ class Fit:
         self.phases = list(method.phases())
         self.epochs = _split_epochs(train.epochs, self.phases)
         self.bare = method
+        self.whole = Trained(method, self._own_encoder())
         self.steps = -(-len(material.train.ids) // train.batch_size)
         self.position = Position()
-        self.saved_at = time.monotonic()
+        self.saved_at, self.save_every = time.monotonic(), SAVE_EVERY_SECONDS
+
+    def _own_encoder(self) -> Encoder | None:
+        """A copy of the encoder to train, under the material of this fit alone; ``None``: it stays frozen."""
+        if not self.train.train_encoder:
+            return None
+        train, val = self.material.train, self.material.val
+        assert isinstance(train, Live) and isinstance(val, Live)
+        encoder = copy.deepcopy(train.encoder).requires_grad_(True)
+        self.material = replace(self.material, train=train.through(encoder), val=val.through(encoder))
+        return encoder
 
     def run(self) -> Path:
         """Train to the end; returns the checkpoint of the kept epoch."""
@@ -160,27 +172,23 @@ class Fit:
                 started = time.monotonic()
                 for ids in self._epoch_ids()[at.step :]:
                     self._step(model, optimizer, ids)
-                    if time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS:
+                    if time.monotonic() - self.saved_at > self.save_every:
                         self._save_resume(optimizer)
                     yield
                 self._finish_epoch(model, time.monotonic() - started)
             self.fabric.barrier()  # the first process writes what all of them read
             if self.train.select == "loss":
-                self.bare.load_state_dict(load_weights(self.checkpoint))
+                self.whole.put(load_weights(self.checkpoint))
             # A phase starts from the end of the one before; resuming must not find a later phase's checkpoint there.
             at.phase, at.epoch, at.best = phase + 1, 0, None
             self._save_resume(None)
 
     def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
-        chosen = []
-        for name, parameter in self.bare.named_parameters():
-            parameter.requires_grad_(name.startswith(phase.parameters))
-            chosen += [parameter] if parameter.requires_grad else []
         lr = self.train.lr * phase.lr_scale
-        optimizer = torch.optim.Adam(chosen, lr=lr, weight_decay=self.train.weight_decay)
+        optimizer = torch.optim.Adam(self.whole.chosen(phase), lr=lr, weight_decay=self.train.weight_decay)
         if optimizer_state:
-            optimizer.load_state_dict(_unflatten(optimizer.state_dict(), optimizer_state))
-        model, ready = self.fabric.setup(self.bare, optimizer)
+            optimizer.load_state_dict(unflatten(optimizer.state_dict(), optimizer_state))
+        model, ready = self.fabric.setup(self.whole, optimizer)
         model.mark_forward_method("loss")
         return model, ready
 
@@ -200,8 +208,7 @@ class Fit:
         at.sums = at.sums if at.sums is not None else {}
         parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
         for part in filter(None, parts):
-            features, batch = self._load(self.material.train, part)
-            terms = model.loss(features, batch, context)
+            terms = model.loss(*self._load(self.material.train, part), context)
             if not terms:
                 raise AvlocError(f"{type(self.bare).__name__} has weights but its loss returned no terms.")
             total = torch.stack(list(terms.values())).sum() / len(parts)
@@ -214,7 +221,7 @@ class Fit:
         optimizer.step()
         at.step, at.total = at.step + 1, at.total + 1
 
-    def _load(self, encoded: Encoded, ids: Sequence[str]) -> tuple[Features, Batch]:
+    def _load(self, encoded: Encoded, ids: Sequence[str]) -> tuple[Callable[[], Features], Batch]:
         """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
 
         So the loss has the same negatives, and training the same result, on any number of processes.
@@ -222,9 +229,11 @@ class Fit:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         count = -(-len(ids) // world)
         share = [ids[(rank + world * i) % len(ids)] for i in range(count)]
-        features = to_device(self.material.features(encoded, share), self.fabric.device)
-        if world > 1:
-            features = _gathered(features, self.fabric, len(ids))
+
+        def features() -> Features:
+            found = to_device(self.material.features(encoded, share), self.fabric.device)
+            return _gathered(found, self.fabric, len(ids)) if world > 1 else found
+
         batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels == "weak")
         return features, to_device(batch, self.fabric.device)
 
@@ -268,25 +277,27 @@ class Fit:
         count = -(-len(ids) // self.train.batch_size)
         sums: dict[str, float] = {}
         for start in range(count):
-            features, batch = self._load(self.material.val, ids[start::count])
-            for name, term in model.loss(features, batch, self._context()).items():
+            load, batch = self._load(self.material.val, ids[start::count])
+            for name, term in model.loss(load, batch, self._context()).items():
                 sums[name] = sums.get(name, 0.0) + float(term) / count
         return sums
 
     def _save_weights(self) -> None:
         if self.fabric.is_global_zero:
-            state = {name: value.detach().cpu().contiguous() for name, value in self.bare.state_dict().items()}
-            _save(state, self.checkpoint, {})
+            state = {name: value.detach().cpu().contiguous() for name, value in self.whole.tensors().items()}
+            save(state, self.checkpoint, {})
 
     def _save_resume(self, optimizer: Any) -> None:
-        self.saved_at = time.monotonic()
+        started = time.monotonic()
         if not self.fabric.is_global_zero:
             return
-        tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
-        tensors |= _flatten(optimizer.state_dict()) if optimizer is not None else {}
+        tensors = {f"model.{name}": value for name, value in self.whole.tensors().items()}
+        tensors |= flatten(optimizer.state_dict()) if optimizer is not None else {}
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         position = {name: getattr(self.position, name) for name in Position.__slots__}
-        _save(cpu, self._resume_file, {"position": json.dumps(position)})
+        save(cpu, self._resume_file, {"position": json.dumps(position)})
+        self.saved_at = time.monotonic()
+        self.save_every = max(SAVE_EVERY_SECONDS, (self.saved_at - started) / SAVE_SHARE)
 
     def _resume(self) -> dict[str, Tensor]:
         """Load the resume file where there is one; returns the optimizer's tensors."""
@@ -300,7 +311,7 @@ class Fit:
             say(f"{self._resume_file} is damaged; training starts from its first step.")
             return {}
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        self.bare.load_state_dict(model)
+        self.whole.put(model)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
 
 
@@ -329,44 +340,3 @@ def to_device(item: Any, device: torch.device) -> Any:
         if isinstance(value, Tensor):
             moved[name] = value.to(device)
     return replace(item, **moved)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's tensors.
-
-    Raises:
-        AvlocError: The file is missing or not a safetensors file.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise AvlocError(f"The checkpoint {path} cannot be read ({error}); run again with --force.") from error
-
-
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    with disk(path):
-        temporary = path.with_suffix(".tmp")
-        try:
-            save_file({n: t.clone() for n, t in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # safetensors reports a full disk with its own type
-            raise OSError(str(error)) from error
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-def _flatten(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"optimizer.{index}.{key}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for key, value in values.items()
-    }
-
-
-def _unflatten(state: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    filled = copy.deepcopy(state)
-    for name, tensor in tensors.items():
-        _, index, key = name.split(".", 2)
-        filled["state"].setdefault(int(index), {})[key] = tensor
-    return filled

@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
+from avloc.checkpoint import restore
 from avloc.disk import disk, write_json
 from avloc.features import Encoded
-from avloc.fit import Fit, Material, load_weights, to_device
+from avloc.fit import Fit, Material, to_device
 from avloc.interfaces import Dataset, EncoderInfo, Method, Metric, parameters
 from avloc.progress import track
 from avloc.protocol import Protocol
@@ -108,11 +109,12 @@ def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]
 
 def predict_identity(run: Run, method: type[Method], stage: Stage, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a set of predictions is, given the `fit_identity` of its weights."""
+    cache = {} if run.train.cache or fitted else {"cache": False}
     return {
         "stage": "predict", "fit": identify(fitted) if fitted else None, "method": declared(run.method, method),
         "encoder": stage.identity["encoder"], "data": stage.identity["data"],
         "test_ids": identify({"ids": stage.test.ids}), "broken": sorted({**stage.test.missing, **stage.test.broken}),
-        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, "limit": run.limit,
+        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, "limit": run.limit, **cache,
     }  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def predict(
         started = time.time()
         module = build(run, method, stage)
         if checkpoint is not None:
-            module.load_state_dict(load_weights(checkpoint))
+            stage = replace(stage, test=restore(checkpoint, module, stage.test))
         module = module.to(stage.device).eval().evaluation_module()
         partners = _other_clips(stage.test) if run.shuffled else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.

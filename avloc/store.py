@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import shutil
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class ArrayLog:
         self._folder = folder
         self._pending: list[tuple[Record, list[npt.NDArray[np.float16]]]] = []
         self._memory: np.memmap[Any, np.dtype[np.float16]] | None = None
-        self.records: dict[str, Record] = {}
+        self.records = Records(self._log)
         self._log_size = self._blob_size = 0
         self._read_log()
 
@@ -59,7 +60,7 @@ class ArrayLog:
                 record = _parse(line)
                 if record is None or record["end"] > blob_bytes:
                     return
-                self.records[record["id"]] = record
+                self.records.remember(record["id"], self._log_size, len(line))
                 self._log_size += len(line)
                 self._blob_size = record["end"]
 
@@ -85,7 +86,7 @@ class ArrayLog:
             return
         with disk(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            lines, end = [], self._blob_size
+            lines, end = [], self._blob_size  # of the log; of the blob
             with self._blob.open("ab") as file:
                 file.truncate(self._blob_size)
                 for record, halves in self._pending:
@@ -93,16 +94,18 @@ class ArrayLog:
                         described["offset"] = end
                         end += file.write(half.tobytes())
                     record["end"] = end
-                    lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+                    lines.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
             with self._log.open("ab") as file:
                 file.truncate(self._log_size)
-                written = file.write("".join(lines).encode())
+                file.write(b"".join(lines))
                 file.flush()
                 os.fsync(file.fileno())
-        self._log_size, self._blob_size, self._memory = self._log_size + written, end, None
-        self.records.update({record["id"]: record for record, _ in self._pending})
+        for (record, _), line in zip(self._pending, lines, strict=True):
+            self.records.remember(record["id"], self._log_size, len(line))
+            self._log_size += len(line)
+        self._blob_size, self._memory = end, None
         self._pending.clear()
 
     def read(self, id: str) -> dict[str, npt.NDArray[np.float32]]:
@@ -116,6 +119,38 @@ class ArrayLog:
             half = self._memory[start : start + size] if self._memory is not None else np.empty(0, np.float16)
             found[described["name"]] = half.astype(np.float32).reshape(shape) * np.float32(described["scale"])
         return found
+
+
+class Records(Mapping[str, Record]):
+    """The records of a log by id, in order. Only where each line stands is in memory; a line is read when asked for."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._lines: dict[str, tuple[int, int]] = {}
+        self._bytes: mmap.mmap | None = None
+
+    def remember(self, id: str, start: int, length: int) -> None:
+        """Know a line that is in the log from now on."""
+        self._lines[id] = (start, length)
+        self._bytes = None
+
+    def __getitem__(self, id: str) -> Record:
+        start, length = self._lines[id]
+        memory = self._bytes
+        if memory is None:
+            with self._log.open("rb") as file:
+                memory = self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        record: Record = json.loads(memory[start : start + length])
+        return record
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._lines
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
 
 def _parse(line: bytes) -> Record | None:

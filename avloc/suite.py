@@ -40,6 +40,10 @@ class Train(_Strict):
         accumulate: Micro-batches that one optimizer step is split into.
         precision: Lightning Fabric's name, such as ``32-true`` or ``bf16-mixed``.
         select: Which epoch is kept: the one with the lowest loss on the held-out part of train, or the last.
+        train_encoder: Whether the encoder's image and audio towers learn with the method, from their weights on;
+            its text tower never does.
+        cache: Whether the features of a frozen encoder come from the cache (half precision) or are computed in
+            every step.
     """
 
     epochs: int = Field(default=20, ge=0)
@@ -49,6 +53,13 @@ class Train(_Strict):
     accumulate: int = Field(default=1, ge=1)
     precision: str = "32-true"
     select: Literal["loss", "last"] = "loss"
+    train_encoder: bool = False
+    cache: bool = True
+
+    @property
+    def live(self) -> bool:
+        """Whether clips are encoded in every step."""
+        return self.train_encoder or not self.cache
 
 
 class Component(_Strict):

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("registry",),
     ("protocol", "suite", "store"),
     ("features", "notes", "published", "lookups"),
+    ("cache", "checkpoint"),
     ("fit", "prepare", "tables", "testing"),
     ("stages", "render", "report"),
     ("bench", "terminal"),

@@ -204,7 +204,7 @@ KILLED = """
     from avloc.bench import Options, bench
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
-    avloc.fit.SAVE_EVERY_SECONDS = 0.0
+    avloc.fit.SAVE_EVERY_SECONDS, avloc.fit.SAVE_SHARE = 0.0, 1e9
     avloc.features.COMMIT_EVERY = 3
     avloc.stages.PREDICT_BATCH = 3
     left = int(sys.argv[3])

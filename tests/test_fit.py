@@ -12,8 +12,9 @@ from lightning_fabric import Fabric
 from world import Blocks, Dot, Plain
 
 from avloc import AvlocError
+from avloc.checkpoint import load_weights
 from avloc.features import encode
-from avloc.fit import Fit, Material, load_weights
+from avloc.fit import Fit, Material
 from avloc.suite import Train
 
 
@@ -21,8 +22,7 @@ def _material(count: int = 12) -> Material:
     encoder = Plain()
     parts = {}
     for split in ("train", "val"):
-        identity = {"name": "blocks", "split": split, "count": count}
-        parts[split] = encode(Blocks(None, split=split, count=count), encoder, identity, limit=None, device="cpu")
+        parts[split] = encode(Blocks(None, split=split, count=count), encoder, "blocks", limit=None, device="cpu")
     return Material(parts["train"], parts["val"], Blocks.classes, encoder.encode_text(Blocks.classes))
 
 

@@ -118,6 +118,9 @@ class _Toybox(Dataset):
         boxes = tuple(np.array([item["box"]]) for item in sounding)
         return Truth(masks, tuple(item["label"] for item in sounding), boxes)
 
+    def content(self, id: str) -> str:
+        return hashlib.sha256(f"{id} {self._annotation(id)['content']}".encode()).hexdigest()
+
     def fingerprint(self) -> str:
         present = self.status().present
         digest = hashlib.sha256(json.dumps([self.classes, list(self.ids()), present]).encode())
@@ -292,6 +295,10 @@ class ToyboxDuet(Dataset):
         truth = mixed_truth([self.singles.truth(member) for member in self._mixtures()[id]], SIDE, SIDE)
         assert truth is not None
         return truth
+
+    def content(self, id: str) -> str:
+        members = [self.singles.content(member) for member in self._mixtures()[id]]
+        return hashlib.sha256(json.dumps([id, members]).encode()).hexdigest()
 
     def fingerprint(self) -> str:
         text = json.dumps([list(self._mixtures()), self.singles.fingerprint()])
