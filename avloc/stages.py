@@ -99,11 +99,12 @@ def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]
     """What a training run is; ``None`` when there is nothing to train."""
     if not method.trains or run.train.epochs == 0 or not list(build(run, method, stage).parameters()):
         return None
-    train = stage.material
+    material = stage.material
     return {
         "stage": "fit", "method": declared(run.method, method), "encoder": stage.identity["encoder"],
-        "data": stage.identity["data"], "train_ids": identify({"ids": train.train.ids}),
-        "val_ids": identify({"ids": train.val.ids}), "seed": run.seed, "train": run.train.model_dump(),
+        "data": stage.identity["data"]["name"], "classes": material.classes, "seed": run.seed,
+        "clips": {split: identify(getattr(material, split).keys) for split in ("train", "val")},
+        "train": run.train.model_dump(),
     }  # fmt: skip
 
 
