@@ -21,7 +21,7 @@ _HOME = {
         "Told", "Truth",
     ),
     "avloc.interfaces": (
-        "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
+        "Context", "Dataset", "DatasetPass", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
     ),
     "avloc.progress": ("say", "track"),
     "avloc.registry": ("hookimpl", "lookup", "unknown"),
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from avloc.interfaces import (
         Context as Context,
         Dataset as Dataset,
+        DatasetPass as DatasetPass,
         Encoder as Encoder,
         EncoderInfo as EncoderInfo,
         Method as Method,

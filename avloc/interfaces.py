@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -120,6 +120,9 @@ class Encoder(nn.Module, ABC):
         raise AvlocError(f"{cls.__name__} has no pre-training recipe; its weights come from elsewhere.")
 
 
+View = Literal["augmented", "cropped", "foreign", "partner"]
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a method asks of the framework; it is skipped, with the reason, where it cannot have it.
@@ -128,11 +131,19 @@ class Needs:
         told: The least it must be told to localize.
         labels: ``"weak"`` when its loss reads the video-level labels.
         text: It reads class-name embeddings.
+        views: What its loss wants beside every training clip, as ``features.views[name]`` and ``batch.views[name]``:
+            ``augmented``, the clip with its pixels changed and its sound cropped elsewhere; ``cropped``, with its
+            sound cropped elsewhere only; ``foreign``, a clip of another video; ``partner``, whatever clips
+            `Method.partners` names.
+        tiles: It learns from canvases of that many clips side by side with mixed sound, whatever the data set's
+            clips are; 0: from the clips as they are.
     """
 
     told: Told = "none"
     labels: Literal["none", "weak"] = "none"
     text: bool = False
+    views: tuple[View, ...] = ()
+    tiles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,9 @@ class Context:
     step: int = 0
 
 
+DatasetPass = Callable[[], Iterator[tuple[Features, Batch]]]
+
+
 class Method(nn.Module, ABC):
     """Learns from features and weak labels; maps each source. A head over `Features`.
 
@@ -199,6 +213,25 @@ class Method(nn.Module, ABC):
     def phases(self) -> Sequence[Phase]:
         """The stages of training, in order."""
         return (Phase(),)
+
+    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+        """Called once at the start of every phase, for clustering, neighbour lists or dictionaries.
+
+        What it finds out belongs into buffers: they are in the checkpoint, whatever shape they have by then. It is
+        not called again when a killed run goes on in the middle of a phase.
+
+        Args:
+            phase: The phase's name.
+            dataset_pass: Call it for one pass over all training clips, in the order of the official list, without
+                views: yields ``(features, batch)``, detached, on the method's device.
+        """
+
+    def partners(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
+        """For the view ``partner``: for each training clip the clip whose image, and the one whose sound, is wanted.
+
+        Draw with torch's global generator, which the loop seeds in every step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} asks for the view 'partner' but names no partners.")
 
     def before_step(self, context: Context) -> None:
         """Called before every optimizer step, for example for an exponential moving average."""

@@ -152,7 +152,7 @@ class Batch:
             no names were disclosed.
         counts: ``(B,)`` int64, how many sources sound, where the protocol discloses it.
         labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
-        views: Other versions of the same clips, which `Needs` asked for.
+        views: Other versions of the same clips, or partners of them, which `Needs.views` asked for; in training only.
     """
 
     ids: tuple[str, ...]
@@ -183,6 +183,7 @@ class Features:
             has none.
         text: ``(N, D)``, one row per class name; ``None``: the encoder has no text, or the protocol tells
             the method nothing.
+        views: Features of `Batch.views`, row for row those of the batch.
     """
 
     image_map: Tensor
@@ -191,6 +192,7 @@ class Features:
     audio: Tensor
     backbone_map: Tensor | None = None
     text: Tensor | None = None
+    views: Mapping[str, Features] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
