@@ -16,10 +16,10 @@ import torch
 
 from avloc import stages
 from avloc.disk import write_json
-from avloc.features import Encoded, encode, encode_text, watch
-from avloc.fit import Material
+from avloc.features import Encoded, encode_text
 from avloc.interfaces import Dataset, Encoder, Method, Metric
 from avloc.lookups import check_parameters, check_values, component, make_metrics
+from avloc.material import Supply
 from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import registry, unknown
@@ -290,15 +290,10 @@ def _encode(
     text = encode_text(encoder, test.classes, fingerprint)
     made = {}
     for one in live:
-        encoded: dict[str, Encoded] = {}
-        for split, data in splits.items():
-            if one:
-                encoded[split] = watch(data, encoder, entry.name, limit=limit)
-            else:
-                encoded[split] = encode(data, encoder, entry.name, limit=limit, device=device, fingerprint=fingerprint)
+        supply = Supply(splits, encoder, entry.name, limit, device, fingerprint, one, text)
+        encoded = {split: supply.encoded(split) for split in splits}
         column["notes"] += [note for note in _unusable(encoded) if note not in column["notes"]]
-        material = Material(encoded["train"], encoded["val"], test.classes, text)
-        made[one] = Stage(identity, encoder.info, material, encoded["test"], test, device)
+        made[one] = Stage(identity, encoder.info, supply, encoded["test"], test, device)
     return made
 
 
@@ -325,7 +320,7 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     """One run, from fit to score; whatever goes wrong ends in its row."""
     method = component("method", run.method)
     row["reason"] = _refusal(run, method)
-    if isinstance(method, type) and method.needs.text and stage.material.text is None:
+    if isinstance(method, type) and method.needs.text and stage.supply.text is None:
         row["reason"] = f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
     if row["reason"]:
         row["status"] = "skipped"

@@ -40,7 +40,11 @@ class Trained(nn.Module):
         return {**mine, **{ENCODER + name: value for name, value in other.items()}}
 
     def put(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `tensors` gave."""
+        """Load what `tensors` gave; buffers take the shapes they were saved with."""
+        for name, buffer in list(self.method.named_buffers()):
+            if name in tensors and tensors[name].shape != buffer.shape:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.method.get_submodule(owner), leaf, buffer.new_empty(tensors[name].shape))
         self.method.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(ENCODER)})
         if self.encoder is not None:
             found = {n.removeprefix(ENCODER): t for n, t in tensors.items() if n.startswith(ENCODER)}

@@ -26,6 +26,7 @@ from avloc.checkpoint import Trained, flatten, load_weights, save, unflatten
 from avloc.disk import disk
 from avloc.features import Encoded, Live
 from avloc.interfaces import Context, Encoder, Method, Phase
+from avloc.material import Material
 from avloc.progress import say, track
 from avloc.suite import Train
 from avloc.types import AvlocError, Batch, Features
@@ -33,42 +34,6 @@ from avloc.types import AvlocError, Batch, Features
 SAVE_EVERY_SECONDS = 2.0
 SAVE_SHARE = 0.05
 """At most this share of the time goes into saving the place, whatever the size of what is trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What a method learns from: encoded clips, class names and their text.
-
-    Attributes:
-        train, val: Encoded clips; `val` is a held-out part of the training data.
-        classes: Class names.
-        text: ``(N, D)``, or ``None`` when the encoder has no text tower.
-    """
-
-    train: Encoded
-    val: Encoded
-    classes: tuple[str, ...]
-    text: Tensor | None
-
-    def features(self, encoded: Encoded, ids: Sequence[str]) -> Features:
-        """Features of some clips, with the class names' text, on the CPU."""
-        return replace(encoded.features(ids), text=self.text)
-
-    def batch(self, encoded: Encoded, ids: Sequence[str], *, weak: bool) -> Batch:
-        """What else a loss may see; labels only for methods that declared them."""
-        labels = None
-        if weak:
-            index = {name: n for n, name in enumerate(self.classes)}
-            labels = torch.zeros(len(ids), len(self.classes))
-            for row, id in enumerate(ids):
-                labels[row, [index[name] for name in encoded.labels(id)]] = 1
-        return Batch(
-            ids=tuple(ids),
-            frames=torch.tensor([encoded.frames(id) for id in ids]),
-            groups=tuple(encoded.group(id) for id in ids),
-            classes=self.classes,
-            labels=labels,
-        )
 
 
 @dataclass(slots=True)
@@ -135,10 +100,10 @@ class Fit:
         """A copy of the encoder to train, under the material of this fit alone; ``None``: it stays frozen."""
         if not self.train.train_encoder:
             return None
-        train, val = self.material.train, self.material.val
-        assert isinstance(train, Live) and isinstance(val, Live)
+        train = self.material.train
+        assert isinstance(train, Live)
         encoder = copy.deepcopy(train.encoder).requires_grad_(True)
-        self.material = replace(self.material, train=train.through(encoder), val=val.through(encoder))
+        self.material = self.material.through(encoder)
         return encoder
 
     def run(self) -> Path:
@@ -165,6 +130,8 @@ class Fit:
         at = self.position
         for phase in range(at.phase, len(self.phases)):
             at.phase = phase
+            if not at.epoch and not at.step:
+                self._before(self.phases[phase])
             model, optimizer = self._set_up(self.phases[phase], optimizer_state)
             optimizer_state = {}
             for epoch in range(at.epoch, self.epochs[phase]):
@@ -182,6 +149,20 @@ class Fit:
             # A phase starts from the end of the one before; resuming must not find a later phase's checkpoint there.
             at.phase, at.epoch, at.best = phase + 1, 0, None
             self._save_resume(None)
+
+    @torch.no_grad()
+    def _before(self, phase: Phase) -> None:
+        """Let the method look at all of the training clips, always with the same random numbers."""
+        torch.manual_seed(self.seed * 1_000_003 + self.position.phase)
+        self.fabric.to_device(self.whole)
+        self.whole.eval()
+        weak, device = self.bare.needs.labels == "weak", self.fabric.device
+
+        def dataset_pass() -> Iterator[tuple[Features, Batch]]:
+            for features, batch in self.material.sweep(self.train.batch_size, weak=weak):
+                yield to_device(features, device), to_device(batch, device)
+
+        self.bare.before_phase(phase.name, dataset_pass)
 
     def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
         lr = self.train.lr * phase.lr_scale
@@ -228,14 +209,26 @@ class Fit:
         """
         world, rank = self.fabric.world_size, self.fabric.global_rank
         count = -(-len(ids) // world)
-        share = [ids[(rank + world * i) % len(ids)] for i in range(count)]
 
-        def features() -> Features:
-            found = to_device(self.material.features(encoded, share), self.fabric.device)
+        picks = self.material.draw(self.bare, encoded, ids, self._context())
+
+        def mine(of: Sequence[str]) -> list[str]:
+            return [of[(rank + world * i) % len(ids)] for i in range(count)]
+
+        def whole(found: Features) -> Features:
+            found = to_device(found, self.fabric.device)
             return _gathered(found, self.fabric, len(ids)) if world > 1 else found
 
+        def features() -> Features:
+            views = {
+                name: whole(pick.encoded.features(mine(pick.images), audio_of=mine(pick.sounds)))
+                for name, pick in picks.items()
+            }
+            return replace(whole(self.material.features(encoded, mine(ids))), views=views)
+
         batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels == "weak")
-        return features, to_device(batch, self.fabric.device)
+        views = {name: self.material.batch(pick.encoded, pick.images, weak=False) for name, pick in picks.items()}
+        return features, to_device(replace(batch, views=views), self.fabric.device)
 
     def _context(self) -> Context:
         at = self.position

@@ -25,8 +25,9 @@ from lightning_fabric import Fabric
 from avloc.checkpoint import restore
 from avloc.disk import disk, write_json
 from avloc.features import Encoded
-from avloc.fit import Fit, Material, to_device
+from avloc.fit import Fit, to_device
 from avloc.interfaces import Dataset, EncoderInfo, Method, Metric, parameters
+from avloc.material import Supply
 from avloc.progress import track
 from avloc.protocol import Protocol
 from avloc.registry import registry
@@ -44,7 +45,7 @@ class Stage:
     Attributes:
         identity: Names, parameters, revisions and fingerprints, for the ids.
         info: Of the encoder.
-        material: What methods learn from.
+        supply: Encodes what methods learn from.
         test: Encoded test clips.
         test_data: For the truths.
         device: Where methods run.
@@ -52,10 +53,15 @@ class Stage:
 
     identity: Mapping[str, Any]
     info: EncoderInfo
-    material: Material
+    supply: Supply
     test: Encoded
     test_data: Dataset
     device: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.test_data.classes
 
 
 def declared(component: Component, kind: type) -> dict[str, Any]:
@@ -92,18 +98,17 @@ def _commit() -> str:
 def build(run: Run, method: type[Method], stage: Stage) -> Method:
     """The method as the seed makes it, before any training."""
     torch.manual_seed(run.seed)
-    return method(stage.info, stage.material.classes, **run.method.params)
+    return method(stage.info, stage.classes, **run.method.params)
 
 
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
     """What a training run is; ``None`` when there is nothing to train."""
     if not method.trains or run.train.epochs == 0 or not list(build(run, method, stage).parameters()):
         return None
-    material = stage.material
     return {
         "stage": "fit", "method": declared(run.method, method), "encoder": stage.identity["encoder"],
-        "data": stage.identity["data"]["name"], "classes": material.classes, "seed": run.seed,
-        "clips": {split: identify(getattr(material, split).keys) for split in ("train", "val")},
+        "data": stage.identity["data"]["name"], "classes": stage.classes, "seed": run.seed,
+        "clips": {split: identify(stage.supply.encoded(split).keys) for split in ("train", "val")},
         "train": run.train.model_dump(),
     }  # fmt: skip
 
@@ -132,8 +137,9 @@ def fit(
         accelerator, _, index = stage.device.partition(":")
         precision: Any = run.train.precision
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
+        material = stage.supply.material(method.needs, run.train)
         work = Fit(
-            build(run, method, stage), stage.material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
+            build(run, method, stage), material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
             description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
             on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
         )  # fmt: skip
@@ -197,16 +203,16 @@ def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
 
 def _inputs(ids: Sequence[str], stage: Stage, told: Told, audio_of: Sequence[str] | None) -> tuple[Features, Batch]:
     """Features and batch with what the protocol tells, and nothing else."""
-    material = stage.material
-    features = stage.test.features(ids, audio_of=audio_of)
-    batch = replace(material.batch(stage.test, ids, weak=False), classes=())
+    test = stage.test
+    features = test.features(ids, audio_of=audio_of)
+    batch = Batch(tuple(ids), torch.tensor([test.frames(id) for id in ids]), tuple(test.group(id) for id in ids))
     if told != "none":
-        features, batch = replace(features, text=material.text), replace(batch, classes=material.classes)
-    labels = [stage.test.labels(id) for id in ids]
+        features, batch = replace(features, text=stage.supply.text), replace(batch, classes=stage.classes)
+    labels = [test.labels(id) for id in ids]
     if told in ("count", "oracle"):
         batch = replace(batch, counts=torch.tensor([len(names) for names in labels]))
     if told == "oracle":
-        index = {name: n for n, name in enumerate(material.classes)}
+        index = {name: n for n, name in enumerate(stage.classes)}
         width = max(map(len, labels), default=0)
         rows = [[index[name] for name in names] + [-1] * (width - len(names)) for names in labels]
         batch = replace(batch, told=torch.tensor(rows, dtype=torch.int64).reshape(len(ids), width))

@@ -44,6 +44,7 @@ class Train(_Strict):
             its text tower never does.
         cache: Whether the features of a frozen encoder come from the cache (half precision) or are computed in
             every step.
+        copies: Altered copies of every training clip that are encoded for methods that learn from such.
     """
 
     epochs: int = Field(default=20, ge=0)
@@ -55,6 +56,7 @@ class Train(_Strict):
     select: Literal["loss", "last"] = "loss"
     train_encoder: bool = False
     cache: bool = True
+    copies: int = Field(default=2, ge=1)
 
     @property
     def live(self) -> bool:

@@ -22,7 +22,8 @@ from avloc.bench import Options, bench
 from avloc.cache import clear, entries
 from avloc.checkpoint import ENCODER, load_weights
 from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
-from avloc.fit import Fit, Material
+from avloc.fit import Fit
+from avloc.material import Material
 from avloc.store import ArrayLog
 from avloc.suite import Train, load_suite
 

@@ -14,7 +14,8 @@ from world import Blocks, Dot, Plain
 from avloc import AvlocError
 from avloc.checkpoint import load_weights
 from avloc.features import encode
-from avloc.fit import Fit, Material
+from avloc.fit import Fit
+from avloc.material import Material
 from avloc.suite import Train
 
 
