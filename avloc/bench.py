@@ -25,7 +25,7 @@ from avloc.protocol import Protocol, load_protocol
 from avloc.registry import registry, unknown
 from avloc.stages import Stage, declared
 from avloc.store import RunFolder
-from avloc.suite import Component, DatasetEntry, Run, Suite, identify
+from avloc.suite import Component, DatasetEntry, MethodEntry, Run, Suite, identify
 from avloc.types import TOLD_LEVELS, AvlocError
 
 Row = dict[str, Any]
@@ -141,7 +141,7 @@ def _settle_threads() -> None:
 
 def plan(suite: Suite, options: Options) -> list[Row]:
     """What `bench` would do: its rows with status ``todo`` or ``skipped``. Makes, encodes and trains nothing."""
-    _prepare(suite, options)
+    suite = _prepare(suite, options).suite
     rows = []
     for run in _runs(suite):
         reason = _unavailable(run.dataset) or _refusal(run, component("method", run.method))
@@ -155,6 +155,8 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
     if options.results.exists() and not options.results.is_dir():
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
+    if protocol.refine:
+        suite = _with_priors(suite)
     metrics = make_metrics(suite.metrics)
     for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
         if entry.name not in registry().entries("method"):
@@ -168,6 +170,15 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
             check_parameters("dataset", data, registry().get("dataset", data.name))
             check_parameters("encoder", data.encoder, registry().get("encoder", data.encoder.name))
     return Invocation(suite, options, protocol, list(suite.metrics), metrics)
+
+
+def _with_priors(suite: Suite) -> Suite:
+    """The suite with the object prior's own row: without it nobody sees what refined maps owe to the prior."""
+    kinds = {name: component("method", MethodEntry(name=name)) for name in registry().entries("method")}
+    priors = [name for name, kind in kinds.items() if isinstance(kind, type) and kind.is_prior]
+    listed = {entry.name for entry in (*suite.methods, *suite.controls)}
+    added = tuple(MethodEntry(name=name) for name in priors if name not in listed)
+    return suite.model_copy(update={"controls": (*suite.controls, *added)})
 
 
 def _runs(suite: Suite) -> list[Run]:

@@ -45,6 +45,22 @@ class TruthArea(_Data):
     truth_area: Literal[True]
 
 
+class Refine(_Data):
+    """Object-guided localization: the method's map and the object prior, summed (EZ-VSL, ECCV 2022).
+
+    The prior is the strength of the image backbone's response, ``mean_c |backbone_map|``. It hears nothing: with
+    ``alpha: 0.4`` the sum scores what the prior scores, so a refined table always shows the prior's own row.
+
+    Attributes:
+        alpha: Share of the method's map in the sum.
+        prior_range: What the prior is divided by, where maps keep their absolute scale (SLAVC: 2.5); ``None``: both
+            are min-maxed per map, and so is their sum.
+    """
+
+    alpha: float = Field(ge=0, le=1)
+    prior_range: float | None = Field(default=None, gt=0)
+
+
 class Protocol(_Data):
     """From a raw prediction to one mask per true source.
 
@@ -58,6 +74,7 @@ class Protocol(_Data):
         normalize: ``minmax`` per map (a constant map stays as it is), ``minmax_nan`` (it becomes NaN, as 0 / 0 does in
             released code, and claims no pixel), ``cosine`` from [-1, 1] to [0, 1], or none.
         invert: Turn the normalized map upside down. Only after min-max.
+        refine: Whether and how the object prior is mixed into every map.
         binarize: Which pixels the method claims.
         strict: Whether a pixel must exceed the value of ``{at: ...}`` rather than reach it.
         match: How maps meet sources, see `apply`.
@@ -76,6 +93,7 @@ class Protocol(_Data):
     align_corners: bool
     normalize: Literal["none", "minmax", "minmax_nan", "cosine"]
     invert: bool
+    refine: Refine | None = None
     binarize: Top | At | TruthArea
     strict: bool
     match: Literal["label", "hungarian", "greedy", "broadcast"]
@@ -91,7 +109,9 @@ class Protocol(_Data):
             raise ValueError("The key 'invert': it should be false unless normalize is minmax.")
         return self
 
-    def apply(self, prediction: Prediction, truth: Truth, frames: int = 1) -> tuple[Localization, Truth]:
+    def apply(
+        self, prediction: Prediction, truth: Truth, frames: int = 1, prior: FloatArray | None = None
+    ) -> tuple[Localization, Truth]:
         """Localize every true source of a clip.
 
         ``match: label`` gives a source the map of its name: sources of one class share it, of several maps with one
@@ -105,25 +125,36 @@ class Protocol(_Data):
             prediction: Raw maps; those of a canvas of several frames are as many times wider.
             truth: Of the same clip, at any resolution; masks are resized by nearest pixel, which keeps their values.
             frames: Tiles on the canvas.
+            prior: ``(h, w)``, the object prior; read where the protocol refines.
 
         Returns:
             The localization and the truth at its size: ``(S, size, size * frames)``, or ``(S, size, size)`` where
             frames are judged alone.
 
         Raises:
-            AvlocError: The maps do not split into the frames that are to be judged alone.
+            AvlocError: The maps do not split into the frames that are to be judged alone, or there is no prior to
+                refine them with.
         """
+        if self.refine and prior is None:
+            raise AvlocError(
+                f"Clip {prediction.clip!r} has no object prior to refine its maps with: the encoder has no backbone "
+                "map, or the prediction was stored before priors were; take another encoder, or run with --force."
+            )
         if self.match == "broadcast" and len(prediction.maps):
             prediction = _merged(prediction)
         masks = self._truth(truth, frames)  # (S, size, size * frames)
-        chosen, false_alarms = self._match(prediction, truth.labels, masks)
+        objects = prior if self.refine else None
+        chosen, false_alarms = self._match(prediction, truth.labels, masks, objects)
         found = chosen >= 0
         maps = np.zeros((len(chosen), *prediction.maps.shape[1:]), np.float32)
         maps[found] = prediction.maps[chosen[found]]
+        priors = np.repeat(objects[None], len(maps), 0) if objects is not None else None
         if self.canvas == "frames" and frames > 1:
+            if priors is not None:
+                priors, _ = _own_frames(priors, masks, frames, prediction.clip)
             maps, masks = _own_frames(maps, masks, frames, prediction.clip)
         scores, claimed = np.zeros_like(masks), np.zeros(masks.shape, bool)
-        scores[found] = self._scores(maps[found], masks.shape[2])
+        scores[found] = self._scores(maps[found], masks.shape[2], priors[found] if priors is not None else None)
         claimed[found] = self._binarized(scores[found], masks[found])
         confidence = np.full(len(chosen), -np.inf)
         confidence[found] = _confidence(prediction)[chosen[found]]
@@ -145,6 +176,7 @@ class Protocol(_Data):
         normalized = {"none": "raw values", "cosine": "cosine on [0, 1]"}.get(self.normalize, "min-max per map")
         parts = [
             f"maps {self.resize}{corners} to {self.size} pixels a frame", normalized, *["inverted"] * self.invert, rule,
+            *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"canvas": "on the whole canvas", "frames": "each frame alone"}[self.canvas],
             {"broadcast": "one map for all sources"}.get(self.match, f"maps matched by {self.match}"),
             {"mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted"}[self.truth],
@@ -166,7 +198,9 @@ class Protocol(_Data):
                         masks[index] = masks[index] > 0
         return masks
 
-    def _match(self, prediction: Prediction, labels: Sequence[str], masks: Maps) -> tuple[Indices, int]:
+    def _match(
+        self, prediction: Prediction, labels: Sequence[str], masks: Maps, prior: FloatArray | None
+    ) -> tuple[Indices, int]:
         """The index of every source's map, -1 where it has none, and the false alarms."""
         if self.match == "label" and prediction.labels:
             order = np.argsort(_confidence(prediction), kind="stable")
@@ -175,22 +209,30 @@ class Protocol(_Data):
             return chosen, sum(name not in labels for name in prediction.labels)
         if self.match in ("label", "broadcast") and len(prediction.maps) == 1:
             return np.zeros(len(labels), np.intp), 0
-        scores = self._scores(prediction.maps, masks.shape[2])
+        priors = None if prior is None else np.repeat(prior[None], len(prediction.maps), 0)
+        scores = self._scores(prediction.maps, masks.shape[2], priors)
         inside = np.einsum("qhw,shw->qs", scores, masks) / np.maximum(masks.sum((1, 2)), 1e-12)
         fit = np.nan_to_num(inside)
         chosen = _greedy(fit) if self.match == "greedy" else _hungarian(fit)
         return chosen, max(0, len(prediction.labels) - len(labels))
 
-    def _scores(self, maps: FloatArray, width: int) -> Maps:
-        """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, high on the source."""
-        scores = _resized(maps, self.size, width, self.resize, self.align_corners)
+    def _scores(self, maps: FloatArray, width: int, priors: FloatArray | None) -> Maps:
+        """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, refined, high on the source."""
+        scores = self._normalized(_resized(maps, self.size, width, self.resize, self.align_corners))
+        if self.refine is None or priors is None or not len(scores):
+            return scores
+        objects = _resized(priors, self.size, width, self.resize, self.align_corners)
+        alpha, absolute = self.refine.alpha, self.refine.prior_range
+        if absolute is not None:
+            return np.asarray(alpha * scores + (1 - alpha) * objects / absolute, np.float32)
+        return _minmax(alpha * scores + (1 - alpha) * _minmax(objects))
+
+    def _normalized(self, scores: Maps) -> Maps:
         if self.normalize == "cosine":
             return np.asarray((scores + 1) / 2, np.float32)
         if self.normalize == "none" or not len(scores):
             return scores
-        low, high = scores.min((1, 2), keepdims=True), scores.max((1, 2), keepdims=True)
-        varies, constant = high > low, np.nan if self.normalize == "minmax_nan" else scores
-        scores = np.where(varies, (scores - low) / np.where(varies, high - low, 1), constant)
+        scores = _minmax(scores, constant=np.nan if self.normalize == "minmax_nan" else None)
         return scores.max((1, 2), keepdims=True) - scores if self.invert else scores
 
     def _binarized(self, scores: Maps, truth: Maps) -> BoolArray:
@@ -298,6 +340,14 @@ def _confidence(prediction: Prediction) -> FloatArray:
     if prediction.scores is not None:
         return prediction.scores
     return prediction.maps.max(axis=(1, 2)) if len(prediction.maps) else np.zeros(0)
+
+
+def _minmax(maps: Maps, constant: float | None = None) -> Maps:
+    """Every map to [0, 1]; a constant one becomes `constant`, or stays as it is."""
+    low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
+    varies = high > low
+    flat = maps if constant is None else constant
+    return np.asarray(np.where(varies, (maps - low) / np.where(varies, high - low, 1), flat), np.float32)
 
 
 def _resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:

@@ -177,8 +177,11 @@ def predict(
         for ids in track(batches, title, len(batches)):
             features, batch = _inputs(ids, stage, run.told, [partners[id] for id in ids] if partners else None)
             torch.manual_seed(run.seed)
-            for prediction in _checked(module.localize(features, batch), batch, run.method.name):
+            priors = None if features.backbone_map is None else features.backbone_map.abs().mean(1).cpu().numpy()
+            found = _checked(module.localize(features, batch), batch, run.method.name)
+            for row, prediction in enumerate(found):
                 arrays = {"maps": prediction.maps}
+                arrays |= {} if priors is None else {"prior": priors[row]}
                 arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
                 id, test = prediction.clip, stage.test
                 if id in log.records:
@@ -297,7 +300,7 @@ def _scorer(
         arrays, record = log.read(id), log.records[id]
         prediction = Prediction(id, arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
         truth = data.truth(id)
-        found, resized = protocol.apply(prediction, truth, record["frames"])
+        found, resized = protocol.apply(prediction, truth, record["frames"], arrays.get("prior"))
         sources = len(truth.labels)
         columns: dict[str, Any] = {"clip": [id] * sources, "group": [record["group"]] * sources}
         columns["source"] = range(sources)

@@ -339,3 +339,12 @@ def test_controls_name_listed_methods(suite_file: Path) -> None:
         suite_file.write_text(text + f"controls: [{control}]\n")
         with pytest.raises(AvlocError, match=words):
             load_suite(str(suite_file))
+
+
+@pytest.mark.usefixtures("world")
+def test_a_refined_table_shows_the_prior_alone(suite_file: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file))
+    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4}}})
+    rows = plan(refined, Options(tmp_path))
+    assert "saliency" in {row["method"] for row in rows}
+    assert "saliency" not in {row["method"] for row in plan(suite, Options(tmp_path))}

@@ -103,6 +103,7 @@ class Saliency(Control):
     """
 
     title = "Saliency (audio-free)"
+    is_prior = True
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str]) -> None:
         super().__init__(encoder, classes)
