@@ -30,7 +30,7 @@ from avloc.types import AvlocError, Clip, DataError, Features, Sample
 COMMIT_EVERY = 32
 READERS = 4
 """Threads that decode media ahead of the encoder."""
-PREPROCESSING = 2
+PREPROCESSING = 3
 """Raise it when `encoder_image`, `encoder_audio` or what they call in `avloc.media` give other values."""
 
 

@@ -3,12 +3,13 @@
 Frames are read by decord, waveforms by PyAV: decord's audio readers leak memory and drop the start offset. Where
 decord cannot read a video (AV1, or a platform without its wheel) PyAV decodes it and, where it fails too, says why.
 Every failure is a `DataError` that names the file and tells apart: missing, empty, truncated or not a media file,
-no video stream, no audio stream, nothing in the stream.
+no video stream, no audio stream, nothing in the stream, too large or too loud to be true.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,18 +18,24 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
-import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
+import PIL.ImageOps
 from av.container import InputContainer
 
-from avloc.types import AvlocError, DataError
+from avloc.types import LOUDEST, AvlocError, DataError
 
 Image = npt.NDArray[np.uint8]
 Wave = npt.NDArray[np.float32]
 
 MOST_LOST_SECONDS = 0.5
 """A stream that ends this much before its header says is truncated; encoders pad the last packet by less."""
+MOST_PIXELS = 1 << 26
+"""Of an image or a frame: 200 MB of RGB, whatever the file's own size; a larger one is refused before it is decoded."""
+LARGEST_KERNEL = 1 << 20
+"""torchaudio tabulates one filter per output phase: 11127 Hz to 16 kHz takes 3 GB. Beyond this many values scipy's
+polyphase filter does it; all usual rates are far below."""
 
 
 def read_frame(path: Path, at: float | None = None) -> Image:
@@ -43,11 +50,13 @@ def read_frame(path: Path, at: float | None = None) -> Image:
         ``(H, W, 3)`` uint8 RGB, rotated as the file's metadata asks.
 
     Raises:
-        DataError: The file is missing, empty, truncated, not a video, or has no video stream or no such frame.
+        DataError: The file is missing, empty, truncated, not a video, has no video stream or no such frame, or its
+            frames have more than `MOST_PIXELS`.
     """
     with _opened(path) as container:  # PyAV says what is wrong with a file; decord only that something is
         if not container.streams.video:
             raise DataError(f"{path}: the file has no video stream.")
+        _require_small(path, container.streams.video[0].width, container.streams.video[0].height)
     decord = _decord()
     if decord is None:
         return _read_frame_av(path, at)
@@ -65,11 +74,14 @@ def read_frame(path: Path, at: float | None = None) -> Image:
 def read_audio(path: Path) -> tuple[Wave, int]:
     """The whole waveform of a video or sound file, from the container's start: a late audio stream begins with silence.
 
+    Full scale is 1. Nothing is clipped: what lossy decoders and float files have beyond full scale is kept.
+
     Returns:
-        ``(T,)`` float32 mono (the mean of the channels) in [-1, 1], and the samples per second.
+        ``(T,)`` float32 mono (the mean of the channels), and the samples per second.
 
     Raises:
-        DataError: The file is missing, empty, truncated, not a media file, or has no audio stream or no samples.
+        DataError: The file is missing, empty, truncated, not a media file, has no audio stream or no samples, or
+            samples that are not finite or beyond `LOUDEST` (floats scaled like integers).
     """
     with _opened(path) as container:
         if not container.streams.audio:
@@ -89,26 +101,46 @@ def read_audio(path: Path) -> tuple[Wave, int]:
             _require_whole(path, "audio", len(wave) / rate, float(stream.duration * stream.time_base))
         begin = (container.start_time or 0) / av.time_base
         late = max(0, round(((start or 0.0) - begin) * rate))
-    return np.clip(np.pad(wave, (late, 0)), -1, 1), rate
+    _require_sane(path, wave, rate)
+    return np.pad(wave, (late, 0)), rate
 
 
 def read_image(path: Path) -> Image:
-    """``(H, W, 3)`` uint8 RGB of an image file; grayscale is repeated, transparency dropped, EXIF rotation applied.
+    """``(H, W, 3)`` uint8 RGB of an image file of 8 or 16 bits.
+
+    Grayscale is repeated, transparency dropped, 16 bits become their upper 8, CMYK is converted, EXIF rotation applied.
 
     Raises:
-        DataError: The file is missing, empty, truncated or not an image.
+        DataError: The file is missing, empty, truncated, not an image, has more than `MOST_PIXELS`, or float pixels.
     """
     _require(path)
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DataError(f"{path}: the file is truncated or not an image.")
-    return cast(Image, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    try:
+        with PIL.Image.open(path) as picture:  # reads the header only
+            _require_small(path, *picture.size)
+            upright = PIL.ImageOps.exif_transpose(picture)
+    except DataError:
+        raise
+    except PIL.Image.DecompressionBombError as error:  # far beyond our own limit
+        raise DataError(f"{path}: the image has too many pixels ({error})") from error
+    except Exception as error:  # Pillow lets out whatever its parsers stumble over
+        raise DataError(f"{path}: the file is truncated or not an image ({error}).") from error
+    if upright.mode[0] not in "IF":
+        return np.array(upright.convert("RGB"))
+    pixels = np.asarray(upright)
+    if upright.mode[0] == "F" or not 0 <= pixels.min() <= pixels.max() < 1 << 16:
+        raise DataError(f"{path}: the pixels are floats or have 32 bits; save the image with 8 or 16 bits a channel.")
+    return np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def resample(audio: Wave, rate: int, to: int) -> Wave:
     """A ``(T,)`` waveform at another rate (windowed sinc); ``(ceil(T * to / rate),)`` float32."""
     if rate == to:
         return audio
+    divisor = math.gcd(rate, to)
+    if rate // divisor * (to // divisor) > LARGEST_KERNEL:
+        from scipy.signal import resample_poly
+
+        return np.asarray(resample_poly(audio, to // divisor, rate // divisor), np.float32)
     import torch
     from torchaudio.functional import resample as sinc
 
@@ -207,6 +239,21 @@ def _require(path: Path) -> None:
         raise DataError(f"{path}: the file is missing.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (zero length).")
+
+
+def _require_small(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise DataError(f"{path}: {width} x {height} pixels are too many (the limit is {MOST_PIXELS:,}); shrink it.")
+
+
+def _require_sane(path: Path, wave: Wave, rate: int) -> None:
+    strange = np.flatnonzero(~np.isfinite(wave))
+    if len(strange):
+        raise DataError(f"{path}: the sound has values that are not finite, the first at {strange[0] / rate:.2f} s.")
+    peak = float(np.abs(wave).max())
+    if peak > LOUDEST:
+        advice = "its floats seem scaled like integers; divide them (by 32768 for 16 bits)"
+        raise DataError(f"{path}: the sound reaches {peak:.4g} times full scale; {advice}.")
 
 
 def _require_whole(path: Path, what: str, got: float, promised: float) -> None:

@@ -27,6 +27,9 @@ how many sources sound; which classes sound."""
 
 TOLD_LEVELS: tuple[Told, ...] = ("none", "vocabulary", "count", "oracle")
 
+LOUDEST = 10.0
+"""A peak over full scale (+20 dB) that no decoder's overshoot explains: the floats must be scaled like integers."""
+
 
 class AvlocError(Exception):
     """A problem the user can solve; its text says what is wrong, where, and what to do."""
@@ -43,7 +46,8 @@ class Clip:
     Attributes:
         id: Stable for ever.
         image: ``(H, W, 3)`` uint8 RGB; `frames` frames side by side when ``frames > 1``.
-        audio: ``(T,)`` float32 in [-1, 1], mono. A mixture is the sum of its parts and may exceed 1.
+        audio: ``(T,)`` float32, mono, full scale at 1. Lossy decoders overshoot it, and so may float files and a
+            mixture, the sum of its parts; no part exceeds `LOUDEST`.
         rate: Samples per second.
         frames: How many equal tiles the canvas is made of.
         group: The video the clip comes from; statistics cluster by it.
@@ -70,8 +74,8 @@ class Clip:
             raise DataError(f"{where}: the audio has no samples.")
         if not np.isfinite(self.audio).all():
             raise DataError(f"{where}: the audio has values that are not finite.")
-        if np.abs(self.audio).max() > self.frames + 1e-3:
-            raise DataError(f"{where}: the audio leaves [-1, 1] (peak {np.abs(self.audio).max():.3g}).")
+        if (peak := float(np.abs(self.audio).max())) > LOUDEST * self.frames:
+            raise DataError(f"{where}: the audio reaches {peak:.4g} times full scale, which should be 1.")
         if self.rate <= 0 or self.frames <= 0 or self.image.shape[1] % self.frames:
             raise DataError(
                 f"{where}: rate ({self.rate}) and frames ({self.frames}) must be positive, and the width "

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import soundfile
 
@@ -135,10 +136,52 @@ def test_sound_files_become_mono(tmp_path: Path, ending: str) -> None:
     np.testing.assert_allclose(audio, (left + right) / 2, atol=1e-4)
 
 
-def test_too_loud_sound_is_clipped(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "loud.wav", 3 * tone(1), RATE, subtype="FLOAT")
+@pytest.mark.parametrize("peak", [1.0, 1.5, 4.0])
+def test_what_is_beyond_full_scale_is_kept(tmp_path: Path, peak: float) -> None:
+    soundfile.write(tmp_path / "loud.wav", 2 * peak * tone(1), RATE, subtype="FLOAT")
     audio, _ = media.read_audio(tmp_path / "loud.wav")
-    assert audio.max() == 1 and audio.min() == -1
+    np.testing.assert_allclose(audio, 2 * peak * tone(1), rtol=1e-6)
+
+
+def test_a_lossy_decoders_overshoot_is_kept(tmp_path: Path) -> None:
+    square = np.sign(tone())
+    media.write_video(tmp_path / "loud.mp4", frames(), FPS, square, RATE)
+    audio, _ = media.read_audio(tmp_path / "loud.mp4")
+    assert 1.02 < np.abs(audio).max() < 3
+
+
+def test_floats_scaled_like_integers_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "scaled.wav", 32768 * tone(1), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"scaled\.wav: .* reaches 1.638e\+04 times full scale; .* divide them"):
+        media.read_audio(tmp_path / "scaled.wav")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sound_with_values_that_are_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
+    wave = tone(1)
+    wave[RATE // 4] = value
+    soundfile.write(tmp_path / "broken.wav", wave, RATE, subtype="DOUBLE")
+    with pytest.raises(DataError, match=r"broken\.wav: .* not finite, the first at 0\.25 s"):
+        media.read_audio(tmp_path / "broken.wav")
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_sound_of_no_samples_is_refused(tmp_path: Path, ending: str) -> None:
+    soundfile.write(tmp_path / f"nothing.{ending}", np.zeros(0), RATE)
+    with pytest.raises(DataError, match=rf"nothing\.{ending}: .*(no samples|zero length)"):
+        media.read_audio(tmp_path / f"nothing.{ending}")
+
+
+@pytest.mark.parametrize(
+    ("wave", "rate"),
+    [(tone(0.01), RATE), (tone(1, 8000), 8000), (tone(1, 96000), 96000), (0 * tone(1), RATE), (tone(1)[:1], RATE)],
+    ids=["short", "8 kHz", "96 kHz", "silent", "one sample"],
+)
+def test_odd_sounds_are_read(tmp_path: Path, wave: np.ndarray, rate: int) -> None:
+    soundfile.write(tmp_path / "odd.wav", wave, rate)
+    audio, found = media.read_audio(tmp_path / "odd.wav")
+    assert found == rate
+    np.testing.assert_allclose(audio, wave, atol=1e-4)
 
 
 def no_audio(folder: Path) -> Path:
@@ -238,11 +281,88 @@ def test_images_are_rgb(tmp_path: Path, pixels: np.ndarray) -> None:
     assert image[0, 0].tolist() == ([100, 100, 200] if pixels.ndim == 3 else [100] * 3)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("photo.jpg" if mode == "CMYK" else "photo.png")
+    PIL.Image.new("RGB", (30, 20), (204, 51, 102)).convert(mode, dither=0).save(path)
+    image = media.read_image(path)
+    assert image.shape == (20, 30, 3) and image.dtype == np.uint8 and image.flags.writeable
+    expected = {"1": 0, "L": 103, "LA": 103}.get(mode, (204, 51, 102))
+    np.testing.assert_allclose(image[10, 10], np.broadcast_to(expected, 3), atol=2)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_of_16_bits_the_upper_8_count(tmp_path: Path, ending: str) -> None:
+    PIL.Image.fromarray(np.full((20, 30), 200 * 256 + 99, np.uint16)).save(tmp_path / f"scan.{ending}")
+    assert (media.read_image(tmp_path / f"scan.{ending}") == np.full((20, 30, 3), 200)).all()
+
+
+def test_what_is_transparent_keeps_its_colour(tmp_path: Path) -> None:
+    PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(tmp_path / "glass.png")
+    assert media.read_image(tmp_path / "glass.png")[0, 0].tolist() == [10, 20, 30]
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    PIL.Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert media.read_image(tmp_path / "turned.jpg").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (20_000, 30), (40, 20_000), (300, 200), (200, 300)])
+def test_images_of_any_shape_fit_the_encoder(tmp_path: Path, size: tuple[int, int]) -> None:
+    PIL.Image.new("RGB", size, (200, 40, 120)).save(tmp_path / "odd.png")
+    image = media.read_image(tmp_path / "odd.png")
+    assert image.shape == (size[1], size[0], 3)
+    small = media.resize_image(image, 224, 224)
+    assert small.shape == (224, 224, 3) and (small == (200, 40, 120)).all()
+
+
+@pytest.mark.parametrize("side", [9000, 20_000])
+def test_enormous_images_are_refused_before_they_are_decoded(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PIL.Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000  # the file's size says nothing
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=r"bomb\.png: .*(are too many|too many pixels)"):
+        media.read_image(tmp_path / "bomb.png")
+
+
+def test_enormous_videos_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "MOST_PIXELS", 64 * 64 - 1)
+    with pytest.raises(DataError, match=r"64 x 64 pixels are too many"):
+        media.read_frame(no_audio(tmp_path))
+
+
+def test_pixels_of_32_bits_are_refused(tmp_path: Path) -> None:
+    PIL.Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(DataError, match=r"depth\.tiff: the pixels are floats"):
+        media.read_image(tmp_path / "depth.tiff")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "tiff"])
+def test_half_an_image_is_refused(tmp_path: Path, ending: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    whole, half = tmp_path / f"whole.{ending}", tmp_path / f"half.{ending}"
+    PIL.Image.fromarray(noise).save(whole)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"half\.{ending}: the file is truncated"):
+        media.read_image(half)
+
+
 def test_resampling_keeps_the_tone_and_the_length() -> None:
     wave = media.resample(tone(1, 44100), 44100, 16000)
     assert wave.dtype == np.float32 and len(wave) == 16000
     np.testing.assert_allclose(wave[500:-500], tone(1, 16000)[500:-500], atol=0.01)
     assert media.resample(wave, 16000, 16000) is wave
+
+
+@pytest.mark.parametrize("rate", [8012, 11127, 22255, 44101, 192000])
+def test_any_rate_is_resampled_with_little_memory(rate: int) -> None:
+    wave = media.resample(tone(1, rate), rate, 16000)
+    assert wave.dtype == np.float32 and len(wave) == 16000
+    np.testing.assert_allclose(wave[500:-500], tone(1, 16000)[500:-500], atol=0.01)
 
 
 def test_resizing_blends_rather_than_skips() -> None:

@@ -35,7 +35,7 @@ def test_a_clip_holds_what_a_method_may_know() -> None:
         ({"audio": AUDIO[None]}, r"\(T,\)"),
         ({"audio": AUDIO[:0]}, "no samples"),
         ({"audio": np.full(3, np.nan, np.float32)}, "not finite"),
-        ({"audio": np.full(3, 1.5, np.float32)}, r"leaves \[-1, 1\]"),
+        ({"audio": np.full(3, 12000, np.float32)}, "reaches 1.2e.04 times full scale"),
         ({"rate": 0}, "positive"),
         ({"frames": 0}, "positive"),
         ({"frames": 4}, "multiple of frames"),
@@ -47,7 +47,11 @@ def test_a_bad_clip_is_named(changes: dict[str, Any], words: str) -> None:
 
 
 def test_a_mixture_may_be_as_loud_as_its_parts() -> None:
-    assert clip(frames=2, audio=np.full(3, 1.9, np.float32)).frames == 2
+    assert clip(frames=2, audio=np.full(3, 19, np.float32)).frames == 2
+
+
+def test_a_decoders_overshoot_is_no_error() -> None:
+    assert clip(audio=np.full(3, 1.5, np.float32)).audio[0] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 import soundfile
+from folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
 
-from avloc import DataError, Dataset, lookup, media
-
-REALMINI = Path(__file__).parents[3] / "shared" / "realmini"
-COLUMNS = ("id", "media", "label", "boxes", "split")
-LEFT = "[[0.0, 0.0, 0.5, 1.0]]"
-
-Row = dict[str, str]
-
-
-def row(id: str = "a", **cells: str) -> Row:
-    return {"id": id, "media": "clip.mp4", "label": "dog", "boxes": LEFT, "split": "test", **cells}
-
-
-def table(folder: Path, rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> Path:
-    path = folder / "annotations.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def opened(folder: Path, split: str = "test", **parameters: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", "folder")(folder, split=split, **parameters)
-    return dataset
+from avloc import DataError, lookup, media
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +165,7 @@ WRONG = {
     "flat list": ([row(boxes="[0.1, 0.2, 0.3, 0.4]")], r"line 2: .*list of \[x1, y1, x2, y2\]"),
     "ragged": ([row(boxes="[[0.1, 0.2, 0.3]]")], "line 2: boxes should be a list"),
     "no JSON": ([row(boxes="0.1 0.2 0.3 0.4")], "line 2: boxes should be a JSON list"),
+    "beyond all floats": ([row(boxes=f"[[{'9' * 400}, 0, 1, 1]]")], "line 2: boxes should be a JSON list"),
     "object": ([row(boxes='{"x": 1}')], "line 2: boxes should be a JSON list"),
     "unannotated": ([row(boxes="")], "line 2: a test clip needs boxes or a mask"),
     "two media": ([row(), row(media="other.mp4")], r"line 3: clip 'a' has the media 'other\.mp4' here but 'clip\.mp4'"),
@@ -199,6 +173,8 @@ WRONG = {
     "outside path": ([row(media="../secret.mp4")], r"line 2: \.\./secret\.mp4 leaves the folder"),
     "hidden path": ([row(media="videos/../../secret.mp4")], "line 2: .* leaves the folder"),
     "absolute path": ([row(media=str(Path("/").resolve() / "clip.mp4"))], "line 2: .* leaves the folder"),
+    "outside id": ([row(id="../a")], r"line 2: the id \.\./a reads as a path that leaves the folder"),
+    "repeated": ([row(), row("b"), row()], r"line 4: the row repeats line 2"),
     "deaf photograph": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
 }
 
@@ -211,18 +187,25 @@ def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> No
     assert str(error.value).startswith(str(path))
 
 
+def test_the_first_problem_is_told_and_where_to_see_the_others(folder: Path) -> None:
+    path = table(folder, [row(split="tset"), row("b", label="", boxes="[[1, 2, 3, 4]]")])
+    with pytest.raises(DataError, match=rf"line 2: .* 2 more problems: avloc data check {path}"):
+        opened(folder)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("id,media,label,split\na,clip.mp4,dog,test\n", r"the header has no column boxes \(or mask\)"),
         ("id,label,boxes\n", "the header has no column media, split; it has id, label, boxes"),
         ("", "it has none"),
+        ("id,media,label,boxes,split,label\n", "the header has a column twice"),
         ("id,media,label,boxes,split\na,clip.mp4,dog, barking,[],test\n", "line 2: the row has more cells"),
         ("id,media,label,boxes,split\na,clip.mp4\n", "line 2: label is empty"),
         ('id,media,label,boxes,split\na,"clip.mp4,dog\n', "not a CSV in UTF-8"),
         (b"\xff\xfe\x00id,media", "not a CSV in UTF-8"),
     ],
-    ids=["no boxes", "no media", "empty", "comma", "short row", "open quote", "binary"],
+    ids=["no boxes", "no media", "empty", "twice", "comma", "short row", "open quote", "binary"],
 )
 def test_a_wrong_file_is_refused(folder: Path, text: str | bytes, message: str) -> None:
     (folder / "annotations.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -234,6 +217,15 @@ def test_a_spreadsheets_csv_is_read(folder: Path) -> None:
     text = f'\ufeffid,media,label,boxes,split\r\na,clip.mp4,dog,"{LEFT}",test\r\n\r\n'
     (folder / "annotations.csv").write_text(text, encoding="utf-8", newline="")
     assert list(opened(folder).ids()) == ["a"]
+
+
+def test_the_readmes_example_is_read(folder: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    _, example = readme.split("## Your own clips")[1].split("```\n")[:2]
+    (folder / "annotations.csv").write_text(example, encoding="utf-8")
+    test, train = opened(folder), opened(folder, "train")
+    assert list(test.ids()) == ["a1", "b7"] and list(train.ids()) == ["c3"]
+    assert test.classes == ("cat", "dog, barking", "person")
 
 
 def test_where_the_csv_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,8 +250,9 @@ def test_missing_files_are_missing_with_the_reason(folder: Path) -> None:
         "b": "gone.mp4", "c": "gone.wav", "d": "gone.png",
     }  # fmt: skip
     assert all(reason.endswith("the file is missing.") for reason in status.missing.values())
-    with pytest.raises(DataError, match=r"gone\.mp4: the file is missing"):
-        opened(folder).load("b")
+    for read in (opened(folder).load, opened(folder).content):
+        with pytest.raises(DataError, match=r"gone\.mp4: the file is missing"):
+            read("b")
 
 
 def without(kind: str, source: Path, target: Path) -> None:
@@ -289,6 +282,31 @@ def test_unusable_videos_are_told_apart(folder: Path, video: Path) -> None:
     assert data.load("a").clip.id == "a"
 
 
+def test_content_follows_the_files_the_labels_and_the_group(folder: Path) -> None:
+    """What the feature cache goes by: not the annotation of places, nor the name."""
+    cells = {"label": "cow"}, {"group": "herd"}, {}
+    about = [photograph(folder, "b", **cell) for cell in cells]
+    seen = []
+    for line in (*about, {**about[-1], "id": "c"}, {**about[-1], "boxes": "[[0.1, 0.1, 0.2, 0.2]]"}):
+        table(folder, [line], PICTURED)
+        seen.append(opened(folder).content(line["id"]))
+    assert len(set(seen)) == 3 and seen[2] == seen[3] == seen[4]
+    soundfile.write(folder / "b.wav", np.full(8000, 0.1), 8000)
+    assert opened(folder).content("b") not in seen
+
+
+def test_no_edit_of_a_long_sound_goes_unnoticed(folder: Path) -> None:
+    line = photograph(folder, "b")
+    table(folder, [line], PICTURED)
+    seen = []
+    for second in (10, 20):
+        wave = np.zeros(60 * 44100)
+        wave[second * 44100] = 0.5
+        soundfile.write(folder / "b.wav", wave, 44100)
+        seen.append(opened(folder).content("b"))
+    assert seen[0] != seen[1]
+
+
 def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> None:
     shutil.copy(folder / "clip.mp4", folder / "two.mp4")
     table(folder, [row(), row("b", media="two.mp4")])
@@ -302,40 +320,3 @@ def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> N
     (folder / "two.mp4").unlink()
     seen.append(opened(folder).fingerprint())
     assert len(set(seen)) == 4
-
-
-def test_real_videos(tmp_path: Path) -> None:
-    if not REALMINI.is_dir():
-        pytest.skip("shared/realmini is absent")
-    with (REALMINI / "annotations.csv").open(newline="", encoding="utf-8") as file:
-        real = [line for line in csv.DictReader(file) if line["pool"] == "vggss"]
-    (tmp_path / "media").symlink_to(REALMINI / "media")  # a link may point out of the folder
-    table(tmp_path, [row(r["id"], media=r["video"], label=r["label"], boxes=r["boxes"]) for r in real])
-    data = opened(tmp_path)
-    assert len(data.ids()) == len(data.status().present) == 10 and "donkey, ass braying" in data.classes
-    for line in real:
-        sample = data.load(line["id"])
-        assert sample.truth is not None and sample.truth.masks.shape[1:] == sample.clip.image.shape[:2]
-        assert len(sample.truth.boxes[0]) == len(json.loads(line["boxes"]))
-        assert 0.01 < sample.truth.masks.mean() < 1 and sample.clip.audio.std() > 1e-3
-        assert 9 < len(sample.clip.audio) / sample.clip.rate < 11
-
-
-def test_real_photographs_with_sound(tmp_path: Path) -> None:
-    if not REALMINI.is_dir():
-        pytest.skip("shared/realmini is absent")
-    with (REALMINI / "annotations.csv").open(newline="", encoding="utf-8") as file:
-        wild = [line for line in csv.DictReader(file) if line["pool"] == "wild"]
-    (tmp_path / "media").symlink_to(REALMINI / "media")
-    columns = (*COLUMNS, "audio", "group")
-    rows = [
-        row(r["id"], media=r["image"], audio=r["audio"], label=r["label"], boxes=r["boxes"], split=r["split"],
-            group=r["image_group"])
-        for r in wild
-    ]  # fmt: skip
-    table(tmp_path, rows, columns)
-    splits = {split: opened(tmp_path, split) for split in ("train", "val", "test")}
-    assert len(splits["train"].ids()) + len(splits["val"].ids()) == 160 and len(splits["test"].ids()) == 133
-    assert splits["val"].ids() and len(splits["test"].classes) == 7
-    sample = splits["test"].load(splits["test"].ids()[0])
-    assert sample.clip.rate == 16000 and sample.truth is not None

@@ -1,0 +1,38 @@
+"""Any user's own data: a CSV and the media files beside it.
+
+One row per sounding source::
+
+    id,media,label,boxes,split
+    a1,videos/a1.mp4,"dog, barking","[[0.1, 0.2, 0.5, 0.9]]",test
+    a1,videos/a1.mp4,cat,"[[0.6, 0.2, 0.9, 0.9], [0.0, 0.0, 0.1, 0.1]]",test
+    b7,videos/b7.mp4,cat,,train
+
+* ``id``: rows with the same id are sources of the same clip.
+* ``media``: a video, whose middle frame is taken; or an image, with the sound file in the column ``audio``.
+* ``label``: the class; put it in quotes where it holds a comma.
+* ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as shares of width and height; their union is the source. Or
+  ``mask``: an image file of any size, bright where the source is. Test clips need one of them.
+* ``split``: ``train``, ``val`` or ``test``.
+* ``group`` (optional): the video or recording a clip comes from; clips of a group stay together, and statistics
+  cluster by it. Default: the id.
+* ``audio`` (optional): a sound file to hear instead of the video's own sound.
+
+Other columns are ignored. Paths are relative to the CSV and stay in its folder. Without ``val`` rows a tenth of the
+training groups is held out as ``val``, chosen by the hash of the group's name, so that train and val never share a
+group.
+
+A second CSV, the parameter ``mixtures``, lists clips to put side by side, with their sounds summed::
+
+    id,split,members
+    m1,test,a1+c4
+    m2,test,"[""c4"", ""d2""]"
+
+* ``members``: ids of clips of the same split, joined by ``+`` or as a JSON list.
+
+A split that has rows there consists of these mixtures instead of the single clips. ``bank`` draws training mixtures
+where the list has none. ``avloc data check FILE.csv`` finds everything wrong with either file and with the media.
+"""
+
+from __future__ import annotations
+
+from .dataset import Folder as Folder

@@ -1,0 +1,170 @@
+"""Everything wrong with an annotation file, a list of mixtures, and the media, a sentence each."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from avloc import DataError, track
+from avloc.media import read_audio, read_frame, read_image
+
+from .entries import Entry, scan_entries
+from .mixtures import scan_mixtures
+
+SILENT = 1e-3
+"""Peaks below this (-60 dB of full scale) are silence."""
+FULL = 0.999
+MOST_FULL = 0.01
+"""A sound with more samples at full scale than this share is clipped."""
+SHORT = 1.0
+"""Seconds."""
+SMALL, LARGE, SLIM = 16, 1 << 25, 4
+"""A side in pixels, all pixels of an image, and one side over the other, from which on an image is worth a word."""
+RARE, COMMON = 2, 5
+"""A label of at most `RARE` clips may be another one misspelt that has `COMMON` times as many."""
+
+Kind = Literal["image", "frame", "sound", "mask"]
+
+
+def check(path: Path) -> list[str]:
+    """All problems of a file, in its order within each kind: rows, labels, splits, media (all are decoded once)."""
+    if "members" in _columns(path):
+        return _check_list(path)
+    entries, wrong = scan_entries(path)
+    clips = list(entries.values())
+    named = [*_spelling(clips), *_untrained(clips), *_shared(clips, "group", lambda entry: [entry.group])]
+    named += _shared(clips, "file", lambda entry: dict.fromkeys(name for name in (entry.media, entry.audio) if name))
+    found = [f"{path}, line {line}: {sentence}" for line, sentence in named]
+    return [*wrong, *found, *_media(path, clips)]
+
+
+def _columns(path: Path) -> list[str]:
+    """The header of a CSV; none where it has none or is no CSV."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _check_list(path: Path) -> list[str]:
+    """A list of mixtures against the annotation file beside it that has most of its members."""
+    beside = [other for other in sorted(path.parent.glob("*.csv")) if {"media", "label"} <= set(_columns(other))]
+    if not beside:
+        return [f"{path}: a list of mixtures belongs beside its annotation CSV, but there is none."]
+    known = [scan_entries(other)[0] for other in beside]
+    members = [member for mixture in scan_mixtures(path, {})[0] for member in mixture.members]
+    return scan_mixtures(path, max(known, key=lambda entries: sum(member in entries for member in members)))[1]
+
+
+def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
+    """Labels that may be another one misspelt."""
+    counts = Counter(label for entry in clips for label in entry.labels if label)
+    lines = {label: entry.line for entry in reversed(clips) for label in entry.labels}
+    for label, count in counts.items():
+        common = [other for other in counts if counts[other] > count or (counts[other] == count and other < label)]
+        twins = [other for other in common if _plain(other) == _plain(label)]
+        if count <= RARE and not twins:
+            frequent = [other for other in common if counts[other] >= COMMON * count]
+            twins = difflib.get_close_matches(label, frequent, n=1, cutoff=0.8)
+        if twins:
+            other = f"{twins[0]!r} of {_many(counts[twins[0]])}"
+            yield lines[label], f"the label {label!r} of {_many(count)} looks like {other}. Did you mean that?"
+
+
+def _plain(label: str) -> str:
+    """Without case, spaces and punctuation."""
+    return re.sub(r"[\W_]+", "", label).casefold()
+
+
+def _many(clips: int) -> str:
+    return f"{clips} clip{'s' * (clips != 1)}"
+
+
+def _untrained(clips: list[Entry]) -> Iterator[tuple[int, str]]:
+    """Classes of test clips that training does not show, where there is training."""
+    learned = {label for entry in clips if entry.split == "train" for label in entry.labels}
+    tested = [entry for entry in clips if entry.split == "test"]
+    counts = Counter(label for entry in tested for label in entry.labels)
+    lines = {label: entry.line for entry in reversed(tested) for label in entry.labels}
+    for label, count in counts.items():
+        if learned and label not in learned:
+            yield lines[label], f"the class {label!r} of {_many(count)} in test has no training clips."
+
+
+def _shared(
+    clips: list[Entry], what: str, values: Callable[[Entry], list[str] | dict[str, None]]
+) -> Iterator[tuple[int, str]]:
+    """Groups or files of test clips that are trained on as well."""
+    learned = {value: entry.line for entry in clips if entry.split in ("train", "val") for value in values(entry)}
+    tested = {value: entry.line for entry in reversed(clips) if entry.split == "test" for value in values(entry)}
+    for value, line in tested.items():
+        if value in learned:
+            yield line, f"the {what} {value!r} is tested here and trained on in line {learned[value]}."
+
+
+def _media(path: Path, clips: list[Entry]) -> list[str]:
+    """Decode every file once, as many at a time as there are cores."""
+    uses: dict[tuple[str, Kind], int] = {}
+    for entry in clips:
+        for use in _uses(entry):
+            uses.setdefault(use, entry.line)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda use: _inspect(path.parent / use[0], use[1]), uses)
+        found = list(track(results, "decode", len(uses)))
+    complaints = zip(uses.values(), found, strict=True)
+    # A video that is missing is so twice, as picture and as sound.
+    return list(dict.fromkeys(f"{path}, line {line}: {sentence}" for line, all in complaints for sentence in all))
+
+
+def _uses(entry: Entry) -> Iterator[tuple[str, Kind]]:
+    if entry.media:
+        yield entry.media, "image" if entry.pictured else "frame"
+    if entry.sound and not (entry.pictured and not entry.audio):
+        yield entry.sound, "sound"
+    for name in entry.masks:
+        yield name, "mask"
+
+
+def _inspect(path: Path, kind: Kind) -> list[str]:
+    """What is wrong with one file."""
+    try:
+        if kind == "sound":
+            return [f"{path}: {trait}" for trait in _odd_sound(*read_audio(path))]
+        if kind == "mask":
+            return [] if read_image(path).any() else [f"{path}: the mask is black, so the source is nowhere."]
+        return [f"{path}: {trait}" for trait in _odd_image(read_image(path) if kind == "image" else read_frame(path))]
+    except DataError as error:
+        return [str(error)]
+
+
+def _odd_sound(wave: npt.NDArray[np.float32], rate: int) -> Iterator[str]:
+    level = np.abs(wave)
+    full = float((level >= FULL).mean())
+    if len(wave) < SHORT * rate:
+        yield f"the sound lasts {len(wave) / rate:.2f} s; encoders repeat it to fill their window."
+    if level.max() < SILENT:
+        yield f"the sound is silent (its peak is {level.max():.1g} of full scale)."
+    elif full > MOST_FULL:
+        yield f"the sound is clipped: {full:.0%} of its samples are at full scale."
+
+
+def _odd_image(image: npt.NDArray[np.uint8]) -> Iterator[str]:
+    height, width = image.shape[:2]
+    size = f"the image is {width} x {height} pixels"
+    if min(height, width) < SMALL:
+        yield f"{size}; no source can be told apart in so few."
+    elif max(height, width) > SLIM * min(height, width):
+        yield f"{size}; encoders squash it to a square."
+    if height * width > LARGE:
+        yield f"{size}; every load decodes all of them, so make it smaller."

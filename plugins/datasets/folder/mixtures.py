@@ -1,0 +1,117 @@
+"""The list of mixtures: which clips go side by side."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from avloc import AvlocError, DataError, unknown
+from avloc.splits import draw_mixtures
+
+from .entries import Entry
+from .rows import SPLITS, read_rows, require_right
+
+REQUIRED = ("id", "split", "members")
+
+Mixtures = dict[str, tuple[str, ...]]
+"""Mixture id -> ids of its clips, left to right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A row of the list."""
+
+    id: str
+    split: str
+    members: tuple[str, ...]
+    line: int
+
+
+def read_mixtures(path: Path, entries: Mapping[str, Entry], sources: int | None) -> dict[str, Mixtures]:
+    """A list's mixtures by split; splits without rows are absent.
+
+    Args:
+        path: The list, a CSV.
+        entries: The clips it may name.
+        sources: Only rows with this many members; ``None``: all.
+
+    Raises:
+        DataError: There is no such file, a row is wrong (also one that `sources` leaves out; names its line), or no
+            row has that many members.
+    """
+    mixtures, wrong = scan_mixtures(path, entries)
+    require_right(path, wrong)
+    chosen = [mixture for mixture in mixtures if sources in (None, len(mixture.members))]
+    if not chosen:
+        sizes = ", ".join(map(str, sorted({len(mixture.members) for mixture in mixtures})))
+        raise DataError(f"{path}: it lists no mixtures of {sources or 'any'} clips (but of {sizes or 'none at all'}).")
+    found: dict[str, Mixtures] = {}
+    for mixture in chosen:
+        found.setdefault(mixture.split, {})[mixture.id] = mixture.members
+    return found
+
+
+def scan_mixtures(path: Path, entries: Mapping[str, Entry]) -> tuple[list[Mixture], list[str]]:
+    """All rows of a list, and all that is wrong with them, a sentence each."""
+    wrong: list[str] = []
+    rows = list(read_rows(path, REQUIRED, wrong))
+    mixtures: dict[str, Mixture] = {}
+    ids = {cells["id"] for _, cells in rows}
+    for line, cells in rows:
+        complaints: list[str] = [f"{name} is empty." for name in REQUIRED if not cells[name]]
+        if cells["split"] and cells["split"] not in SPLITS:
+            complaints.append(unknown("split", cells["split"], SPLITS))
+        if cells["id"] in entries:
+            complaints.append(f"{cells['id']!r} is also the id of a clip; a mixture needs an id of its own.")
+        members = _members(cells["members"], complaints)
+        complaints += [_wrong_member(name, cells["split"], entries, ids) for name in dict.fromkeys(members)]
+        twin = mixtures.setdefault(cells["id"], Mixture(cells["id"], cells["split"], members, line))
+        if twin.line != line and cells["id"]:
+            complaints.append(f"the id {cells['id']!r} is already in line {twin.line}.")
+        wrong += [f"{path}, line {line}: {complaint}" for complaint in complaints if complaint]
+    return list(mixtures.values()), wrong
+
+
+def draw_bank(csv: Path, split: str, clips: Mapping[str, Entry], size: int, sources: int) -> Mixtures:
+    """Mixtures of clips that share no class, drawn once and for all; none where there are no clips.
+
+    Raises:
+        DataError: The clips are too few, or of too few classes.
+    """
+    if not clips:
+        return {}
+    labels = {id: entry.labels for id, entry in clips.items()}
+    try:
+        return draw_mixtures(labels, size, sources, [SPLITS.index(split), sources])
+    except AvlocError as error:
+        raise DataError(f"{csv}, split {split}: {error} Mark more clips as {split}, or leave out bank.") from error
+
+
+def _members(cell: str, wrong: list[str]) -> tuple[str, ...]:
+    """``a+b`` or a JSON list of names."""
+    try:
+        names = json.loads(cell) if cell.startswith("[") else [name.strip() for name in cell.split("+")]
+    except (ValueError, RecursionError):
+        names = [None]
+    if not all(isinstance(name, str) for name in names):
+        wrong.append(f'members should be ids joined by + or a JSON list such as ["a", "b"], not {cell}.')
+        return ()
+    if cell and len(names) < 2:
+        wrong.append(f"a mixture has two or more members, not {cell}.")
+    if len(set(names)) < len(names):
+        wrong.append(f"the members of {cell} should all differ.")
+    return tuple(names) if cell else ()
+
+
+def _wrong_member(name: str, split: str, entries: Mapping[str, Entry], mixtures: set[str]) -> str:
+    """What is wrong with a member; empty when nothing is."""
+    if name in entries:
+        own = entries[name].split
+        return f"the member {name!r} is a {own} clip, but the mixture is for {split}." if own != split else ""
+    if name in mixtures:
+        return f"the member {name!r} is itself a mixture; name its clips."
+    close = difflib.get_close_matches(name, entries, n=1)
+    return f"there is no clip {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}"
