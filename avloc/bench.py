@@ -298,13 +298,15 @@ def _encode(
         },
         "encoder": {**declared(entry.encoder, type(encoder)), "fingerprint": fingerprint},
     }  # fmt: skip
-    text = encode_text(encoder, test.classes, fingerprint)
+    known, asked = splits["train"].classes, test.classes
+    asked = known if set(asked) <= set(known) else asked
+    text, asked_text = (encode_text(encoder, names, fingerprint) for names in (known, asked))
     made = {}
     for one in live:
-        supply = Supply(splits, encoder, entry.name, limit, device, fingerprint, one, text)
+        supply = Supply(splits, encoder, entry.name, limit, device, fingerprint, one, known, text)
         encoded = {split: supply.encoded(split) for split in splits}
         column["notes"] += [note for note in _unusable(encoded) if note not in column["notes"]]
-        made[one] = Stage(identity, encoder.info, supply, encoded["test"], test, device)
+        made[one] = Stage(identity, encoder.info, supply, encoded["test"], test, asked, asked_text, device)
     return made
 
 
@@ -331,8 +333,10 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     """One run, from fit to score; whatever goes wrong ends in its row."""
     method = component("method", run.method)
     row["reason"] = _refusal(run, method)
-    if isinstance(method, type) and method.needs.text and stage.supply.text is None:
+    if isinstance(method, type) and method.needs.text and stage.text is None:
         row["reason"] = f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
+    elif isinstance(method, type) and method.needs.seen and stage.unseen:
+        row["reason"] = f"maps only classes that it was trained on, but {len(stage.unseen)} of the test's are new"
     if row["reason"]:
         row["status"] = "skipped"
         return

@@ -137,6 +137,7 @@ class Needs:
             `Method.partners` names.
         tiles: It learns from canvases of that many clips side by side with mixed sound, whatever the data set's
             clips are; 0: from the clips as they are.
+        seen: It can map only classes that it was trained on, so it cannot do zero-shot localization.
     """
 
     told: Told = "none"
@@ -144,6 +145,7 @@ class Needs:
     text: bool = False
     views: tuple[View, ...] = ()
     tiles: int = 0
+    seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,8 @@ class Supply:
         device: Where the encoder is.
         fingerprint: The encoder's.
         live: Encode in every step instead of once into the cache.
-        text: The class names' embeddings, where the encoder has a text tower.
+        classes: The class names that training shows.
+        text: Their embeddings, where the encoder has a text tower.
     """
 
     splits: Mapping[str, Dataset]
@@ -134,6 +135,7 @@ class Supply:
     device: str
     fingerprint: str
     live: bool
+    classes: tuple[str, ...]
     text: Tensor | None
     _made: dict[tuple[str, int, str, int], Encoded] = field(default_factory=dict)
 
@@ -153,8 +155,7 @@ class Supply:
             for view in needs.views
             if view in ("augmented", "cropped")
         }
-        classes = self.splits["test"].classes
-        return Material(whole["train"], whole["val"], classes, self.text, banks, train.copies)
+        return Material(whole["train"], whole["val"], self.classes, self.text, banks, train.copies)
 
     def _tiled(self, split: str, tiles: int) -> Encoded:
         """A split as canvases of that many tiles."""

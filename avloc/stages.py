@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from avloc.checkpoint import restore
 from avloc.disk import disk, write_json
@@ -48,6 +49,8 @@ class Stage:
         supply: Encodes what methods learn from.
         test: Encoded test clips.
         test_data: For the truths.
+        classes: The class names that predictions are about: those of training, or other ones (zero-shot).
+        text: Their embeddings, where the encoder has a text tower.
         device: Where methods run.
     """
 
@@ -56,12 +59,14 @@ class Stage:
     supply: Supply
     test: Encoded
     test_data: Dataset
+    classes: tuple[str, ...]
+    text: Tensor | None
     device: str
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.test_data.classes
+    def unseen(self) -> tuple[str, ...]:
+        """Test classes that training does not show."""
+        return tuple(name for name in self.classes if name not in self.supply.classes)
 
 
 def declared(component: Component, kind: type) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _commit() -> str:
 def build(run: Run, method: type[Method], stage: Stage) -> Method:
     """The method as the seed makes it, before any training."""
     torch.manual_seed(run.seed)
-    return method(stage.info, stage.classes, **run.method.params)
+    return method(stage.info, stage.supply.classes, **run.method.params)
 
 
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
@@ -107,7 +112,7 @@ def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any]
         return None
     return {
         "stage": "fit", "method": declared(run.method, method), "encoder": stage.identity["encoder"],
-        "data": stage.identity["data"]["name"], "classes": stage.classes, "seed": run.seed,
+        "data": stage.identity["data"]["name"], "classes": stage.supply.classes, "seed": run.seed,
         "clips": {split: identify(stage.supply.encoded(split).keys) for split in ("train", "val")},
         "train": run.train.model_dump(),
     }  # fmt: skip
@@ -210,7 +215,7 @@ def _inputs(ids: Sequence[str], stage: Stage, told: Told, audio_of: Sequence[str
     features = test.features(ids, audio_of=audio_of)
     batch = Batch(tuple(ids), torch.tensor([test.frames(id) for id in ids]), tuple(test.group(id) for id in ids))
     if told != "none":
-        features, batch = replace(features, text=stage.supply.text), replace(batch, classes=stage.classes)
+        features, batch = replace(features, text=stage.text), replace(batch, classes=stage.classes)
     labels = [test.labels(id) for id in ids]
     if told in ("count", "oracle"):
         batch = replace(batch, counts=torch.tensor([len(names) for names in labels]))

@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from avloc.store import ArrayLog
+
 pytestmark = pytest.mark.slow
 
 SUITE = """
@@ -156,3 +158,27 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(suite: Path, tmp_path: Pa
     assert process.returncode == 130
     assert "Go on with: avloc bench" in errors
     assert "Traceback" not in errors
+
+
+ZERO_SHOT = """
+title: Zero-shot
+datasets: [{name: toybox_single, encoder: tiny, train: 48, val: 8, test: 12, unseen: true}]
+protocol: avloc
+metrics: [pixel_ap]
+methods: [avgn, {name: tvsl_mil, train: {epochs: 1}}]
+controls: [text_only]
+"""
+
+
+def test_zero_shot_trains_on_other_names_than_it_tests(shared_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "zero.yaml").write_text(ZERO_SHOT, encoding="utf-8")
+    _avloc(shared_cache, "bench", "--suite", tmp_path / "zero.yaml", "--results", tmp_path)
+    manifest = json.loads((tmp_path / "suites" / "zero.json").read_text())
+    rows = {row["method"]: row for row in manifest["rows"]}
+    assert rows["avgn"]["status"] == "skipped"
+    assert "12 of the test's are new" in rows["avgn"]["reason"]
+    assert rows["tvsl_mil"]["status"] == rows["text_only"]["status"] == "done"
+    trained = json.loads((tmp_path / "runs" / rows["tvsl_mil"]["fit"] / "run.json").read_text())["identity"]["classes"]
+    log = ArrayLog(tmp_path / "runs" / rows["tvsl_mil"]["run"])
+    tested = {label for record in log.records.values() for label in record["labels"]}
+    assert tested and not tested & set(trained)

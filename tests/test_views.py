@@ -73,7 +73,7 @@ class Canvases(Dot):
 def _supply(count: int = 8, live: bool = False) -> Supply:
     splits = {split: Blocks(None, split=split, count=count) for split in ("train", "val", "test")}
     encoder = Plain()
-    return Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), live, None)
+    return Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), live, Blocks.classes, None)
 
 
 def _fit(folder: Path, method: type[Dot] = Greedy, count: int = 8, **changes: Any) -> Fit:
@@ -185,7 +185,7 @@ class Wide(Blocks):
 
 def test_canvases_are_not_cut_up() -> None:
     splits = {split: Wide(None, split=split, count=4) for split in ("train", "val", "test")}
-    supply = Supply(splits, Plain(), "wide", None, "cpu", "plain", False, None)
+    supply = Supply(splits, Plain(), "wide", None, "cpu", "plain", False, Blocks.classes, None)
     with pytest.raises(AvlocError, match=r"canvases of 2 clips, but those of wide have \[3\]"):
         supply.material(Canvases.needs, Train())
     assert supply.material(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
@@ -236,7 +236,7 @@ def test_two_videos_are_needed_for_a_foreign_one() -> None:
             return replace(sample, clip=replace(sample.clip, group="one"))
 
     splits = {split: Alone(None, split=split, count=4) for split in ("train", "val", "test")}
-    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, None).material(Greedy.needs, Train())
+    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, Blocks.classes, None).material(Greedy.needs, Train())
     with pytest.raises(AvlocError, match="at least two videos"):
         material.draw(Greedy(Plain().info, Blocks.classes), material.train, ["train0"], Context())
 

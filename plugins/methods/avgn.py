@@ -65,7 +65,7 @@ class AVGN(Method):
 
     title = "AVGN"
     paper = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
-    needs = Needs(told="vocabulary", labels="weak")
+    needs = Needs(told="vocabulary", labels="weak", seen=True)
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class _Toybox(Dataset):
         self.split, self.seed = split, seed
         self.count = {"train": train, "val": val, "test": test}[split]
         self.kinds = UNSEEN if unseen and split == "test" else SEEN
-        self.classes = _names(UNSEEN if unseen else SEEN)
+        self.classes = _names(self.kinds)
         self.folder = _folder(root) / f"{self._variant()}-{seed}" / (split + "-unseen" * (self.kinds is UNSEEN))
         self._annotations: dict[str, Annotation] | None = None
 
@@ -141,7 +141,7 @@ class ToyboxSingle(_Toybox):
         split: ``train``, ``val`` or ``test``.
         seed: Of the whole world.
         train, val, test: Clips per split; a larger number keeps the earlier clips.
-        unseen: Test on the 12 classes that training never shows.
+        unseen: Test on the 12 classes that training never shows; train and val have the 36 others.
     """
 
     title = "Toybox single"
