@@ -6,15 +6,35 @@
                     frames/ID.jpg    (or .png)
                     audio/SOUND.flac (or .wav)
                     masks/ID.png     where the truth is a mask
-                    manifest.jsonl   one line per prepared file, with decoder, timestamps, sizes and hashes
+                    manifest.jsonl   one line per file that was made, or that could not be
 
 A folder without a manifest, laid out as the released loaders expect it (``frames/ID.jpg`` and ``audio/ID.wav``), is
-read as it is.
+read as it is. A line of the manifest has ``file``, ``source`` (relative to the folder it was found in),
+``source_bytes``, ``source_time`` and either ``broken``, the reason, or ``bytes`` and ``sha256`` of the file,
+``decoder``, and: for a frame ``height``, ``width`` and ``at`` (seconds; absent: the middle frame); for a sound
+``rate``, ``seconds``, ``peak`` of the source, ``clipped`` (share of its samples at or beyond full scale) and ``gain``
+(what the samples were multiplied by to fit 16 bits); for a mask ``height``, ``width`` and ``area``. The last line
+about a file counts.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from avloc.media import Image, Wave, read_image
+from avloc.types import DataError, Status
+
+FRAMES, SOUNDS, MASKS = (".jpg", ".png"), (".flac", ".wav"), (".png",)
+"""Suffixes that are looked for, in this order; prepared files have the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +54,218 @@ class Recording:
     sources: tuple[str, ...]
     at: float | None = None
     mask: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (self.id, self.sound):
+            if not name or name in (".", "..") or set("/\\\0") & set(name):
+                raise DataError(f"{name!r} cannot be the id of a clip or sound: it would leave the data folder.")
+
+    @property
+    def files(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+        """Folder, stem and suffixes of everything it needs."""
+        masks = (("masks", self.id, MASKS),) if self.mask else ()
+        return (("frames", self.id, FRAMES), ("audio", self.sound, SOUNDS), *masks)
+
+
+class Made(NamedTuple):
+    """What is kept in memory of a manifest line; `broken` is empty where the file was made."""
+
+    source: str
+    source_bytes: int
+    source_time: int
+    bytes: int
+    sha256: str
+    height: int
+    width: int
+    gain: float
+    broken: str
+
+
+class Recordings:
+    """The prepared media of one family of data sets.
+
+    Args:
+        folder: ``data_folder(root) / family``; need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lines: dict[str, Made] = {}
+        self._read: tuple[int, int] = (0, 0)  # size and time of the manifest when it was read
+
+    def status(self, wanted: Mapping[str, Sequence[Recording]]) -> Status:
+        """Which clips have all their files; lists the folders once and decodes nothing.
+
+        Args:
+            wanted: Clip id -> the recordings it needs, two in a duet.
+        """
+        there = {folder: _listed(self.folder / folder) for folder in ("frames", "audio", "masks")}
+        made = self.manifest()
+        present, missing, broken = [], {}, {}
+        for id, recordings in wanted.items():
+            needs = [need for recording in recordings for need in recording.files]
+            absent = [f"{folder}/{stem}{ends[0]}" for folder, stem, ends in needs
+                      if not any(stem + end in there[folder] for end in ends)]  # fmt: skip
+            failed = [made[file] for file in absent if file in made and made[file].broken]
+            if not absent:
+                present.append(id)
+            elif failed:
+                broken[id] = f"{failed[0].source}: {failed[0].broken}"
+            else:
+                missing[id] = f"{', '.join(dict.fromkeys(absent))}: not prepared."
+        return Status(tuple(present), missing, broken)
+
+    def image(self, recording: Recording) -> Image:
+        """``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DataError: The frame is missing, is not the one that was prepared, or cannot be decoded.
+        """
+        return read_image(self._path("frames", recording.id, FRAMES))
+
+    def size(self, recording: Recording) -> tuple[int, int]:
+        """``(height, width)`` of the frame, from the manifest where it was prepared.
+
+        Raises:
+            DataError: The frame is missing, is not the one that was prepared, or cannot be decoded.
+        """
+        path = self._path("frames", recording.id, FRAMES)
+        line = self._made(path)
+        if line is not None and line.height:
+            return line.height, line.width
+        height, width = read_image(path).shape[:2]
+        return height, width
+
+    def audio(
+        self, recording: Recording, *, around: float | None = None, seconds: float | None = None
+    ) -> tuple[Wave, int]:
+        """The sound at the level of its source, whole or a window of it, which is read by seeking.
+
+        Args:
+            recording: Whose.
+            around: Seconds from the start: the middle of the window; ``None``: the sound's own middle. A window that
+                would reach past an end is shifted inside.
+            seconds: Length of the window, or the whole sound where that is shorter; ``None``: the whole sound.
+
+        Returns:
+            ``(T,)`` float32, mono, and the samples per second. Decoded AAC and MP3 may peak a little above 1.
+
+        Raises:
+            DataError: The sound is missing, is not the one that was prepared, cannot be decoded, or has no samples.
+        """
+        path = self._path("audio", recording.sound, SOUNDS)
+        line = self._made(path)
+        wave, rate = _read_window(path, around, seconds)
+        return (wave / np.float32(line.gain) if line is not None and line.gain != 1 else wave), rate
+
+    def mask(self, recording: Recording) -> npt.NDArray[np.float32]:
+        """``(h, w)`` 0 or 1, at the size it was published in.
+
+        Raises:
+            DataError: The mask is missing, is not the one that was prepared, or cannot be decoded.
+        """
+        bright = read_image(self._path("masks", recording.id, MASKS)).max(axis=2)  # (h, w)
+        inside = 2.0 * bright > max(bright.max(), 1)
+        return np.asarray(inside, np.float32)
+
+    def content(self, recording: Recording) -> str:
+        """A digest of frame and sound: from the manifest's hashes, or of the files where they were not prepared.
+
+        Raises:
+            DataError: A file is missing or is not the one that was prepared.
+        """
+        digest = hashlib.sha256()
+        for folder, stem, ends in recording.files[:2]:
+            path = self._path(folder, stem, ends)
+            line = self._made(path)
+            about = _digest(path) if line is None else f"{line.sha256} {line.gain!r}"
+            digest.update(f"{about}\n".encode())
+        return digest.hexdigest()
+
+    def _path(self, folder: str, stem: str, ends: Sequence[str]) -> Path:
+        """The file, which must be the one that was prepared if it was."""
+        for end in ends:
+            path = self.folder / folder / f"{stem}{end}"
+            if not path.is_file():
+                continue
+            line, size = self._made(path), path.stat().st_size
+            if line is not None and line.bytes != size:
+                raise DataError(
+                    f"{path}: the file has {size} bytes, but {line.bytes} were written when it was prepared. "
+                    "Delete it and prepare the data set again."
+                )
+            return path
+        raise DataError(f"{self.folder / folder / stem}{ends[0]}: the file is missing; it was not prepared.")
+
+    def _made(self, path: Path) -> Made | None:
+        """The manifest's line about a file that is there; ``None``: it was put there by someone else."""
+        line = self.manifest().get(f"{path.parent.name}/{path.name}")
+        return None if line is None or line.broken else line
+
+    def manifest(self) -> Mapping[str, Made]:
+        """File -> its line, read again when the manifest has changed."""
+        path = self.folder / "manifest.jsonl"
+        try:
+            state = path.stat()
+        except OSError:
+            self._lines, self._read = {}, (0, 0)
+            return self._lines
+        if self._read != (state.st_size, state.st_mtime_ns):
+            self._lines = {line["file"]: _brief(line) for line in read_manifest(path)}
+            self._read = state.st_size, state.st_mtime_ns
+        return self._lines
+
+
+def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a manifest, in order; one that a killed process left half-written is no line."""
+    with path.open("rb") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if text.endswith(b"\n") and isinstance(line, dict) and isinstance(line.get("file"), str):
+                yield line
+
+
+def _brief(line: Mapping[str, Any]) -> Made:
+    return Made(
+        source=str(line.get("source", "")),
+        source_bytes=int(line.get("source_bytes", 0)),
+        source_time=int(line.get("source_time", 0)),
+        bytes=int(line.get("bytes", 0)),
+        sha256=str(line.get("sha256", "")),
+        height=int(line.get("height", 0)),
+        width=int(line.get("width", 0)),
+        gain=float(line.get("gain", 1)),
+        broken=str(line.get("broken", "")),
+    )
+
+
+def _listed(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"{path.stat().st_size} {hashlib.file_digest(file, 'blake2b').hexdigest()}"
+
+
+def _read_window(path: Path, around: float | None, seconds: float | None) -> tuple[Wave, int]:
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, length = int(file.samplerate), int(file.frames)
+            wanted = length if seconds is None else min(length, round(seconds * rate))
+            middle = length / 2 if around is None else around * rate
+            start = min(max(0, round(middle - wanted / 2)), length - wanted)
+            file.seek(start)
+            wave: Wave = file.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+    except soundfile.LibsndfileError as error:
+        raise DataError(
+            f"{path}: the file is truncated, damaged or not a sound file ({error.error_string})."
+        ) from error
+    if len(wave) == 0 or len(wave) < wanted:
+        raise DataError(f"{path}: {'the sound is truncated' if len(wave) else 'the file has no samples'}.")
+    if not np.isfinite(wave).all():
+        raise DataError(f"{path}: the sound has values that are not finite.")
+    return wave, rate

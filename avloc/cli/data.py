@@ -2,11 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from avloc.cli.answers import Data, Plugins, answers, load_plugins
+
+if TYPE_CHECKING:
+    from avloc.inventory import Opened, Report
+    from avloc.prepare import Prepared
 
 app = typer.Typer(help="Prepare, inspect and check data sets.", no_args_is_help=True)
 
+NAMED = 5
+"""How many clips, or reasons, are named before the others are counted."""
 
-@app.callback()
-def _data() -> None:
-    pass
+Name = Annotated[str, typer.Argument(help="A data set; see avloc data list.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="parameter=value of the data set, such as csv=clips.csv; repeatable.")
+]
+
+
+@app.command("list")
+def list_data(data: Data = None, plugin: Plugins = None) -> None:
+    """List the data sets: what each needs, where that is, and whether it is there."""
+    with answers():
+        from avloc.inventory import listings
+        from avloc.terminal import console, show_rows
+
+        load_plugins(plugin)
+        rows = [[one.name, one.needs, one.place, one.state] for one in listings(data)]
+        show_rows(["name", "needs", "where", "state"], rows, console())
+        typer.echo("Prepare what is absent with: avloc data prepare NAME --from DIR")
+
+
+@app.command()
+def prepare(
+    name: Name,
+    source: Annotated[Path, typer.Option("--from", help="The folder with the videos, however they are arranged.")],
+    annotations: Annotated[Path | None, typer.Option(help="Another folder to look for annotation files in.")] = None,
+    data: Data = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+) -> None:
+    """Make each clip's frame and sound, once. What is there is not made again; a stopped run goes on."""
+    with answers():
+        from avloc import prepare as work
+        from avloc.inventory import open_splits
+        from avloc.terminal import progress
+
+        load_plugins(plugin)
+        with progress():
+            done = work.prepare(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
+        _tell(done)
+        _show(name, open_splits(name, data, settings or ()), classes=False)
+
+
+@app.command()
+def status(
+    name: Name,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="One split; default: train, val and test.")] = None,
+    classes: Annotated[bool, typer.Option("--classes", help="Count every class.")] = False,
+    settings: Settings = None,
+    plugin: Plugins = None,
+) -> None:
+    """Say which clips of a data set can be used, and why the others cannot."""
+    with answers():
+        from avloc.inventory import open_splits
+
+        load_plugins(plugin)
+        _show(name, open_splits(name, data, settings or (), split), classes=classes)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="An annotation file of yours, such as clips.csv.")],
+    plugin: Plugins = None,
+) -> None:
+    """Say everything that is wrong with an annotation file of yours and the media it names."""
+    with answers():
+        from avloc.inventory import check_file
+        from avloc.terminal import progress
+
+        load_plugins(plugin)
+        with progress():
+            problems = check_file(file)
+    for problem in problems:
+        typer.echo(problem)
+    typer.echo(f"{file}: {_number(len(problems), 'problem')}." if problems else f"{file}: no problems.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _tell(done: Prepared) -> None:
+    """What was made and copied, and everything that was not."""
+    if done.copied:
+        typer.echo(f"Copied {', '.join(done.copied)}.")
+    for file, place in done.absent.items():
+        typer.echo(f"Not found: {file}. It is published at {place}.")
+    for shard, reason in done.damaged.items():
+        typer.echo(f"{shard}: {reason}.")
+    if done.doubles:
+        doubles = _number(done.doubles, "file")
+        typer.echo(f"{doubles} had several sources of one name; the first in alphabetical order was taken.")
+    typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {_number(len(done.broken), 'failure')}.")
+    _first([f"{file}: {reason}" for file, reason in done.broken.items()], f"in {done.folder / 'manifest.jsonl'}")
+    if done.kept:
+        typer.echo(f"{_number(done.kept, 'file')} failed before and were not tried again: their sources are the same.")
+
+
+def _first(lines: Sequence[str], where: str) -> None:
+    for line in lines[:NAMED]:
+        typer.echo(f"  {line}")
+    if len(lines) > NAMED:
+        typer.echo(f"  and {len(lines) - NAMED:,} more, {where}")
+
+
+def _show(name: str, opened: Opened, *, classes: bool) -> None:
+    """Every split's counts, reasons and verdict."""
+    from avloc.inventory import inspect
+
+    for split, reason in opened.failed.items():
+        typer.echo(f"{name}, {split}: cannot be opened. {reason}")
+    for split, dataset in opened.splits.items():
+        report = inspect(split, dataset, classes=classes)
+        status = report.status
+        counts = f"{len(status.present):,} present, {len(status.missing):,} missing, {len(status.broken):,} broken"
+        typer.echo(f"{name}, {split}: {counts}")
+        _reasons("missing", status.missing)
+        _reasons("broken", status.broken)
+        if classes:
+            _classes(report)
+        typer.echo(report.verdict)
+
+
+def _reasons(state: str, clips: Mapping[str, str]) -> None:
+    from avloc.inventory import reasons
+
+    for reason in reasons(clips):
+        ids = ", ".join(reason.ids[:NAMED]) + (", ..." if len(reason.ids) > NAMED else "")
+        typer.echo(f"  {len(reason.ids):,} {state}: {reason.text.rstrip('.')} ({ids})")
+
+
+def _classes(report: Report) -> None:
+    from avloc.terminal import console, show_rows
+
+    states = ("present", "missing", "broken")
+    rows = [[label, *(f"{counts[state]:,}" for state in states)] for label, counts in report.classes.items()]
+    show_rows(["class", *states], rows, console())
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
