@@ -15,15 +15,14 @@ from typing import Any
 import torch
 
 from avloc import stages
+from avloc.columns import AbsentError, open_column, unavailable
 from avloc.disk import write_json
-from avloc.features import Encoded, encode_text
-from avloc.interfaces import Dataset, Encoder, Method, Metric
+from avloc.interfaces import Method, Metric
 from avloc.lookups import check_parameters, check_values, component, make_metrics
-from avloc.material import Supply
 from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import registry, unknown
-from avloc.stages import Stage, declared
+from avloc.stages import Stage
 from avloc.store import RunFolder
 from avloc.suite import Component, DatasetEntry, MethodEntry, Run, Suite, identify
 from avloc.types import TOLD_LEVELS, AvlocError
@@ -64,10 +63,6 @@ class Options:
             if index >= count:
                 raise AvlocError(f"There is no device {self.device!r}: torch sees {count} GPUs here. Use --device cpu.")
         return self.device
-
-
-class _AbsentError(AvlocError):
-    """A dataset that may be absent, and is; the text is the reason."""
 
 
 @dataclass(slots=True)
@@ -144,7 +139,7 @@ def plan(suite: Suite, options: Options) -> list[Row]:
     suite = _prepare(suite, options).suite
     rows = []
     for run in _runs(suite):
-        reason = _unavailable(run.dataset) or _refusal(run, component("method", run.method))
+        reason = unavailable(run.dataset) or _refusal(run, component("method", run.method))
         rows.append({**_row(run, suite), "status": "skipped" if reason else "todo", "reason": reason})
     return rows
 
@@ -223,16 +218,6 @@ def _refusal(run: Run, method: type[Method] | Exception) -> str:
     return ""
 
 
-def _unavailable(entry: DatasetEntry) -> str:
-    """Why a dataset that may be absent cannot even be looked for; empty when it can."""
-    if entry.obtain:
-        if entry.name not in registry().entries("dataset"):
-            return f"no installed plugin reads {entry.name!r} yet"
-        if entry.encoder.name not in registry().entries("encoder"):
-            return f"no installed plugin provides the encoder {entry.encoder.name!r} yet"
-    return ""
-
-
 def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     """All runs on one dataset."""
     runs = [run for run in _runs(work.suite) if run.dataset is entry]
@@ -243,8 +228,9 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     work.rows += rows
     work.columns.append(column)
     try:
-        made = _open(entry, work, column, {run.train.live for run in runs})
-    except _AbsentError as absent:
+        live, options = {run.train.live for run in runs}, work.options
+        opened = open_column(entry, options.data, work.suite.limit, options.torch_device, live)
+    except AbsentError as absent:
         column |= {"status": "absent", "reason": str(absent)}
         for row in rows:
             row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
@@ -256,87 +242,17 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
             row |= {"status": "failed", "reason": reason}
         say(f"{entry.name}: {reason}")
         return
+    column |= {"notes": opened.notes, "title": name.replace(entry.name, opened.title or entry.name)}
     for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
-        stage = made[run.train.live]
+        stage = opened.stages[run.train.live]
         row["weights"] = stage.info.weights
         _run(work, run, stage, row)
-
-
-def _open(entry: DatasetEntry, work: Invocation, column: Row, live: set[bool]) -> dict[bool, Stage]:
-    """Make, check and encode a dataset's splits; see `_encode` for the stages."""
-    reason = _unavailable(entry)
-    if reason:
-        raise _AbsentError(reason)
-    options, device = work.options, work.options.torch_device
-    try:
-        splits = {split: open_dataset(entry, split, options) for split in ("train", "val", "test")}
-        for data in splits.values():
-            data.prepare()
-        encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
-    except AvlocError as error:
-        if entry.obtain:
-            raise _AbsentError(str(error)) from error
-        raise
-    if entry.obtain and not splits["test"].status().present:
-        raise _AbsentError("none of its test clips is on this machine")
-    test = splits["test"]
-    title = type(test).title
-    column |= {"notes": list(test.notes)}
-    column |= {"title": column["name"].replace(entry.name, title)} if title else {}
-    return _encode(entry, splits, encoder.to(device).eval().requires_grad_(False), work, column, live)
-
-
-def _encode(
-    entry: DatasetEntry, splits: Mapping[str, Dataset], encoder: Encoder, work: Invocation, column: Row, live: set[bool]
-) -> dict[bool, Stage]:
-    """The column's stage with cached features, the one that encodes in every step, or both, as its runs ask."""
-    device, test, limit = work.options.torch_device, splits["test"], work.suite.limit
-    fingerprint = encoder.fingerprint()
-    identity = {
-        "data": {
-            **declared(entry, type(test)), "fingerprints": {split: data.fingerprint() for split, data in splits.items()}
-        },
-        "encoder": {**declared(entry.encoder, type(encoder)), "fingerprint": fingerprint},
-    }  # fmt: skip
-    known, asked = splits["train"].classes, test.classes
-    asked = known if set(asked) <= set(known) else asked
-    text, asked_text = (encode_text(encoder, names, fingerprint) for names in (known, asked))
-    made = {}
-    for one in live:
-        supply = Supply(splits, encoder, entry.name, limit, device, fingerprint, one, known, text)
-        encoded = {split: supply.encoded(split) for split in splits}
-        column["notes"] += [note for note in _unusable(encoded) if note not in column["notes"]]
-        made[one] = Stage(identity, encoder.info, supply, encoded["test"], test, asked, asked_text, device)
-    return made
-
-
-def _unusable(encoded: Mapping[str, Encoded]) -> list[str]:
-    """Sentences on training clips that could not be used; the test clips' are in the scores."""
-    sentences = []
-    for split in ("train", "val"):
-        lost = {**encoded[split].missing, **encoded[split].broken}
-        if lost:
-            id, reason = next(iter(lost.items()))
-            total = len(lost) + len(encoded[split].ids)
-            sentences.append(f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason}).")
-    return sentences
-
-
-def open_dataset(entry: Component, split: str, options: Options) -> Dataset:
-    """One split of a dataset under ``--data``."""
-    kind = registry().get("dataset", entry.name)
-    data: Dataset = kind(options.data, split=split, **entry.params)
-    return data
 
 
 def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     """One run, from fit to score; whatever goes wrong ends in its row."""
     method = component("method", run.method)
-    row["reason"] = _refusal(run, method)
-    if isinstance(method, type) and method.needs.text and stage.text is None:
-        row["reason"] = f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
-    elif isinstance(method, type) and method.needs.seen and stage.unseen:
-        row["reason"] = f"maps only classes that it was trained on, but {len(stage.unseen)} of the test's are new"
+    row["reason"] = _refusal(run, method) or _impossible(run, method, stage)
     if row["reason"]:
         row["status"] = "skipped"
         return
@@ -366,6 +282,19 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         row |= {"status": "failed", "reason": folder.fail(error), "run": folder.id}
         registry().announce(run, "failed")
         say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row['reason']}")
+
+
+def _impossible(run: Run, method: type[Method] | Exception, stage: Stage) -> str:
+    """Why this column's data or encoder do not let this method run; empty when they do."""
+    if not isinstance(method, type):
+        return ""
+    if method.needs.text and stage.text is None:
+        return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
+    if method.needs.seen and stage.unseen:
+        return f"maps only classes that it was trained on, but {len(stage.unseen)} of the test's are new"
+    if stage.untrainable and stages.learns(run, method, stage):
+        return f"learns, but {stage.untrainable}"
+    return ""
 
 
 def _once(work: Invocation, id: str) -> bool:

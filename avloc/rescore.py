@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from avloc import stages
-from avloc.bench import Invocation, Manifest, Options, open_dataset
+from avloc.bench import Invocation, Manifest, Options
+from avloc.columns import open_dataset
 from avloc.disk import read_json, write_json
 from avloc.lookups import make_metrics
 from avloc.protocol import load_protocol
@@ -41,7 +42,7 @@ def rescore(
         if row["status"] == "done":
             folder = RunFolder(options.results, row["run"])
             identity = folder.identity()["identity"]
-            data = open_dataset(Component(**_named(identity["data"])), "test", options)
+            data = open_dataset(Component(**_named(identity["data"])), "test", options.data)
             if data.fingerprint() != identity["data"]["fingerprints"]["test"]:
                 raise AvlocError(
                     f"The test data of {row['dataset']} changed since run {row['run']} was made; run avloc bench again."

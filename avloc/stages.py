@@ -52,6 +52,7 @@ class Stage:
         classes: The class names that predictions are about: those of training, or other ones (zero-shot).
         text: Their embeddings, where the encoder has a text tower.
         device: Where methods run.
+        untrainable: Why nothing can be learned here; empty when there are training clips.
     """
 
     identity: Mapping[str, Any]
@@ -62,6 +63,7 @@ class Stage:
     classes: tuple[str, ...]
     text: Tensor | None
     device: str
+    untrainable: str = ""
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -106,9 +108,14 @@ def build(run: Run, method: type[Method], stage: Stage) -> Method:
     return method(stage.info, stage.supply.classes, **run.method.params)
 
 
+def learns(run: Run, method: type[Method], stage: Stage) -> bool:
+    """Whether there is anything to train."""
+    return method.trains and run.train.epochs > 0 and bool(list(build(run, method, stage).parameters()))
+
+
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
     """What a training run is; ``None`` when there is nothing to train."""
-    if not method.trains or run.train.epochs == 0 or not list(build(run, method, stage).parameters()):
+    if not learns(run, method, stage):
         return None
     return {
         "stage": "fit", "method": declared(run.method, method), "encoder": stage.identity["encoder"],

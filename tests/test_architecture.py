@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "progress", "_torch_ext"),
     ("disk", "media", "functional", "splits", "statistics"),
     ("masks", "mixture", "recordings", "sources", "weights"),
-    ("extract", "interfaces"),
+    ("extract", "interfaces", "lists"),
     ("registry",),
     ("protocol", "suite", "store"),
     ("views",),
@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cache", "checkpoint", "inventory", "material"),
     ("fit", "prepare", "tables", "testing"),
     ("stages", "render", "report"),
+    ("columns",),
     ("bench", "terminal"),
     ("rescore",),
     ("cli",),
@@ -37,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """A module imports only modules of rows above its own."""
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-LEAVES = {"disk", "media", "mixture", "functional", "progress", "recordings", "splits", "statistics", "weights"}
+LEAVES = {"disk", "lists", "media", "mixture", "functional", "progress", "recordings", "splits", "statistics", "weights"}
 """Usable from anywhere, plugins too; they know nothing but types and each other."""
 TORCHLESS = {"tables", "notes", "published", "render", "store", "statistics", "report"}
 """What only looks at results that are there."""

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from world import Blocks
 
-from avloc import AvlocError
+from avloc import AvlocError, DataError, hookimpl
 from avloc.bench import Options, bench, plan
+from avloc.registry import registry
 from avloc.rescore import rescore
 from avloc.store import ArrayLog
 from avloc.suite import Suite, load_suite
@@ -348,3 +349,32 @@ def test_a_refined_table_shows_the_prior_alone(suite_file: Path, tmp_path: Path)
     rows = plan(refined, Options(tmp_path))
     assert "saliency" in {row["method"] for row in rows}
     assert "saliency" not in {row["method"] for row in plan(suite, Options(tmp_path))}
+
+
+@pytest.mark.usefixtures("world")
+def test_without_a_training_list_what_need_not_learn_still_runs(suite_file: Path, tmp_path: Path) -> None:
+    text = suite_file.read_text().replace("name: blocks", "name: listless, obtain: avloc data prepare listless")
+    suite_file.write_text(text)
+    registry().add_module("listless", Listless())
+    manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "told"], seeds=[0]), Options(tmp_path))
+    rows = {(row["method"], row["block"]): row for row in manifest["rows"]}
+    assert rows["dot", "methods"]["status"] == "skipped"
+    assert "learns, but train.csv is not here" in rows["dot", "methods"]["reason"]
+    assert rows["told", "methods"]["status"] == "done"
+
+
+class Untaught(Blocks):
+    """Blocks without its training list."""
+
+    def __init__(self, root: Path | None, *, split: str, count: int = 12) -> None:
+        if split != "test":
+            raise DataError("train.csv is not here")
+        super().__init__(root, split=split, count=count)
+
+
+class Listless:
+    """A plugin."""
+
+    @hookimpl
+    def avloc_datasets(self) -> dict[str, type]:
+        return {"listless": Untaught}

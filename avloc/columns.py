@@ -1,0 +1,153 @@
+"""One column of a table: a data set's splits seen through an encoder, opened, checked and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avloc.features import Encoded, encode_text
+from avloc.interfaces import Dataset, Encoder
+from avloc.material import Supply
+from avloc.registry import registry
+from avloc.stages import Stage, declared
+from avloc.suite import Component, DatasetEntry
+from avloc.types import AvlocError, DataError, Sample, Status
+
+
+class AbsentError(AvlocError):
+    """A dataset that may be absent, and is; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the runs of a column share.
+
+    Attributes:
+        title: Of the dataset, as tables print it; empty: its name.
+        notes: Sentences for the table.
+        stages: With cached features (False), and with clips that are encoded in every step (True).
+    """
+
+    title: str
+    notes: list[str]
+    stages: dict[bool, Stage]
+
+
+class Nothing(Dataset):
+    """A split of which this machine has not even the list."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+
+    def ids(self) -> Sequence[str]:
+        return ()
+
+    def status(self) -> Status:
+        return Status(())
+
+    def load(self, id: str) -> Sample:
+        raise DataError(f"There is no clip {id!r}: the split is not on this machine.")
+
+    def fingerprint(self) -> str:
+        return "nothing"
+
+
+def unavailable(entry: DatasetEntry) -> str:
+    """Why a dataset that may be absent cannot even be looked for; empty when it can."""
+    if entry.obtain:
+        if entry.name not in registry().entries("dataset"):
+            return f"no installed plugin reads {entry.name!r} yet"
+        if entry.encoder.name not in registry().entries("encoder"):
+            return f"no installed plugin provides the encoder {entry.encoder.name!r} yet"
+    return ""
+
+
+def open_dataset(entry: Component, split: str, data: Path | None) -> Dataset:
+    """One split of a dataset under ``--data``, its media made where they can be."""
+    kind = registry().get("dataset", entry.name)
+    opened: Dataset = kind(data, split=split, **entry.params)
+    opened.prepare()
+    return opened
+
+
+def open_column(entry: DatasetEntry, data: Path | None, limit: int | None, device: str, live: set[bool]) -> Column:
+    """Make, check and encode a dataset's splits.
+
+    Args:
+        entry: The dataset and its encoder.
+        data: Where the user's datasets are.
+        limit: Only the first clips of every split.
+        device: Where to encode.
+        live: Which stages the runs ask for.
+
+    Raises:
+        AbsentError: A dataset that may be absent is.
+        AvlocError: One that must be there is not, or its encoder cannot be built.
+    """
+    reason = unavailable(entry)
+    if reason:
+        raise AbsentError(reason)
+    try:
+        test = open_dataset(entry, "test", data)
+        if entry.obtain and not test.status().present:
+            raise AbsentError("none of its test clips is on this machine")
+        encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
+    except AvlocError as error:
+        if entry.obtain:
+            raise AbsentError(str(error)) from error
+        raise
+    splits, lacking = _training(entry, data, test)
+    return _encode(entry, splits, encoder.to(device).eval().requires_grad_(False), limit, device, live, lacking)
+
+
+def _training(entry: DatasetEntry, data: Path | None, test: Dataset) -> tuple[dict[str, Dataset], str]:
+    """All splits; where a dataset that may be absent has no training list here, why."""
+    try:
+        train, val = (open_dataset(entry, split, data) for split in ("train", "val"))
+    except AvlocError as error:
+        if not entry.obtain:
+            raise
+        nothing = Nothing(test.classes)
+        return {"train": nothing, "val": nothing, "test": test}, str(error)
+    return {"train": train, "val": val, "test": test}, ""
+
+
+def _encode(
+    entry: DatasetEntry,
+    splits: Mapping[str, Dataset],
+    encoder: Encoder,
+    limit: int | None,
+    device: str,
+    live: set[bool],
+    lacking: str,
+) -> Column:
+    test, fingerprint = splits["test"], encoder.fingerprint()
+    found = {split: data.fingerprint() for split, data in splits.items()}
+    identity = {
+        "data": {**declared(entry, type(test)), "fingerprints": found},
+        "encoder": {**declared(entry.encoder, type(encoder)), "fingerprint": fingerprint},
+    }
+    known, asked = splits["train"].classes, test.classes
+    asked = known if set(asked) <= set(known) else asked
+    text, asked_text = (encode_text(encoder, names, fingerprint) for names in (known, asked))
+    notes, made = list(test.notes), {}
+    for one in live:
+        supply = Supply(splits, encoder, entry.name, limit, device, fingerprint, one, known, text)
+        encoded = {split: supply.encoded(split) for split in splits}
+        notes += [note for note in _unusable(encoded) if note not in notes]
+        untrainable = "" if encoded["train"].ids else lacking or "none of its training clips is on this machine"
+        made[one] = Stage(identity, encoder.info, supply, encoded["test"], test, asked, asked_text, device, untrainable)
+    return Column(type(test).title, notes, made)
+
+
+def _unusable(encoded: Mapping[str, Encoded]) -> list[str]:
+    """Sentences on training clips that could not be used; the test clips' are in the scores."""
+    sentences = []
+    for split in ("train", "val"):
+        lost = {**encoded[split].missing, **encoded[split].broken}
+        if lost:
+            id, reason = next(iter(lost.items()))
+            total = len(lost) + len(encoded[split].ids)
+            sentences.append(f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason}).")
+    return sentences
