@@ -231,7 +231,8 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
         live, options = {run.train.live for run in runs}, work.options
         opened = open_column(entry, options.data, work.suite.limit, options.torch_device, live)
     except AbsentError as absent:
-        column |= {"status": "absent", "reason": str(absent)}
+        told = "avloc " in str(absent)  # the reason itself says what to run
+        column |= {"status": "absent", "reason": str(absent), "command": "" if told else entry.obtain}
         for row in rows:
             row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
         return

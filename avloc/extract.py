@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from avloc.disk import disk
@@ -181,13 +183,19 @@ def _frame(path: Path, output: Output) -> tuple[bytes, Line]:
 
 
 def _time(path: Path, at: float | None) -> float:
-    """Seconds from the first frame to the one that `read_frame` gives, out of the packets' timestamps."""
-    with av.open(str(path)) as container:
-        packets = container.demux(container.streams.video[0])
-        starts = np.sort([float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base])
-    starts -= starts[0]
+    """Seconds from the first frame to the one that `read_frame` gives."""
+    starts = _starts(path)
     index = len(starts) // 2 if at is None else int(np.searchsorted(starts, at + 1e-6, side="right")) - 1
     return round(float(starts[index]), 6)
+
+
+@lru_cache(maxsize=1)  # many frames of one long video
+def _starts(path: Path) -> npt.NDArray[np.float64]:
+    """Seconds from the first frame to every frame, out of the packets' timestamps; decodes nothing."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        starts = [float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base]
+    return np.sort(np.array(starts, np.float64) - min(starts))
 
 
 def _sound(path: Path, output: Output) -> tuple[bytes, Line]:

@@ -45,8 +45,84 @@ def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
 
 
 def every_pair(image_map: Tensor, queries: Tensor) -> Tensor:
-    """Inner product of every cell of every image ``(n, D, h, w)`` with every query ``(m, D)``: ``(n, m, h, w)``."""
-    return torch.einsum("ndhw,md->nmhw", image_map, queries)
+    """Inner product of every cell of every image ``(n, D, h, w)`` with every query ``(m, D)``: ``(n, m, h, w)``.
+
+    Of every vector ``(n, D)`` likewise: ``(n, m)``. Never in half precision, whose rounding a temperature magnifies.
+    """
+    with torch.autocast(image_map.device.type, enabled=False):
+        return torch.einsum("nd...,md->nm...", _at_least_single(image_map), _at_least_single(queries))
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def own_maps(maps: Tensor) -> Tensor:
+    """Of the maps ``(n, n, h, w)`` of every pair those of the images with their own sounds: ``(n, h, w)``."""
+    return maps.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+
+
+def best_match(image_map: Tensor, queries: Tensor) -> Tensor:
+    """The product of every query with its best cell of every image, ``(n, m)``: nobody says which cell is meant."""
+    return every_pair(image_map, queries).amax((2, 3))
+
+
+def sigmoid_weighted_mean(maps: Tensor, threshold: float, tau: float) -> Tensor:
+    """Mean over the cells, each weighted by ``sigmoid((x - threshold) / tau)``.
+
+    Far below the threshold the weights are ``softmax(x / tau)``, so that it is always a mean over some cells. It is
+    computed from the weights' logarithms and in no less than float32, because the weights themselves underflow.
+
+    Args:
+        maps: ``(..., h, w)``.
+        threshold: The value at which a cell counts half.
+        tau: How sharply weights change there; a negative one weighs the cells below the threshold instead.
+
+    Returns:
+        ``(...)``.
+    """
+    cells = _at_least_single(maps.flatten(-2))
+    weights = nn.functional.logsigmoid((cells - threshold) / tau).softmax(-1)
+    return (weights * cells).sum(-1)
+
+
+class Heads(nn.Module):
+    """A linear head per modality into one space: a 1x1 convolution for image cells, a linear layer for pooled sounds.
+
+    They start as those of EZ-VSL (Mo and Morgado, ECCV 2022).
+
+    Args:
+        encoder_dim: Width of the features.
+        dim: Width of the space.
+    """
+
+    def __init__(self, encoder_dim: int, dim: int) -> None:
+        super().__init__()
+        self.image, self.audio = nn.Conv2d(encoder_dim, dim, kernel_size=1), nn.Linear(encoder_dim, dim)
+        nn.init.kaiming_normal_(self.image.weight, mode="fan_out")
+        nn.init.trunc_normal_(self.audio.weight, std=0.01)
+
+    def forward(self, image_map: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, D, h, w)`` and ``(B, D)`` to unit vectors, ``(B, dim, h, w)`` and ``(B, dim)``."""
+        return unit(self.image(image_map), dim=1), unit(self.audio(audio))
+
+
+def identity_heads(dim: int) -> Heads:
+    """Heads that start as the identity, so that a method starts from the encoder's own space."""
+    heads = Heads(dim, dim)
+    nn.init.dirac_(heads.image.weight)
+    nn.init.eye_(heads.audio.weight)
+    for name, parameter in heads.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return heads
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, momentum: float) -> None:
+    """Exponential moving average ``q <- momentum q + (1 - momentum) p`` of a module's parameters, not its buffers."""
+    for q, p in zip(average.parameters(), module.parameters(), strict=True):
+        q.mul_(momentum).add_(p, alpha=1 - momentum)
 
 
 def identity_linear(dim: int) -> nn.Linear:

@@ -16,7 +16,7 @@ from avloc.disk import data_folder
 from avloc.interfaces import Dataset
 from avloc.lookups import check_parameters
 from avloc.progress import say
-from avloc.registry import registry
+from avloc.registry import registry, unknown
 from avloc.suite import Component
 from avloc.types import AvlocError, Status
 
@@ -58,6 +58,8 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
     Raises:
         AvlocError: An unknown data set or parameter, or a setting that cannot be read.
     """
+    if split and split not in SPLITS:
+        raise AvlocError(unknown("split", split, SPLITS))
     cls: Any = dataset_class(name)  # constructors differ
     parameters = dict(_setting(text) for text in settings)
     check_parameters("dataset", Component(name=name, params=parameters), cls)
@@ -102,9 +104,14 @@ class Report:
         return list_hash(self.status.present)
 
     @property
+    def counts(self) -> str:
+        """``4,812 of 5,158 test clips``."""
+        return f"{len(self.status.present):,} of {len(self.ids):,} {self.split} clips"
+
+    @property
     def verdict(self) -> str:
         """``4,812 of 5,158 test clips, list hash ab12...``."""
-        return f"{len(self.status.present):,} of {len(self.ids):,} {self.split} clips, list hash {self.hash}"
+        return f"{self.counts}, list hash {self.hash}"
 
 
 def list_hash(ids: Iterable[str]) -> str:
@@ -204,7 +211,7 @@ def _listing(name: str, data: Path | None) -> Listing:
     present = len(report.status.present)
     state = "absent" if not present else "present" if present == len(report.ids) else "partly"
     masks = " and masks" if any(recording.mask for recording in dataset.recordings()) else ""
-    return Listing(name, needs + masks, str(folder), f"{state}: {report.verdict}")
+    return Listing(name, needs + masks, str(folder), f"{state}: {report.counts}")
 
 
 def check_file(file: Path) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -60,15 +60,16 @@ def read_frame(path: Path, at: float | None = None) -> Image:
     decord = _decord()
     if decord is None:
         return _read_frame_av(path, at)
-    try:
+    with suppress(decord.DECORDError, decord.DECORDLimitReachedError, IndexError):
         reader = decord.VideoReader(str(path), num_threads=1)
         index = len(reader) // 2
         if at is not None:
             starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
             index = _shown(starts - starts[0], at, path)
-        return cast(Image, reader[index].asnumpy())
-    except (decord.DECORDError, decord.DECORDLimitReachedError, IndexError):
-        return _read_frame_av(path, at)
+        frame = cast(Image, reader[index].asnumpy())
+        if frame.shape[2] == 3:  # of some very narrow videos it makes images with other numbers of channels
+            return frame
+    return _read_frame_av(path, at)
 
 
 def read_audio(path: Path) -> tuple[Wave, int]:

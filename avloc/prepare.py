@@ -120,8 +120,6 @@ def _recordings(name: str, opened: Opened, absent: dict[str, str]) -> list[Recor
         reasons = " ".join(dict.fromkeys(opened.failed.values()))
         others = [f" {file} is published at {place}." for file, place in absent.items() if file not in reasons]
         raise AvlocError(f"No split of {name} can be opened. {reasons}{''.join(others)}")
-    for split, reason in opened.failed.items():
-        say(f"The {split} split is left out: {reason}")
     return list(dict.fromkeys(one for dataset in opened.splits.values() for one in dataset.recordings()))
 
 

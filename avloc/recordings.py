@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,8 +248,15 @@ def _listed(folder: Path) -> set[str]:
 
 
 def _digest(path: Path) -> str:
+    about = path.stat()
+    return _digest_of(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest_of(path: Path, size: int, time: int) -> str:
+    """Once per file, however many clips share it."""
     with path.open("rb") as file:
-        return f"{path.stat().st_size} {hashlib.file_digest(file, 'blake2b').hexdigest()}"
+        return f"{size} {hashlib.file_digest(file, 'blake2b').hexdigest()}"
 
 
 def _read_window(path: Path, around: float | None, seconds: float | None) -> tuple[Wave, int]:

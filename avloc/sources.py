@@ -4,7 +4,7 @@ Found anywhere below it:
 
 * videos, by the name before the suffix,
 * tar shards (``.tar``, ``.tar.gz``, ``.tgz``), by the names of the videos inside,
-* ready-made frames and sounds: images in folders called ``frames``, sound files in folders called ``audio``,
+* ready-made frames and sounds: images below folders called ``frames``, sound files below folders called ``audio``,
 * masks: pickled arrays, ``.npy`` or ``.png`` files elsewhere, by the name before the first dot.
 
 A file is known by its whole name and by what follows a separator or stands in brackets at its end, so that
@@ -145,9 +145,9 @@ def search(root: Path, *, wanted_files: Collection[str] = (), skip: Iterable[Pat
             index.files.setdefault(path.name, []).append(file)
         if suffix in VIDEOS:
             index.videos.add(path.stem, source)
-        elif suffix in IMAGES and path.parent.name == "frames":
+        elif suffix in IMAGES and "frames" in path.parent.parts:
             index.frames.add(path.stem, source)
-        elif suffix in SOUNDS and path.parent.name == "audio":
+        elif suffix in SOUNDS and "audio" in path.parent.parts:
             index.sounds.add(path.stem, source)
         elif suffix in MASKS:
             index.masks.add(path.name.split(".")[0], source)

@@ -17,10 +17,12 @@ import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avloc.disk import disk, read_json, weights_folder, write_json
+from avloc.disk import disk, exclusive, read_json, weights_folder, write_json
+from avloc.progress import say, track
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ Accept = Callable[[Mapping[str, "Tensor"], str], dict[str, "Tensor"]]
 
 NAMED = 3
 """How many wrong keys of a kind are named before the others are counted."""
+TIMEOUT, CHUNK = 30.0, 1_000_000
+"""Seconds without an answer; bytes per read and per step of the progress."""
 GAP = "..."
 """Stands in `Checkpoint.sha256` for the digits that nobody published."""
 
@@ -70,20 +74,15 @@ class Checkpoint:
     def matches(self, sha256: str) -> bool:
         """Whether a file of this hash can be it, as far as its hash is known."""
         start, _, end = self.sha256.partition(GAP)
-        return self.sha256 in ("", sha256) or (
-            self.known == "partial" and sha256.startswith(start) and sha256.endswith(end)
-        )
+        return sha256.startswith(start) and sha256.endswith(end) and (self.known != "full" or sha256 == start)
 
 
 def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
-    """Read a checkpoint: a flat mapping of names to tensors, from safetensors or PyTorch's format.
+    """Read a checkpoint, names to tensors on the CPU as stored, from safetensors or PyTorch's format.
 
     Args:
         path: Its file; the format is told by the content, not by the name.
         trusted: Full SHA-256 of the TorchScript archives that may be opened.
-
-    Returns:
-        Tensors on the CPU, as stored.
 
     Raises:
         AvlocError: The file is missing, truncated, no checkpoint, wants to run code, or holds anything but tensors.
@@ -155,7 +154,8 @@ def _read_script(path: Path, trusted: Collection[str]) -> Any:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit; the published files are what they are
-        return dict(torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict())
+        module = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+        return dict(module.state_dict())
 
 
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
@@ -204,15 +204,12 @@ def _first(keys: Sequence[str]) -> str:
 
 
 def load_checkpoint(name_or_path: str, checkpoints: Sequence[Checkpoint], accept: Accept) -> dict[str, Tensor]:
-    """Load an installed checkpoint by name, or any file by path; both are checked strictly.
+    """Load an installed checkpoint by name, or any file by path; returns what `accept` keeps of it.
 
     Args:
         name_or_path: The name of one of `checkpoints`, or the path of a published or safetensors file.
         checkpoints: Those of the encoder.
         accept: Of the encoder.
-
-    Returns:
-        What `accept` returned.
 
     Raises:
         AvlocError: It is not installed (says how), there is no such file, or the file holds other weights.
@@ -270,8 +267,7 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
         AvlocError: The file cannot be read or is not this checkpoint.
     """
     state = accepted(checkpoint, read_state(path, trusted_hashes([checkpoint])), accept, str(path))
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = _sha256(path)
     card = {
         "source": path.name,
         "sha256": sha256,
@@ -282,6 +278,11 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
     }
     _keep(checkpoint.path, state, card)
     return card
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -305,7 +306,7 @@ def _keep(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> N
     write_json(path.with_suffix(".json"), card)
 
 
-def card(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def card_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """What is known of the installed file (see `add`); ``None`` where it is not installed."""
     if not checkpoint.path.is_file():
         return None
@@ -325,17 +326,16 @@ def fetch(checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
     """
     folder = weights_folder() / "downloads"
     with exclusive(folder, checkpoint.name):
-        installed = card(checkpoint)
+        installed = card_of(checkpoint)
         if installed is not None:
             return installed
         path = _download(checkpoint, folder)
         try:
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = _sha256(path)
             if not checkpoint.matches(sha256):
                 raise AvlocError(
-                    f"{checkpoint.url} is not the published file: its sha256 is {sha256}, not {checkpoint.sha256}. The "
-                    f"download was deleted; try again later, or {by_hand(checkpoint)}"
+                    f"What {checkpoint.url} sent is not the published file: its sha256 is {sha256}, not "
+                    f"{checkpoint.sha256}. It was deleted. Try again later, or {by_hand(checkpoint)}"
                 )
             return add(path, checkpoint, accept)
         finally:
@@ -347,12 +347,49 @@ def _download(checkpoint: Checkpoint, folder: Path) -> Path:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    download = _Resumed(checkpoint, folder / f"{checkpoint.file}.part")
-    try:
-        with disk(folder):
+    part = folder / f"{checkpoint.file}.part"
+    with disk(folder):
+        try:
+            download = partial(_resumed, part, checkpoint.size)
             return Path(pooch.retrieve(checkpoint.url, None, checkpoint.file, folder, downloader=download))
-    except requests.HTTPError as error:
-        cause = f"{checkpoint.url} answered {error.response.status_code} {error.response.reason}"
-    except requests.RequestException as error:
-        cause = f"{checkpoint.url} cannot be reached ({type(error).__name__})"
-    raise AvlocError(f"{cause}. Try again later, or {by_hand(checkpoint)}")
+        except requests.HTTPError as error:
+            cause = f"{error}."
+        except requests.RequestException as error:
+            cause = f"{checkpoint.url} cannot be reached or broke off ({type(error).__name__})."
+    kept = f" {part.stat().st_size:,} bytes are kept; the same command goes on from there." if part.is_file() else ""
+    raise AvlocError(f"{cause}{kept} Try again later, or {by_hand(checkpoint)}")
+
+
+def _resumed(part: Path, size: int, url: str, output: str, _pooch: Any) -> None:
+    """A downloader for pooch that goes on where a broken one stopped, and takes no part for the whole.
+
+    Args:
+        part: Where bytes are collected, over several runs.
+        size: Of the whole, where it is known.
+        url: From where.
+        output: Where pooch wants the whole.
+    """
+    import requests
+
+    done = part.stat().st_size if part.is_file() else 0
+    ask = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    with requests.get(url, headers=ask, stream=True, timeout=TIMEOUT) as answer:
+        goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+        if answer.status_code in (206, 416) and not goes_on:
+            part.unlink()
+            raise AvlocError(f"{url} does not go on after {part}, which is deleted now. Run the same command again.")
+        answer.raise_for_status()
+        if done and not goes_on:
+            part.unlink()
+            done = 0
+            say(f"{url} starts from the beginning; what came of it before is dropped.")
+        length = answer.headers.get("Content-Length")
+        total = size if length is None else done + int(length)
+        if size and total != size:
+            raise AvlocError(f"{url} has {total:,} bytes, but the published file {size:,}: it is another one.")
+        with part.open("ab") as file:
+            for chunk in track(answer.iter_content(CHUNK), f"Download {part.stem}, MB", -(-(total - done) // CHUNK)):
+                file.write(chunk)
+    if total and part.stat().st_size != total:
+        raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes")
+    part.replace(output)

@@ -38,7 +38,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """A module imports only modules of rows above its own."""
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-LEAVES = {"disk", "lists", "media", "mixture", "functional", "progress", "recordings", "splits", "statistics", "weights"}
+LEAVES = {
+    "disk",
+    "lists",
+    "media",
+    "mixture",
+    "functional",
+    "progress",
+    "recordings",
+    "splits",
+    "statistics",
+    "weights",
+}
 """Usable from anywhere, plugins too; they know nothing but types and each other."""
 TORCHLESS = {"tables", "notes", "published", "render", "store", "statistics", "report"}
 """What only looks at results that are there."""

@@ -180,3 +180,9 @@ def test_real_videos_of_vggsound(tmp_path: Path) -> None:
         seconds = len(sample.clip.audio) / sample.clip.rate
         assert sample.truth is not None and 9 < seconds < 11 and len({dataset.content(id)}) == 1
         assert sample.truth.masks.shape[1:] == sample.clip.image.shape[:2]
+
+
+def test_a_misspelt_split_is_named() -> None:
+    shown = run("status", "folder", "--split", "tset")
+    assert shown.exit_code == 2
+    assert "Did you mean 'test'" in shown.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from films import Bomb
 
 from avloc.masks import read_mask
 from avloc.types import DataError
@@ -36,16 +36,6 @@ def test_arrays_and_images(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "one.png"), (MASK * 200).astype(np.uint8))
     for name in ("one.npy", "one.png"):
         assert np.array_equal(read_mask(tmp_path / name), MASK > 0)
-
-
-class Bomb:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.target}",)
 
 
 @pytest.mark.parametrize("wrap", [lambda bomb: bomb, lambda bomb: [MASK, bomb], lambda bomb: np.array([bomb], object)])

@@ -373,3 +373,10 @@ def test_resizing_blends_rather_than_skips() -> None:
     assert abs(small[:, 2:-2].astype(float) - 100).max() < 15  # without antialiasing this would be 0 or 200
     assert media.resize_image(fine, 64, 64) is fine
     assert media.resize_image(fine, 128, 96).shape == (128, 96, 3)
+
+
+@pytest.mark.parametrize("width", [8, 24, 48])
+def test_narrow_videos_have_three_channels_too(tmp_path: Path, width: int) -> None:
+    frames = np.full((4, 16, width, 3), 200, np.uint8)
+    media.write_video(tmp_path / "narrow.mp4", frames, 4, np.zeros(16000, np.float32), 16000)
+    assert media.read_frame(tmp_path / "narrow.mp4").shape == (16, width, 3)

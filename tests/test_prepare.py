@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 import signal
 import subprocess
@@ -21,8 +20,7 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-from films import FPS, RATE, SIZE, Cinema, annotate, film, put
-from test_sources import pack
+from films import FPS, RATE, SIZE, Bomb, Cinema, annotate, film, pack, put
 
 from avloc import inventory
 from avloc.disk import exclusive
@@ -135,6 +133,15 @@ def test_tar_shards(box: Box, shard: str) -> None:
     ]  # fmt: skip
 
 
+def test_a_damaged_shard_is_named_and_gives_what_it_has(box: Box) -> None:
+    annotate(box.source, [ID, "v_000002"])
+    shard = pack(box.source / "00.tar", {f"{ID}.mp4": film(), "v_000002.mp4": film()})
+    shard.write_bytes(shard.read_bytes()[: len(film()) + 4000])
+    done = box.prepare()
+    assert done.made == 2 and "damaged after" in done.damaged["00.tar"] and box.status().present == (ID,)
+    assert all("truncated or damaged" in reason for reason in done.broken.values())
+
+
 @pytest.mark.parametrize(("frame", "sound"), [("jpg", "wav"), ("png", "flac")])
 def test_ready_made_pairs_are_kept_to_the_bit(box: Box, frame: str, sound: str) -> None:
     image = put(box.source / "x" / "frames" / f"{ID}.{frame}", jpeg(5, 7, f".{frame}"))
@@ -172,14 +179,6 @@ def test_masks(box: Box) -> None:
     put(box.source / "anno" / f"{ID}.jpg.pkl", pickle.dumps(mask))
     assert box.prepare().made == 3 and box.status().present == (ID,)
     assert np.array_equal(Recordings(box.folder).mask(Recording(ID, ID, (), mask=True)), mask)
-
-
-class Bomb:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.target}",)
 
 
 def test_a_malicious_mask_is_refused_and_not_run(box: Box) -> None:

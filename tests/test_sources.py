@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from films import put
+from films import pack, put
 
 from avloc.sources import Index, search, unpack
 from avloc.types import AvlocError
-
-
-def pack(path: Path, members: dict[str, bytes]) -> Path:
-    """A tar shard; ``.gz`` by its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
 
 
 def look(root: Path, **options: Any) -> Index:
@@ -57,7 +45,15 @@ def test_a_whole_name_comes_before_the_end_of_another(tmp_path: Path) -> None:
 
 
 def test_frames_sounds_and_masks_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    files = ("x/frames/a.jpg", "x/audio/a.wav", "gt/a.full.pkl", "gt/b.png", "frames/b.png", "other/c.wav", "c.jpg")
+    files = (
+        "x/frames/test/a.jpg",
+        "x/audio/a.wav",
+        "gt/a.full.pkl",
+        "gt/b.png",
+        "frames/b.png",
+        "other/c.wav",
+        "c.jpg",
+    )
     for file in files:
         put(tmp_path / "in" / file, b"x")
     index = look(tmp_path / "in")

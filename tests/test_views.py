@@ -236,9 +236,12 @@ def test_two_videos_are_needed_for_a_foreign_one() -> None:
             return replace(sample, clip=replace(sample.clip, group="one"))
 
     splits = {split: Alone(None, split=split, count=4) for split in ("train", "val", "test")}
-    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, Blocks.classes, None).material(Greedy.needs, Train())
+    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, Blocks.classes, None).material(
+        Greedy.needs, Train()
+    )
+    method = Greedy(Plain().info, Blocks.classes)
     with pytest.raises(AvlocError, match="at least two videos"):
-        material.draw(Greedy(Plain().info, Blocks.classes), material.train, ["train0"], Context())
+        material.draw(method, material.train, ["train0"], Context())
 
 
 @pytest.mark.usefixtures("world")

@@ -2,11 +2,134 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from avloc.cli.answers import Plugins, answers, load_plugins
+from avloc.types import AvlocError
+
+if TYPE_CHECKING:
+    from avloc.interfaces import Encoder
+    from avloc.weights import Checkpoint
 
 app = typer.Typer(help="Fetch, add and list checkpoints of encoders.", no_args_is_help=True)
 
+Name = Annotated[str, typer.Argument(help="A checkpoint; see avloc weights list.")]
 
-@app.callback()
-def _weights() -> None:
-    pass
+VERIFIED = {
+    "full": "it is the published file (sha256 {sha256})",
+    "partial": "its sha256 {sha256} has the ends of the published {published}",
+    "unknown": "its sha256 is {sha256}; nobody published one to compare it with",
+    "no": "its sha256 {sha256} is not the published {published}, so it is somebody's own version",
+}
+"""`verified` of a card (`avloc.weights.add`) as a sentence's end."""
+
+
+@app.command("list")
+def list_weights(plugin: Plugins = None) -> None:
+    """List the checkpoints that encoders can load, and which are installed."""
+    with answers():
+        from avloc.terminal import console, show_rows
+        from avloc.weights import card_of
+
+        load_plugins(plugin)
+        rows = []
+        for encoder, _, checkpoint in _published().values():
+            size = f"{checkpoint.size / 1e6:,.0f} MB" if checkpoint.size else "unknown"
+            rows.append(
+                [checkpoint.name, encoder, size, checkpoint.license, checkpoint.known, _state(card_of(checkpoint))]
+            )
+        show_rows(["name", "encoder", "size", "licence", "sha256", "state"], rows, console())
+
+
+def _state(card: dict[str, Any] | None) -> str:
+    if card is None:
+        return "not installed"
+    return "installed, another version" if card.get("verified") == "no" else "installed"
+
+
+@app.command()
+def fetch(name: Name, plugin: Plugins = None) -> None:
+    """Download a checkpoint, verify it and install it. A broken download goes on where it stopped."""
+    with answers():
+        from avloc.terminal import progress
+        from avloc.weights import card_of, fetch as download
+
+        load_plugins(plugin)
+        _, encoder, checkpoint = _find(name)
+        if card_of(checkpoint) is not None:
+            typer.echo(f"{name} is installed: {checkpoint.path}")
+            return
+        with progress():
+            card = download(checkpoint, encoder.accept)
+        _tell(checkpoint, card)
+
+
+@app.command()
+def add(
+    path: Annotated[Path, typer.Argument(help="A published file that you have, or a safetensors file made of it.")],
+    name: Annotated[
+        str | None, typer.Option("--as", help="Which checkpoint; known by its published file name.")
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Check a file of weights strictly and install it."""
+    with answers():
+        from avloc.weights import add as install
+
+        load_plugins(plugin)
+        _, encoder, checkpoint = _find(name) if name else _recognize(path)
+        _tell(checkpoint, install(path, checkpoint, encoder.accept))
+
+
+@app.command()
+def where() -> None:
+    """Print the folder that checkpoints are kept in (AVLOC_WEIGHTS sets another)."""
+    from avloc.disk import weights_folder
+
+    typer.echo(weights_folder())
+
+
+def _published() -> dict[str, tuple[str, type[Encoder], Checkpoint]]:
+    """Name of every checkpoint -> the encoder's name, its class, and the checkpoint."""
+    from avloc.registry import registry
+
+    found: dict[str, tuple[str, type[Encoder], Checkpoint]] = {}
+    for name in registry().entries("encoder"):
+        try:
+            encoder: type[Encoder] = registry().get("encoder", name)
+        except AvlocError as error:  # one broken plugin must not keep the others' weights from being listed
+            typer.echo(f"avloc: {error} Its weights are left out.", err=True)
+            continue
+        for checkpoint in encoder.checkpoints:
+            if checkpoint.name in found:
+                other = found[checkpoint.name][0]
+                raise AvlocError(f"The encoders {other!r} and {name!r} both name weights {checkpoint.name!r}.")
+            found[checkpoint.name] = name, encoder, checkpoint
+    return found
+
+
+def _find(name: str) -> tuple[str, type[Encoder], Checkpoint]:
+    from avloc.registry import unknown
+
+    published = _published()
+    if name not in published:
+        raise AvlocError(unknown("checkpoint", name, published))
+    return published[name]
+
+
+def _recognize(path: Path) -> tuple[str, type[Encoder], Checkpoint]:
+    """The checkpoint whose published file has this name."""
+    published = _published()
+    found = [entry for entry in published.values() if entry[2].file == path.name]
+    if len(found) != 1:
+        names = ", ".join(published)
+        raise AvlocError(f"{path.name} is not the name of a published file; say --as NAME, one of: {names or 'none'}.")
+    return found[0]
+
+
+def _tell(checkpoint: Checkpoint, card: dict[str, Any]) -> None:
+    verdict = VERIFIED[card["verified"]].format(sha256=card["sha256"], published=checkpoint.sha256)
+    typer.echo(f"Installed {checkpoint.name} in {checkpoint.path}: {verdict}.")

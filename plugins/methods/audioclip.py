@@ -5,20 +5,23 @@ identity and is trained by a contrastive loss on the best-matching token. Nothin
 what the encoder alone can do.
 
 Guzhov et al., "AudioCLIP", ICASSP 2022, for the space; the row "AudioCLIP" of T-VSL's tables is fine-tuned with a loss
-that the paper does not give. Here it is the one of EZ-VSL (Mo and Morgado, ECCV 2022).
+that the paper does not give. Here it is the one of EZ-VSL (Mo and Morgado, ECCV 2022). With unit image tokens v, unit
+sounds a and queries q, the sound or class names::
+
+    L[n, m] = max_p <v[n, p], a[m]> / tau,    loss = CE(L) + CE(L^T),    map[n, p] = <v[n, p], q[n]>
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
 from avloc.functional import (
+    best_match,
     cosine_map,
-    every_pair,
-    identity_linear,
+    identity_heads,
     known_text,
     named_predictions,
     queried_sources,
@@ -43,6 +46,7 @@ class AudioCLIP(Method):
 
     title = "AudioCLIP"
     paper = "Guzhov et al., AudioCLIP: Extending CLIP to Image, Text and Audio, ICASSP 2022"
+    revision = 2
 
     def __init__(
         self,
@@ -56,23 +60,23 @@ class AudioCLIP(Method):
         super().__init__()
         if query not in ("audio", "text"):
             raise AvlocError(f"AudioCLIP: query must be audio or text, not {query!r}.")
-        self.trained, self.query, self.tau = trained, query, tau
-        self.image_adapter = identity_linear(encoder.dim) if trained else nn.Identity()
-        self.audio_adapter = identity_linear(encoder.dim) if trained else nn.Identity()
+        self.query, self.tau = query, tau
+        self.adapters = identity_heads(encoder.dim) if trained else None
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase(),) if self.trained else ()
+        return () if self.adapters is None else (Phase(),)
 
     def project(self, features: Features) -> tuple[Tensor, Tensor]:
         """Unit image map ``(B, D, h, w)`` and unit sound ``(B, D)``."""
-        image_map = self.image_adapter(features.image_map.movedim(1, -1)).movedim(-1, 1)
-        return unit(image_map, dim=1), unit(self.audio_adapter(features.audio))
+        if self.adapters is None:
+            return unit(features.image_map, dim=1), unit(features.audio)
+        image_map, audio = self.adapters(features.image_map, features.audio)
+        return image_map, audio
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        if not self.trained:
+        if self.adapters is None:
             return {}
-        best = every_pair(*self.project(features)).amax((2, 3))  # (B, B): the best token for every sound
-        return {"contrastive": symmetric_cross_entropy(best / self.tau)}
+        return {"contrastive": symmetric_cross_entropy(best_match(*self.project(features)) / self.tau)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image_map, audio = self.project(features)

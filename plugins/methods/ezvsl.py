@@ -4,19 +4,21 @@ One linear head per modality maps image cells and the pooled sound into a shared
 with a sound is the cosine of the best cell, so that nobody has to say where the source is. A contrastive loss over
 the batch trains the heads, and the map is the cosine of every cell with the clip's own sound.
 
-Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022: the multiple-instance contrastive loss and the
-localization by it. The paper's object-guided refinement is a prior that is fused with the map afterwards; it is no
-part of this method.
+Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022. With unit image cells v and unit sounds a::
+
+    L[n, m] = max_p <v[n, p], a[m]> / tau,    loss = CE(L) + CE(L^T),    map[n, p] = <v[n, p], a[n]>
+
+The paper's object-guided refinement is a prior that is fused with the map afterwards; it is no part of this method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import cosine_map, every_pair, symmetric_cross_entropy, unit, unnamed_predictions
+from avloc.functional import Heads, best_match, cosine_map, symmetric_cross_entropy, unnamed_predictions
 
 
 def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor:
@@ -27,8 +29,7 @@ def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor
         audio: ``(B, D)``, L2-normalized; row n belongs to image n.
         tau: Temperature.
     """
-    cosines = every_pair(image_map, audio)  # (B, B, h, w)
-    return symmetric_cross_entropy(cosines.amax((2, 3)) / tau)
+    return symmetric_cross_entropy(best_match(image_map, audio) / tau)
 
 
 class EZVSL(Method):
@@ -43,20 +44,15 @@ class EZVSL(Method):
 
     title = "EZ-VSL"
     paper = "Mo and Morgado, Localizing Visual Sounds the Easy Way, ECCV 2022"
+    revision = 2
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 512, tau: float = 0.03) -> None:
         super().__init__()
-        self.image_head = nn.Conv2d(encoder.dim, dim, kernel_size=1)
-        self.audio_head = nn.Linear(encoder.dim, dim)
-        self.tau = tau
-        nn.init.kaiming_normal_(self.image_head.weight, mode="fan_out")
-        nn.init.trunc_normal_(self.audio_head.weight, std=0.01)
+        self.heads, self.tau = Heads(encoder.dim, dim), tau
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        image_map = unit(self.image_head(features.image_map), dim=1)
-        audio = unit(self.audio_head(features.audio))
-        return {"contrastive": ezvsl_loss(image_map, audio, tau=self.tau)}
+        return {"contrastive": ezvsl_loss(*self.heads(features.image_map, features.audio), tau=self.tau)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        queries = self.audio_head(features.audio)[:, None]  # (B, 1, D): one query, the whole sound
-        return unnamed_predictions(batch, cosine_map(self.image_head(features.image_map), queries))
+        image_map, audio = self.heads(features.image_map, features.audio)
+        return unnamed_predictions(batch, cosine_map(image_map, audio[:, None]))  # one query, the whole sound

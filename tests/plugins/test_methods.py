@@ -251,8 +251,8 @@ class TestPlantedSources:
         features, batch, where = plant(SINGLES, 14, strength=8, gap=1.5)
         method = build(kind, params)
         if isinstance(method, EZVSL):  # its heads start at random, where a maximum over 98 cells learns slowly
-            method.image_head.weight.data = torch.eye(D)[:, :, None, None]
-            method.audio_head.weight.data = torch.eye(D)
+            method.heads.image.weight.data = torch.eye(D)[:, :, None, None]
+            method.heads.audio.weight.data = torch.eye(D)
         before = hits(method.localize(features, batch), where)
         train(method, 60, fresh(1, strength=8, gap=1.5), lr=3e-3)
         assert hits(method.localize(features, batch), where) > before + 0.1

@@ -52,7 +52,8 @@ class Fbsp(nn.Module):
 
     def penalty(self) -> Tensor:
         """What AudioCLIP adds to its loss: the mean square by which the filters' norms miss 1."""
-        return (torch.linalg.vector_norm(self.filters(), dim=(0, 2)) - 1).square().mean()
+        norms: Tensor = torch.linalg.vector_norm(self.filters(), dim=(0, 2))
+        return (norms - 1).square().mean()
 
 
 class Attention2d(nn.Module):

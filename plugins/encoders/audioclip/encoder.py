@@ -11,6 +11,7 @@ from typing import get_args
 
 import open_clip
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
 from avloc import AvlocError, Encoder, EncoderInfo, unknown
@@ -27,7 +28,8 @@ SIZE = 537_302_068
 class AudioCLIP(Encoder):
     """224 x 224 frames to 7 x 7 tokens, 5 s of sound to 13 x 11 (time x frequency), class names to vectors; D = 1024.
 
-    Batch norm always uses the checkpoint's statistics, in training too.
+    The pooled embedding of a canvas of several frames is CLIP's attention pool over the whole canvas. Batch norm
+    always uses the checkpoint's statistics, in training too.
 
     Source: Guzhov et al., "AudioCLIP: Extending CLIP to Image, Text and Audio", ICASSP 2022. Tokens as T-VSL
     (Mahmud et al., CVPR 2024) takes them from it.
@@ -36,8 +38,8 @@ class AudioCLIP(Encoder):
         weights: ``"audioclip_full"`` (all three towers trained), ``"audioclip_partial"`` (the audio tower trained
             against CLIP's own), ``"random"`` (seeded), or the path of such a file.
         scale: Multiplies waves in [-1, 1] before the transform, which expects 16-bit integers. 32768 is what the
-            weights were trained with; 1 is what T-VSL's code does, which lowers the spectrum by 90 dB and leaves it
-            some 9 bits of precision.
+            weights were trained with; 1 is what T-VSL's code does, which lowers the spectrum by 90 dB and leaves the
+            wave some 9 bits of precision: rounding alone, different on every machine, then moves tokens by percents.
         position: ``"correct"`` or ``"released"`` position embeddings of image tokens; see `attention_pool`.
         tokens: ``"attended"`` or ``"values"``: what an image token is; see `attention_pool`.
 
@@ -55,6 +57,17 @@ class AudioCLIP(Encoder):
             sha256="1921885b...baef0c75", size=SIZE, license="MIT",
         ),
     )  # fmt: skip
+
+    visual: ModifiedResNet
+    transformer: nn.Module
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter
+    ln_final: nn.LayerNorm
+    text_projection: nn.Parameter
+    audio: ESResNeXt
+    logit_scale: nn.Parameter
+    logit_scale_ai: nn.Parameter
+    logit_scale_at: nn.Parameter
 
     def __init__(
         self,
@@ -74,12 +87,12 @@ class AudioCLIP(Encoder):
         if weights == "random":
             with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours
                 torch.manual_seed(0)
-                self._build()
+                assemble(self)
             name = weights
         else:
             state = load_checkpoint(weights, self.checkpoints, self.accept)
             with torch.device("meta"):  # initial values would only be overwritten
-                self._build()
+                assemble(self)
             self.load_state_dict(state, assign=True)
             published = weights in {checkpoint.name for checkpoint in self.checkpoints}
             name = weights if published else f"{Path(weights).stem}-{self._weights_digest[:8]}"
@@ -91,26 +104,11 @@ class AudioCLIP(Encoder):
             audio_rate=44_100, audio_seconds=5.0, audio_grid=(13, 11), backbone_dim=2048, weights=name,
         )  # fmt: skip
 
-    def _build(self) -> None:
-        """The parts of CLIP under CLIP's names, which are the official ones, and what AudioCLIP adds."""
-        clip = open_clip.CLIP(**open_clip.get_model_config("RN50-quickgelu"))
-        self.visual = clip.visual
-        self.transformer = clip.transformer
-        self.token_embedding = clip.token_embedding
-        self.positional_embedding = clip.positional_embedding
-        self.ln_final = clip.ln_final
-        self.text_projection = clip.text_projection
-        self.audio = ESResNeXt(DIM)
-        self.logit_scale = clip.logit_scale
-        self.logit_scale_ai = nn.Parameter(torch.tensor(math.log(100)))
-        self.logit_scale_at = nn.Parameter(torch.tensor(math.log(100)))
-
     @classmethod
     def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
         with torch.device("meta"):
-            skeleton = cls.__new__(cls)
-            super(AudioCLIP, skeleton).__init__()
-            skeleton._build()
+            skeleton = nn.Module()
+            assemble(skeleton)
         require_exact(state, {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}, where)
         return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
@@ -165,3 +163,17 @@ class AudioCLIP(Encoder):
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def assemble(module: nn.Module) -> None:
+    """Give a module the parts of CLIP under CLIP's names, which are the official ones, and what AudioCLIP adds."""
+    clip = open_clip.CLIP(**open_clip.get_model_config("RN50-quickgelu"))
+    parts = {
+        **dict(clip.named_children()),
+        **dict(clip.named_parameters(recurse=False)),
+        "audio": ESResNeXt(DIM),
+        "logit_scale_ai": nn.Parameter(torch.tensor(math.log(100))),
+        "logit_scale_at": nn.Parameter(torch.tensor(math.log(100))),
+    }
+    for name, part in parts.items():
+        setattr(module, name, part)

@@ -54,7 +54,7 @@ def resized_positions(table: Tensor, height: int, width: int) -> Tensor:
     side = round((len(table) - 1) ** 0.5)
     if (height, width) == (side, side):
         return table
-    grid = table[1:].T.unflatten(1, (side, side))[None]  # (1, C, s, s)
+    grid = table[1:].T.reshape(1, -1, side, side)
     grid = interpolate(grid, (height, width), mode="bicubic", align_corners=False)
     return torch.cat([table[:1], grid[0].flatten(1).T])
 
