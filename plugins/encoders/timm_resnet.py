@@ -5,7 +5,7 @@ network is a timm ResNet on the log spectrogram of those papers; its pooled outp
 Nothing in it was trained to match images with sounds, so it is meant to be trained with a method: ``train:
 {train_encoder: true}``. It has no text tower.
 
-Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022 (spectrogram, maximum over sound cells, initialization);
+Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022 (spectrogram, pooling, initialization);
 Mo and Tian, "Audio-Visual Grouping Network", CVPR 2023 (the same encoders).
 """
 
@@ -59,10 +59,10 @@ class TimmResNet(Encoder):
         self.options = {"image": image, "audio": audio, "pretrained": pretrained, "dim": dim, "seconds": seconds}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.audio_network = _initialized(_features(audio, pretrained=False, channels=1))
             self.image_network = _features(image, pretrained=pretrained, channels=3)
             if not pretrained:
                 _initialized(self.image_network)
+            self.audio_network = _initialized(_features(audio, pretrained=False, channels=1))
             wide, deep = (network.feature_info.channels()[-1] for network in (self.image_network, self.audio_network))
             self.image_projection = _initialized(nn.Conv2d(wide, dim, 1))
             self.audio_projection = _initialized(nn.Linear(deep, dim))
@@ -95,7 +95,7 @@ class TimmResNet(Encoder):
         return tokens.movedim(-1, 1), self.audio_projection(cells.amax((2, 3)))
 
     def spectrogram(self, waves: Tensor) -> Tensor:
-        """``(B, T)`` to ``(B, 1, 257, frames)``: ``scipy.signal.spectrogram``'s power density, its log divided by 12."""
+        """``(B, T)`` to ``(B, 1, 257, frames)``: ``scipy.signal.spectrogram``'s, its log over 12."""
         pieces = waves.unfold(1, WINDOW, WINDOW - OVERLAP)  # (B, frames, 512)
         pieces = (pieces - pieces.mean(-1, keepdim=True)) * self.window
         power = torch.fft.rfft(pieces).abs().square() / (RATE * self.window.square().sum())
