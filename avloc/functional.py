@@ -41,7 +41,28 @@ def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
     Returns:
         ``(B, K, h, w)`` in [-1, 1].
     """
-    return torch.einsum("bdhw,bkd->bkhw", unit(image_map, 1), unit(queries))
+    return own_products(unit(image_map, 1), unit(queries))
+
+
+def own_products(image_map: Tensor, queries: Tensor) -> Tensor:
+    """Inner product of every cell ``(B, D, h, w)`` with every query of its own clip ``(B, K, D)``: ``(B, K, h, w)``.
+
+    Never in half precision, whose rounding a temperature magnifies.
+    """
+    with torch.autocast(image_map.device.type, enabled=False):
+        return torch.einsum("bdhw,bkd->bkhw", _at_least_single(image_map), _at_least_single(queries))
+
+
+def split_tiles(feature_map: Tensor, count: int) -> Tensor:
+    """A map of canvases ``(B, D, h, count * w)`` as its tiles, left to right: ``(B, count, D, h, w)``.
+
+    Raises:
+        AvlocError: The canvas is no such number of cells wide.
+    """
+    batch, channels, height, width = feature_map.shape
+    if width % count:
+        raise AvlocError(f"A map {width} cells wide does not split into {count} tiles.")
+    return feature_map.reshape(batch, channels, height, count, width // count).movedim(3, 1)
 
 
 def every_pair(image_map: Tensor, queries: Tensor) -> Tensor:
@@ -118,6 +139,13 @@ def identity_heads(dim: int) -> Heads:
     return heads
 
 
+def two_layers(encoder_dim: int, dim: int, *, cells: bool = False) -> nn.Sequential:
+    """``encoder_dim -> dim -> dim`` with a ReLU between, on vectors, or on every cell of a map (1x1 convolutions)."""
+    if cells:
+        return nn.Sequential(nn.Conv2d(encoder_dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, dim, 1))
+    return nn.Sequential(nn.Linear(encoder_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, momentum: float) -> None:
     """Exponential moving average ``q <- momentum q + (1 - momentum) p`` of a module's parameters, not its buffers."""
@@ -146,6 +174,21 @@ def diagonal_cross_entropy(logits: Tensor) -> Tensor:
 def symmetric_cross_entropy(logits: Tensor) -> Tensor:
     """``CE(L) + CE(L^T)``, the sum of both directions of the contrastive (InfoNCE) loss on ``(n, n)`` logits."""
     return diagonal_cross_entropy(logits) + diagonal_cross_entropy(logits.T)
+
+
+def binary_contrast(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Binary cross-entropy of logits, half of it over the positives and half over the negatives, of which may be none.
+
+    Args:
+        positives: Logits of any shape whose target is 1.
+        negatives: Logits of any shape whose target is 0.
+    """
+    return (mean(nn.functional.softplus(-positives)) + mean(nn.functional.softplus(negatives))) / 2
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean of all elements; 0, with a gradient, where there are none."""
+    return x.sum() / max(x.numel(), 1)
 
 
 def known_text(features: Features) -> Tensor:

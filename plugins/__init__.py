@@ -22,11 +22,22 @@ def avloc_encoders() -> dict[str, str]:
 def avloc_methods() -> dict[str, str]:
     methods = f"{_HERE}.methods"
     return {
+        "alignment": f"{methods}.alignment:Alignment",
+        "attention10k": f"{methods}.attention10k:Attention10k",
         "audioclip": f"{methods}.audioclip:AudioCLIP",
         "avgn": f"{methods}.avgn:AVGN",
+        "coarse_to_fine": f"{methods}.coarse_to_fine:CoarseToFine",
+        "dsol": f"{methods}.dsol:DSOL",
         "ezvsl": f"{methods}.ezvsl:EZVSL",
+        "fnac": f"{methods}.fnac:FNAC",
+        "lvs": f"{methods}.lvs:LVS",
+        "marginnce": f"{methods}.marginnce:MarginNCE",
+        "mix_and_localize": f"{methods}.mix_and_localize:MixAndLocalize",
+        "ots": f"{methods}.ots:OTS",
+        "slavc": f"{methods}.slavc:SLAVC",
         "tvsl": f"{methods}.tvsl:TVSL",
         "tvsl_mil": f"{methods}.tvsl_mil:TVSLMIL",
+        "wav2clip": f"{methods}.wav2clip:Wav2CLIP",
         "center": f"{methods}.controls:Center",
         "whole": f"{methods}.controls:Whole",
         "random": f"{methods}.controls:Random",

@@ -1,0 +1,194 @@
+"""Wav2CLIP as an encoder: CLIP's ViT-B/32 for image and text from open_clip, a ResNet-18 for sound in the same space.
+
+Source: Wu et al., "Wav2CLIP: Learning Robust Audio Representations from CLIP", ICASSP 2022. It was made for pooled
+embeddings; how T-VSL (Mahmud et al., CVPR 2024) takes tokens from it was never published, so the tokens here are ours:
+every cell of the last map goes through the same projection as the pooled embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from avloc import AvlocError, Encoder, EncoderInfo, unknown
+from avloc.weights import Checkpoint, load_checkpoint, require_exact
+
+DIM, PATCH, SIDE = 512, 32, 224
+RATE, SECONDS = 16_000, 3.0
+WINDOW, HOP, FLOOR = 512, 353, 1e-7
+LEAST_SPREAD = 1e-3
+"""Least standard deviation that is divided by: silence becomes zeros, not its rounding errors made large."""
+
+CLIP_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+CLIP_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's archive keeps among its weights."""
+AUDIO_WINDOW = "audio_encoder.spectrogram.window"
+"""The Hann window, which a published file may carry among its weights."""
+
+Standardize = Literal["clip", "batch"]
+
+
+class Wav2CLIP(Encoder):
+    """224 x 224 frames to 7 x 7 tokens, 3 s of sound to 5 x 9 (time x frequency), class names to vectors; D = 512.
+
+    Image tokens are the patch tokens of the last block after the final layer norm and CLIP's projection; every frame
+    of a canvas is encoded alone. The pooled image is the mean over the frames. A ViT has no backbone map, so there is
+    no object prior. Sound is 3 s long, as in the published embeddings; its tokens are the cells of the last map
+    through the head. Class names are read as they are, without "a photo of a". All of it stays in evaluation mode.
+
+    Args:
+        weights: ``"wav2clip"``, ``"random"`` (seeded), or the path of a file like Wav2CLIP.pt. All but ``"random"``
+            need ``clip_vit_b32`` as well.
+        standardize: Spectrograms by the mean and deviation of every ``"clip"``, or of the whole ``"batch"`` as the
+            release does, which makes a clip's embedding depend on its batch mates.
+
+    Raises:
+        AvlocError: An option has no such value, or the weights are missing, unreadable or of another model.
+    """
+
+    checkpoints = (
+        Checkpoint(
+            "wav2clip", "Wav2CLIP.pt",
+            "https://github.com/descriptinc/lyrebird-wav2clip/releases/download/v0.1.0-alpha/Wav2CLIP.pt",
+            license="MIT", contains="audio_encoder.conv1.weight",
+        ),
+        Checkpoint(
+            "clip_vit_b32", "ViT-B-32.pt",
+            f"https://openaipublic.azureedge.net/clip/models/{CLIP_SHA256}/ViT-B-32.pt",
+            sha256=CLIP_SHA256, license="MIT", contains="visual.proj",
+        ),
+    )  # fmt: skip
+
+    window: Tensor
+
+    def __init__(self, *, weights: str = "wav2clip", standardize: Standardize = "clip") -> None:
+        super().__init__()
+        if standardize not in get_args(Standardize):
+            raise AvlocError(f"wav2clip, standardize: {unknown('value', str(standardize), get_args(Standardize))}")
+        self.standardize = standardize
+        if weights == "random":
+            with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours
+                torch.manual_seed(0)
+                self._build()
+        else:
+            audio = load_checkpoint(weights, self.checkpoints[:1], self.accept)
+            image_and_text = load_checkpoint("clip_vit_b32", self.checkpoints, self.accept)
+            with torch.device("meta"):  # initial values would only be overwritten
+                self._build()
+            self.audio.load_state_dict(audio, assign=True)
+            self.clip.load_state_dict(image_and_text, assign=True)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        self.tokenizer = open_clip.SimpleTokenizer()
+        self.eval()
+        name = weights if weights in ("random", "wav2clip") else f"{Path(weights).stem}-{self._weights_digest[:8]}"
+        self.info = EncoderInfo(
+            dim=DIM, image_size=SIDE, image_grid=(7, 7),
+            image_mean=open_clip.OPENAI_DATASET_MEAN, image_std=open_clip.OPENAI_DATASET_STD,
+            audio_rate=RATE, audio_seconds=SECONDS, audio_grid=(5, 9), weights=name,
+        )  # fmt: skip
+
+    def _build(self) -> None:
+        self.clip, self.audio = _clip(), _Audio()
+
+    @classmethod
+    def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+        is_audio = any(name.startswith("audio_") for name in state)
+        with torch.device("meta"):
+            expected = (_Audio() if is_audio else _clip()).state_dict()
+        found = {name: tensor for name, tensor in state.items() if name not in (*CLIP_EXTRAS, AUDIO_WINDOW)}
+        require_exact(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, where)
+        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+
+    def train(self, mode: bool = True) -> Wav2CLIP:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, None]:
+        if images.shape[2] != SIDE or images.shape[3] % SIDE:
+            raise AvlocError(f"wav2clip reads frames of {SIDE} x {SIDE} side by side, not {tuple(images.shape[2:])}.")
+        frames = images.unflatten(3, (-1, SIDE)).movedim(3, 1)  # (B, K, 3, H, W)
+        pooled, patches = self.clip.visual(frames.flatten(0, 1))  # (B K, D), (B K, h w, 768)
+        side = SIDE // PATCH
+        tokens = (patches @ self.clip.visual.proj).unflatten(1, (side, side)).unflatten(0, frames.shape[:2])
+        return tokens.permute(0, 4, 2, 1, 3).flatten(3), pooled.unflatten(0, frames.shape[:2]).mean(1), None
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(waves.device.type, enabled=False):  # half precision has no room for the spectrum's range
+            spectrum = self.spectrum(waves)
+        tokens, pooled = self.audio(spectrum)
+        return tokens, pooled
+
+    def spectrum(self, waves: Tensor) -> Tensor:
+        """``(B, T)`` waves to standardized log power ``(B, 1, 257, F)``."""
+        power = torch.stft(waves, WINDOW, HOP, window=self.window, return_complex=True).abs().square()
+        log = (power + FLOOR).log()
+        over = (1, 2) if self.standardize == "clip" else (0, 1, 2)
+        spread, mean = torch.std_mean(log, dim=over, keepdim=True)
+        return ((log - mean) / spread.clamp_min(LEAST_SPREAD))[:, None]
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Class names as they are to ``(N, D)``.
+
+        Raises:
+            AvlocError: A prompt is longer than the 75 tokens that CLIP reads.
+        """
+        ids = self.tokenizer(list(prompts))  # (N, 77), cut off and zero-padded
+        room = ids.shape[1] - 2  # less the marks of start and end
+        for prompt in prompts:
+            length = len(self.tokenizer.encode(prompt))
+            if length > room:
+                raise AvlocError(f"CLIP reads {room} tokens of text, but {prompt!r} has {length}; shorten it.")
+        found: Tensor = self.clip.encode_text(ids.to(self.clip.positional_embedding.device))
+        return found
+
+    def fingerprint(self) -> str:
+        """Of the weights as they were when it was first asked for, and of preprocessing."""
+        about = (self._weights_digest, self.standardize, WINDOW, HOP, FLOOR, LEAST_SPREAD)
+        return hashlib.blake2b(repr(about).encode()).hexdigest()
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        digest = hashlib.blake2b()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _clip() -> open_clip.CLIP:
+    """CLIP ViT-B/32 under OpenAI's names; its image tower returns patch tokens too."""
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")
+    return open_clip.CLIP(**config | {"vision_cfg": config["vision_cfg"] | {"output_tokens": True}})
+
+
+class _Audio(nn.Module):
+    """Standardized log power ``(B, 1, 257, F)`` to tokens ``(B, D, m, f)`` and pooled ``(B, D)``; official names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio_encoder = resnet18()
+        self.audio_encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+        self.audio_encoder.fc = nn.Identity()
+        self.audio_transform = nn.Module()
+        self.audio_transform.sequential = nn.Sequential(
+            nn.Linear(DIM, DIM), nn.ReLU(), nn.Dropout(0.1), nn.Linear(DIM, DIM)
+        )
+
+    def backbone(self, spectrum: Tensor) -> Tensor:
+        """The last stage's map ``(B, 512, 9, 5)``, frequency x time."""
+        net = self.audio_encoder
+        x = net.maxpool(net.relu(net.bn1(net.conv1(spectrum))))
+        found: Tensor = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return found
+
+    def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.backbone(spectrum)
+        head = self.audio_transform.sequential
+        return head(x.permute(0, 3, 2, 1)).permute(0, 3, 1, 2), head(x.mean((2, 3)))

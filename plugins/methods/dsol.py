@@ -1,0 +1,240 @@
+"""DSOL: cluster what sounds in simple clips into a dictionary of objects, and look it up in crowded ones.
+
+The first stage alternates: the best cell of an image must tell it from an image of another video; the objects so
+located are clustered, and the clusters are classes for a classifier of images and one of sounds. The mean of every
+cluster is its entry in the object dictionary. In the second stage the cells that fit an entry and fit the sound must
+show the classes which the frozen sound classifier hears, so that objects that are silent are filtered out.
+
+Hu, Qian, Jiang, Tan, Wen, Ding, Lin and Dou, "Discriminative Sounding Objects Localization via Self-supervised
+Audiovisual Matching", NeurIPS 2020. With unit cells and sounds of location networks, s[p] = 5 <v[p], a> for the clip's
+own image and s' for the foreign one, features x, dictionary entries r and the frozen classifier t::
+
+    L_1   = BCE over own and foreign of max_p sigma(s)                 o[c, p] = (w <x[p], r[c]> + b) sigma(s[p])
+    L_cat = KL( softmax_c(mean_p o[c, p]), softmax(t(sound)) ) / N      loss = L_cat + 0.5 L_loc
+    L_loc = ( BCE(max_p sigma(s), 1) + BCE(2x2 maxima of sigma(s'), 0) ) / 2
+    map_c[p] = softmax_c(3 o[c, p])
+
+The features are the encoder's own. Pseudo labels are those of the nearest cluster centre; tiles of a canvas are objects
+of their own. The repository names clusters by hand; here the names are the best assignment on the training labels,
+which nothing else reads unless `pseudo` is ``label``. Dictionary entries are divided by their mean squared norm, so
+that w starts at 1 whatever the encoder's scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from avloc import AvlocError, Batch, Context, DatasetPass, EncoderInfo, Features, Method, Needs, Phase, Prediction
+from avloc.functional import (
+    EPS,
+    binary_contrast,
+    cosine_map,
+    every_pair,
+    named_predictions,
+    queried_sources,
+    split_tiles,
+    two_layers,
+    unit,
+    weak_labels,
+)
+
+OUT_OF_REACH = 1e3
+"""Where unused cluster centres lie: all objects are unit vectors."""
+
+
+def location_loss(own: Tensor, foreign: Tensor) -> Tensor:
+    """First stage: the best cell of the own image sounds, that of the foreign one does not; ``(B, h, w)`` logits."""
+    return binary_contrast(own.amax((1, 2)), foreign.amax((1, 2)))
+
+
+def class_maps(
+    image_map: Tensor,
+    dictionary: Tensor,
+    location: Tensor,
+    *,
+    scale: Tensor | float = 1.0,
+    bias: Tensor | float = 0.0,
+) -> Tensor:
+    """o: where an object of the dictionary is, and sounds.
+
+    Args:
+        image_map: ``(B, D, h, w)``.
+        dictionary: ``(N, D)``.
+        location: ``(B, h, w)`` logits of sounding.
+        scale: w.
+        bias: b.
+
+    Returns:
+        ``(B, N, h, w)``.
+    """
+    return (scale * every_pair(image_map, dictionary) + bias) * location.sigmoid()[:, None]
+
+
+def sounding_loss(own: Tensor, foreign: Tensor, objects: Tensor, heard: Tensor) -> dict[str, Tensor]:
+    """Second stage: what is seen sounding is what is heard, and a foreign image nowhere sounds.
+
+    Args:
+        own: ``(B, h, w)`` location logits.
+        foreign: ``(B, h, w)`` location logits of a foreign image with the own sound.
+        objects: ``(B, N, h, w)``, the class maps.
+        heard: ``(B, N)`` logits of the frozen sound classifier.
+    """
+    located = binary_contrast(own.amax((1, 2)), F.adaptive_max_pool2d(foreign[:, None], 2))
+    category = F.kl_div(objects.mean((2, 3)).log_softmax(1), heard.softmax(1), reduction="none")  # (B, N)
+    return {"category": category.mean(), "location": located / 2}
+
+
+def dilated(masks: Tensor) -> Tensor:
+    """``(n, h, w)`` bool masks, with every inner cell added of whose four neighbours one is in."""
+    grown = masks.clone()
+    grown[:, 1:-1, 1:-1] |= masks[:, :-2, 1:-1] | masks[:, 2:, 1:-1] | masks[:, 1:-1, :-2] | masks[:, 1:-1, 2:]
+    return grown
+
+
+class DSOL(Method):
+    """Location networks, class heads and an object dictionary, in two stages.
+
+    Args:
+        encoder: What the features come from.
+        classes: As many clusters are made, at most one per object.
+        dim: Width of the location networks.
+        rounds: How often the first stage alternates between location and classification.
+        pseudo: What the classifiers learn: ``kmeans``, the clusters; ``label``, the video-level labels.
+        mask_at: Location score over which a cell belongs to the object.
+        sharpness: Of the softmax over classes that makes maps.
+    """
+
+    title = "DSOL"
+    paper = (
+        "Hu et al., Discriminative Sounding Objects Localization via Self-supervised Audiovisual Matching, NeurIPS 2020"
+    )
+    needs = Needs(told="vocabulary", labels="weak", views=("foreign",), seen=True)
+
+    centres: Tensor
+    dictionary: Tensor
+    cluster_of: Tensor
+
+    def __init__(
+        self,
+        encoder: EncoderInfo,
+        classes: Sequence[str],
+        *,
+        dim: int = 128,
+        rounds: int = 3,
+        pseudo: str = "kmeans",
+        mask_at: float = 0.05,
+        sharpness: float = 3.0,
+    ) -> None:
+        super().__init__()
+        if pseudo not in ("kmeans", "label"):
+            raise AvlocError(f"DSOL: pseudo must be kmeans or label, not {pseudo!r}.")
+        self.image, self.audio = two_layers(encoder.dim, dim, cells=True), two_layers(encoder.dim, dim)
+        self.location_scale = nn.Parameter(torch.tensor(5.0))
+        self.object_scale, self.object_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
+        self.classify = nn.ModuleDict({name: nn.Linear(encoder.dim, len(classes)) for name in ("image", "audio")})
+        self.teacher = nn.Linear(encoder.dim, len(classes))  # of no phase: only ever a copy
+        self.rounds, self.pseudo, self.mask_at, self.sharpness = rounds, pseudo, mask_at, sharpness
+        for name in ("centres", "dictionary"):
+            self.register_buffer(name, torch.zeros(len(classes), encoder.dim))
+        self.register_buffer("cluster_of", torch.arange(len(classes)))  # of every class
+
+    def phases(self) -> Sequence[Phase]:
+        """The paper's 15 epochs of location, 3 of classification in every round, and 5 on mixtures."""
+        networks = ("image", "audio", "location_scale")
+        location = Phase("location", 15 / self.rounds, networks)
+        classification = Phase("classification", 3, ("classify",), lr_scale=10)
+        return (*[location, classification] * self.rounds, Phase("mixed", 5, (*networks, "object")))
+
+    @torch.no_grad()
+    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+        """Cluster the objects and start the class heads anew, or keep a copy of the sound's for the last stage."""
+        if phase == "classification":
+            self._look(dataset_pass)
+            for head in self.classify.values():
+                assert isinstance(head, nn.Linear)
+                nn.init.normal_(head.weight, std=0.01)
+                nn.init.zeros_(head.bias)
+        elif phase == "mixed":
+            self.teacher.load_state_dict(self.classify["audio"].state_dict())
+
+    def _look(self, dataset_pass: DatasetPass) -> None:
+        """Fill the dictionary with the mean object of every pseudo label, and name the clusters."""
+        found, told = [], []
+        for features, batch in dataset_pass():
+            objects = self.objects(features, batch)
+            found.append(objects.flatten(0, 1))
+            told.append(_shares(weak_labels(batch)).repeat_interleave(objects.shape[1], 0))
+        objects, labels = torch.cat(found), torch.cat(told)  # (n, D), (n, N)
+        members = labels
+        if self.pseudo == "kmeans":
+            self._cluster(objects)
+            members = self.nearest(objects)
+            clusters, names = linear_sum_assignment((members.T @ labels).cpu().numpy(), maximize=True)
+            self.cluster_of[torch.as_tensor(names)] = torch.as_tensor(clusters).to(self.cluster_of)
+        entries = _shares(members.T) @ objects  # (N, D)
+        self.dictionary = entries / entries.square().sum(1).mean().clamp_min(EPS)
+
+    def _cluster(self, objects: Tensor) -> None:
+        count = min(len(self.centres), len(objects))
+        seed = int(torch.randint(2**31 - 1, ()))
+        found = KMeans(count, random_state=seed, n_init=1).fit(unit(objects).float().cpu().numpy())
+        self.centres = torch.full_like(self.centres, OUT_OF_REACH)
+        self.centres[:count] = torch.as_tensor(found.cluster_centers_).to(self.centres)
+
+    def locate(self, image_map: Tensor, audio: Tensor) -> Tensor:
+        """Location logits ``(B, h, w)``."""
+        return self.location_scale * cosine_map(self.image(image_map), self.audio(audio)[:, None])[:, 0]
+
+    def objects(self, features: Features, batch: Batch) -> Tensor:
+        """The mean of every tile's located cells over all of its cells, not normalized: ``(B, tiles, D)``."""
+        count = int(batch.frames[0])
+        located = split_tiles(self.locate(features.image_map, features.audio)[:, None], count)  # (B, tiles, 1, h, w)
+        masks = dilated(located.flatten(0, 2).sigmoid() > self.mask_at).reshape(located.shape)
+        return (split_tiles(features.image_map, count) * masks).mean((3, 4))
+
+    def nearest(self, objects: Tensor) -> Tensor:
+        """Cluster memberships ``(n, N)``, one-hot, of objects ``(n, D)``."""
+        return F.one_hot(torch.cdist(unit(objects.float()), self.centres).argmin(1), len(self.centres)).float()
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        if context.phase == "classification":
+            return self._classification(features, batch)
+        own = self.locate(features.image_map, features.audio)
+        foreign = self.locate(features.views["foreign"].image_map, features.audio)
+        if context.phase == "location":
+            return {"location": location_loss(own, foreign)}
+        heard = self.teacher(features.audio).detach()
+        return sounding_loss(own, foreign, self.class_maps(features, own), heard)
+
+    def _classification(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        if self.pseudo == "label":
+            targets = _shares(weak_labels(batch))
+        else:
+            objects = self.objects(features, batch).detach()
+            targets = self.nearest(objects.flatten(0, 1)).reshape(*objects.shape[:2], -1).mean(1)  # (B, N)
+        pooled = {"image": features.image_map.mean((2, 3)), "audio": features.audio}
+        return {name: F.cross_entropy(head(pooled[name]), targets) for name, head in self.classify.items()}
+
+    def class_maps(self, features: Features, location: Tensor) -> Tensor:
+        """`class_maps` of the dictionary's entries, clusters as they come: ``(B, N, h, w)``."""
+        scales = {"scale": self.object_scale, "bias": self.object_bias}
+        return class_maps(features.image_map, self.dictionary, location, **scales)
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        objects = self.class_maps(features, self.locate(features.image_map, features.audio))[:, self.cluster_of]
+        probabilities = objects.mean((2, 3)).softmax(1)
+        sources = queried_sources(batch, probabilities)
+        maps = (self.sharpness * objects).softmax(1)  # (B, N, h, w)
+        clips = torch.arange(len(maps), device=maps.device)[:, None]
+        return named_predictions(batch, sources, maps[clips, sources.clamp_min(0)], probabilities)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """Rows that sum to 1, or to 0 where nothing was in them."""
+    return weights / weights.sum(1, keepdim=True).clamp_min(EPS)

@@ -1,0 +1,82 @@
+"""Mix-and-Localize: walk from a sound of a mixture to an image and back, and arrive where you started.
+
+K images stand beside one mixture of their K sounds, heard twice at different times. Heads that share nothing draw K
+vectors out of either mixture, the nodes of a graph with the images. A random walk from a node of the second mixture to
+an image and on to the first mixture must return to its own head, which it can do only if every head has taken one
+image's sound.
+
+Hu, Chen and Owens, "Mix and Localize: Localizing Sound Sources in Mixtures", CVPR 2022. With unit cells v[i] of image
+i, unit vectors b1[k] and b2[k] of head k for both mixtures::
+
+    A[i, k] = softmax_k( max_p <v[i, p], b1[k]> / tau ),    C[k, i] = softmax_i( max_p <b2[k], v[i, p]> / tau )
+    loss = -mean_k log (C A)[k, k],    map_k[p] = <v[p], b1[k]>
+
+The loss is the same whichever head takes which image, so maps have no names and the protocol matches them with sources.
+K is `Needs.tiles` and 2, as in the paper; a subclass that needs other tiles has as many heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
+from avloc.functional import cosine_map, own_products, split_tiles, two_layers, unit, unnamed_predictions
+
+
+def cycle_loss(image_maps: Tensor, mixture1: Tensor, mixture2: Tensor, *, tau: float = 0.07) -> Tensor:
+    """How likely a walk over the images does not return to the head that it started from; log K when it is lost.
+
+    Args:
+        image_maps: ``(B, K, D, h, w)``, the K images of every mixture, L2-normalized over D.
+        mixture1: ``(B, K, D)``, what the K heads heard at one time, L2-normalized.
+        mixture2: ``(B, K, D)``, what they heard at another time, L2-normalized.
+        tau: Temperature.
+    """
+    count = image_maps.shape[1]
+
+    def fit(mixture: Tensor) -> Tensor:
+        """The best cell of every image (rows) for every head (columns): ``(B, K, K)``."""
+        products = own_products(image_maps.flatten(0, 1), mixture.repeat_interleave(count, 0))
+        return products.amax((2, 3)).reshape(-1, count, count) / tau
+
+    to_image, to_sound = fit(mixture2).log_softmax(1), fit(mixture1).log_softmax(2)
+    return -torch.logsumexp(to_image + to_sound, 1).mean()
+
+
+class MixAndLocalize(Method):
+    """An image network and K audio networks under `cycle_loss`.
+
+    Args:
+        encoder: What the features come from.
+        classes: Not used: Mix-and-Localize learns without labels.
+        dim: Width of the shared space.
+        tau: Temperature.
+    """
+
+    title = "Mix-and-Localize"
+    paper = "Hu, Chen and Owens, Mix and Localize: Localizing Sound Sources in Mixtures, CVPR 2022"
+    needs = Needs(views=("cropped",), tiles=2)
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 128, tau: float = 0.07) -> None:
+        super().__init__()
+        self.image = two_layers(encoder.dim, dim, cells=True)
+        self.sounds = nn.ModuleList(two_layers(encoder.dim, dim) for _ in range(self.needs.tiles))
+        self.tau = tau
+
+    def hear(self, audio: Tensor) -> Tensor:
+        """The unit vectors ``(B, K, dim)`` that the heads draw out of mixtures ``(B, D)``."""
+        return unit(torch.stack([head(audio) for head in self.sounds], dim=1))
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        count = self.needs.tiles
+        if (batch.frames != count).any():
+            raise AvlocError(f"Mix-and-Localize with {count} heads learns from canvases of {count} tiles.")
+        images = split_tiles(unit(self.image(features.image_map), dim=1), count)
+        mixtures = (self.hear(version.audio) for version in (features, features.views["cropped"]))
+        return {"cycle": cycle_loss(images, *mixtures, tau=self.tau)}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        return unnamed_predictions(batch, cosine_map(self.image(features.image_map), self.hear(features.audio)))

@@ -1,0 +1,86 @@
+"""OTS: an object that sounds is the cell by which an image can be told to belong to a sound.
+
+A small network per modality maps image cells and the pooled sound into a shared space. The best cell of an image says
+whether image and sound belong together, and is trained by logistic regression on the clip's own image and on that of
+another video. The map is the same score at every cell.
+
+Arandjelovic and Zisserman, "Objects that Sound", ECCV 2018 (AVOL-Net). With unit image cells v of the clip, u of a
+clip of another video, and the unit sound a::
+
+    y(v) = sigma( w max_p <v[p], a> + b ),    loss = -mean( log y(v) + log(1 - y(u)) ) / 2
+    map[p] = sigma( w <v[p], a> + b )
+
+No official code exists; w and b start at the 5 and 0 of DSOL, whose public code has the same loss. The one public
+reimplementation is of AVE-Net, the paper's retrieval network, which draws no maps: `avenet_loss` is its last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
+from avloc.functional import binary_contrast, cosine_map, own_products, two_layers, unit, unnamed_predictions
+
+
+def ots_loss(
+    image_map: Tensor, foreign_map: Tensor, audio: Tensor, *, scale: Tensor | float = 5.0, bias: Tensor | float = 0.0
+) -> Tensor:
+    """Whether the best cell tells the own image from a foreign one.
+
+    Args:
+        image_map: ``(B, D, h, w)``, L2-normalized over D.
+        foreign_map: ``(B, D, h, w)`` of clips of other videos, L2-normalized over D.
+        audio: ``(B, D)``, L2-normalized; row n belongs to row n of `image_map`.
+        scale: w.
+        bias: b.
+    """
+    own, foreign = (own_products(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, foreign_map))
+    return binary_contrast(scale * own + bias, scale * foreign + bias)
+
+
+def avenet_loss(image: Tensor, audio: Tensor, mismatch: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The public reimplementation's loss on whole images and sounds, for comparison with its recorded value.
+
+    It takes a softmax twice, so that the loss of even a certain answer is no less than ``log(1 + 1 / e)``, 0.31.
+
+    Args:
+        image: ``(B, D)``.
+        audio: ``(B, D)``.
+        mismatch: ``(B,)`` int64, 0 where both are of one clip and 1 where not.
+        weight: ``(2, 1)``, from the mean squared difference to two logits.
+        bias: ``(2,)``.
+    """
+    distance = (image - audio).square().mean(1, keepdim=True)
+    return F.cross_entropy(F.linear(distance, weight, bias).softmax(1), mismatch)
+
+
+class OTS(Method):
+    """Image and audio networks under `ots_loss`.
+
+    Args:
+        encoder: What the features come from.
+        classes: Not used: OTS learns without labels.
+        dim: Width of the shared space.
+    """
+
+    title = "OTS"
+    paper = "Arandjelovic and Zisserman, Objects that Sound, ECCV 2018"
+    needs = Needs(views=("foreign",))
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 128) -> None:
+        super().__init__()
+        self.image, self.audio = two_layers(encoder.dim, dim, cells=True), two_layers(encoder.dim, dim)
+        self.scale, self.bias = nn.Parameter(torch.tensor(5.0)), nn.Parameter(torch.tensor(0.0))
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        own, foreign = (unit(self.image(f.image_map), dim=1) for f in (features, features.views["foreign"]))
+        audio = unit(self.audio(features.audio))
+        return {"correspondence": ots_loss(own, foreign, audio, scale=self.scale, bias=self.bias)}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        cosines = cosine_map(self.image(features.image_map), self.audio(features.audio)[:, None])
+        return unnamed_predictions(batch, (self.scale * cosines + self.bias).sigmoid())
