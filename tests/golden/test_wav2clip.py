@@ -68,6 +68,6 @@ def test_the_stages_on_the_way(encoders: Any, waves: Any, expected: Any) -> None
 def test_a_token_is_its_cell_through_the_head(encoders: Any, waves: Any, expected: Any) -> None:
     tokens = encoders["batch"].encode_audio(waves)[0]  # (B, D, time, frequency)
     cells = torch.from_numpy(expected["layer4"])
-    head = encoders["batch"].audio.audio_transform.sequential
+    head = encoders["batch"].audio.audio_transform["sequential"]
     for time, frequency in ((0, 0), (4, 2), (1, 8)):
         same(tokens[:, :, time, frequency], head(cells[:, :, frequency, time]).numpy())
