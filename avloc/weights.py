@@ -33,8 +33,8 @@ Accept = Callable[[Mapping[str, "Tensor"], str], dict[str, "Tensor"]]
 
 NAMED = 3
 """How many wrong keys of a kind are named before the others are counted."""
-TIMEOUT, CHUNK = 30.0, 1_000_000
-"""Seconds without an answer; bytes per read and per step of the progress."""
+TIMEOUT, CHUNK = 30.0, 100_000
+"""Seconds without an answer; bytes per read, and so the most that a broken connection loses."""
 GAP = "..."
 """Stands in `Checkpoint.sha256` for the digits that nobody published."""
 
@@ -388,7 +388,8 @@ def _resumed(part: Path, size: int, url: str, output: str, _pooch: Any) -> None:
         if size and total != size:
             raise AvlocError(f"{url} has {total:,} bytes, but the published file {size:,}: it is another one.")
         with part.open("ab") as file:
-            for chunk in track(answer.iter_content(CHUNK), f"Download {part.stem}, MB", -(-(total - done) // CHUNK)):
+            pieces = -(-(total - done) // CHUNK)
+            for chunk in track(answer.iter_content(CHUNK), f"Download {part.stem}, 100 kB", pieces):
                 file.write(chunk)
     if total and part.stat().st_size != total:
         raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes")

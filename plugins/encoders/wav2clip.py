@@ -8,8 +8,8 @@ every cell of the last map goes through the same projection as the pooled embedd
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -74,17 +74,15 @@ class Wav2CLIP(Encoder):
         if standardize not in get_args(Standardize):
             raise AvlocError(f"wav2clip, standardize: {unknown('value', str(standardize), get_args(Standardize))}")
         self.standardize = standardize
-        if weights == "random":
-            with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours
-                torch.manual_seed(0)
-                self._build()
-        else:
-            audio = load_checkpoint(weights, self.checkpoints[:1], self.accept)
-            image_and_text = load_checkpoint("clip_vit_b32", self.checkpoints, self.accept)
-            with torch.device("meta"):  # initial values would only be overwritten
-                self._build()
-            self.audio.load_state_dict(audio, assign=True)
-            self.clip.load_state_dict(image_and_text, assign=True)
+        if weights != "random":
+            audio = load_checkpoint(weights, self.checkpoints[:1], partial(_exact, build=_Audio))
+            image_and_text = load_checkpoint("clip_vit_b32", self.checkpoints, partial(_exact, build=_clip))
+        with torch.random.fork_rng(devices=[]):  # building draws numbers; the caller's random state is not ours
+            torch.manual_seed(0)
+            self.clip, self.audio = _clip(), _Audio()
+        if weights != "random":
+            self.audio.load_state_dict(audio)
+            self.clip.load_state_dict(image_and_text)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.tokenizer = open_clip.SimpleTokenizer()
         self.eval()
@@ -95,17 +93,10 @@ class Wav2CLIP(Encoder):
             audio_rate=RATE, audio_seconds=SECONDS, audio_grid=(5, 9), weights=name,
         )  # fmt: skip
 
-    def _build(self) -> None:
-        self.clip, self.audio = _clip(), _Audio()
-
     @classmethod
     def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
         is_audio = any(name.startswith("audio_") for name in state)
-        with torch.device("meta"):
-            expected = (_Audio() if is_audio else _clip()).state_dict()
-        found = {name: tensor for name, tensor in state.items() if name not in (*CLIP_EXTRAS, AUDIO_WINDOW)}
-        require_exact(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, where)
-        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+        return _exact(state, where, _Audio if is_audio else _clip)
 
     def train(self, mode: bool = True) -> Wav2CLIP:
         """Stays in evaluation mode."""
@@ -114,11 +105,11 @@ class Wav2CLIP(Encoder):
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, None]:
         if images.shape[2] != SIDE or images.shape[3] % SIDE:
             raise AvlocError(f"wav2clip reads frames of {SIDE} x {SIDE} side by side, not {tuple(images.shape[2:])}.")
-        frames = images.unflatten(3, (-1, SIDE)).movedim(3, 1)  # (B, K, 3, H, W)
+        count, side = images.shape[3] // SIDE, SIDE // PATCH
+        frames = images.reshape(-1, 3, SIDE, count, SIDE).movedim(3, 1)  # (B, K, 3, H, W)
         pooled, patches = self.clip.visual(frames.flatten(0, 1))  # (B K, D), (B K, h w, 768)
-        side = SIDE // PATCH
-        tokens = (patches @ self.clip.visual.proj).unflatten(1, (side, side)).unflatten(0, frames.shape[:2])
-        return tokens.permute(0, 4, 2, 1, 3).flatten(3), pooled.unflatten(0, frames.shape[:2]).mean(1), None
+        tokens = (patches @ self.clip.visual.proj).reshape(-1, count, side, side, DIM)
+        return tokens.permute(0, 4, 2, 1, 3).flatten(3), pooled.reshape(-1, count, DIM).mean(1), None
 
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(waves.device.type, enabled=False):  # half precision has no room for the spectrum's range
@@ -162,6 +153,15 @@ class Wav2CLIP(Encoder):
         return digest.hexdigest()
 
 
+def _exact(state: Mapping[str, Tensor], where: str, build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """All that one of the two networks needs, in full precision, and nothing else but what files may carry beside."""
+    with torch.device("meta"):
+        expected = build().state_dict()
+    found = {name: tensor for name, tensor in state.items() if name not in (*CLIP_EXTRAS, AUDIO_WINDOW)}
+    require_exact(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, where)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+
+
 def _clip() -> open_clip.CLIP:
     """CLIP ViT-B/32 under OpenAI's names; its image tower returns patch tokens too."""
     config = open_clip.get_model_config("ViT-B-32-quickgelu")
@@ -176,10 +176,8 @@ class _Audio(nn.Module):
         self.audio_encoder = resnet18()
         self.audio_encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
         self.audio_encoder.fc = nn.Identity()
-        self.audio_transform = nn.Module()
-        self.audio_transform.sequential = nn.Sequential(
-            nn.Linear(DIM, DIM), nn.ReLU(), nn.Dropout(0.1), nn.Linear(DIM, DIM)
-        )
+        head = nn.Sequential(nn.Linear(DIM, DIM), nn.ReLU(), nn.Dropout(0.1), nn.Linear(DIM, DIM))
+        self.audio_transform = nn.ModuleDict({"sequential": head})
 
     def backbone(self, spectrum: Tensor) -> Tensor:
         """The last stage's map ``(B, 512, 9, 5)``, frequency x time."""
@@ -190,5 +188,5 @@ class _Audio(nn.Module):
 
     def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         x = self.backbone(spectrum)
-        head = self.audio_transform.sequential
+        head = self.audio_transform["sequential"]
         return head(x.permute(0, 3, 2, 1)).permute(0, 3, 1, 2), head(x.mean((2, 3)))
