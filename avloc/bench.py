@@ -83,12 +83,16 @@ class Invocation:
     columns: list[Row] = field(default_factory=list)
     forced: set[str] = field(default_factory=set)
 
+    def _reference(self) -> str:
+        """The suite's reference method, unless the command line left it out."""
+        return self.suite.reference if self.suite.reference in {row["method"] for row in self.rows} else ""
+
     def manifest(self) -> Manifest:
         return {
             "suite": self.suite.name, "title": self.suite.title, "paper": self.suite.paper,
             "command": self.options.command, "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
-            "train_text": _train_text(self.suite), "limit": self.suite.limit,
+            "train_text": _train_text(self.suite), "limit": self.suite.limit, "reference": self._reference(),
             "metrics": [
                 {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
                 for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
@@ -201,8 +205,9 @@ def _row(run: Run, suite: Suite) -> Row:
     method = component("method", run.method)
     label = method.title if isinstance(method, type) and method.title else run.method.name
     params = {**run.method.params, **({"train": run.method.train} if run.method.train else {})}
+    hears = not isinstance(method, type) or method.hears
     return {
-        "method": run.method.name, "label": label, "block": run.block, "params": params,
+        "method": run.method.name, "label": label, "hears": hears, "block": run.block, "params": params,
         "dataset": _column_name(run.dataset, suite), "told": run.told, "encoder": run.dataset.encoder.name,
         "train": run.train.model_dump(), "limit": run.limit, "weights": "", "seed": run.seed,
         "status": "", "reason": "", "run": "", "fit": "", "score": "",
@@ -224,7 +229,7 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     rows = [_row(run, work.suite) for run in runs]
     name = _column_name(entry, work.suite)
     column: Row = {"name": name, "title": name, "encoder": entry.encoder.name, "status": "ran"}
-    column |= {"reason": "", "command": entry.obtain, "notes": []}
+    column |= {"reason": "", "command": entry.obtain, "notes": [], "printed": entry.printed}
     work.rows += rows
     work.columns.append(column)
     try:

@@ -56,7 +56,8 @@ def rescore(
     )
     fresh = Invocation(named, options, chosen, components, ready)
     fresh.rows, fresh.columns = manifest["rows"], manifest["datasets"]
-    result = {**fresh.manifest(), "train_text": manifest["train_text"], "limit": manifest["limit"]}
+    kept = {key: manifest.get(key, "") for key in ("train_text", "limit", "reference")}
+    result = {**fresh.manifest(), **kept}
     write_json(options.results / "suites" / f"{name}.json", result)
     return result
 

@@ -103,14 +103,29 @@ class DatasetEntry(Component):
         encoder: What the methods see it through.
         obtain: The command that puts the data on the machine. A dataset that has one may be absent: the table
             then says so. A dataset without one must be there.
+        printed: The column of the paper's table that it stands beside, where that is not its name.
     """
 
     encoder: Component
     obtain: str = ""
+    printed: str = ""
 
 
 class Suite(_Strict):
-    """What one table compares."""
+    """What one table compares.
+
+    Attributes:
+        name, title: Of the table.
+        paper: Whose table it regenerates, such as ``T-VSL, Table 2``; empty: nobody's.
+        datasets, methods, controls: Columns and rows.
+        protocol: A preset's name, or a preset with keys changed.
+        told: What methods are told; several levels give several rows each.
+        metrics: Columns under each dataset.
+        train: How heads are trained.
+        seeds: Of everything random.
+        limit: Only the first clips of every split.
+        reference: The method that the others are tested against.
+    """
 
     name: str
     title: str
@@ -124,6 +139,7 @@ class Suite(_Strict):
     train: Train = Train()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
+    reference: str = ""
 
     @field_validator("protocol", mode="before")
     @classmethod

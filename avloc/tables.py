@@ -2,22 +2,26 @@
 
 `load` reads a suite's manifest and the score files it names; `layout` arranges the frame as rows (methods) by
 column groups (datasets), with all that a reader must know in the notes below (`avloc.notes`). `avloc.render` writes
-the laid out table as Markdown or LaTeX, `avloc.terminal` prints it.
+the laid out table, `avloc.terminal` prints it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from avloc.disk import read_json
+from avloc.evidence import Evidence, Reduce, Study, gather
+from avloc.grid import BEATEN, DASH, DIFFERS, Cell, Group, Row, Table
 from avloc.notes import Footnotes, Json, listing, sentences, spell, where
 from avloc.published import Printed
+from avloc.registry import unknown
+from avloc.statistics import FloatArray, mean_and_deviation
 from avloc.types import AvlocError
 
 BLOCKS = {
@@ -27,7 +31,7 @@ BLOCKS = {
     "shuffled": "Shuffled audio",
 }
 COLUMNS = (
-    "suite", "block", "method", "label", "params", "dataset", "encoder", "weights", "told", "metric", "seed",
+    "suite", "block", "method", "label", "hears", "params", "dataset", "encoder", "weights", "told", "metric", "seed",
     "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
     "protocol", "status", "reason",
 )  # fmt: skip
@@ -40,7 +44,6 @@ PARTS = {
 }  # fmt: skip
 ROW = ["block", "method", "params", "told"]
 """What makes a row of the table; seeds are averaged."""
-DASH = "—"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +55,13 @@ class Scores:
         frame: One line per method row, dataset, metric and seed, with `COLUMNS`. ``value`` is a fraction, NaN
             where the run was skipped or failed; ``params`` is JSON.
         files: Score id -> the score file, with the reasons why clips are missing or broken.
+        results: The store, where the per-source rows are.
     """
 
     manifest: Json
     frame: pd.DataFrame
     files: Mapping[str, Json]
+    results: Path
 
 
 def load(results: Path, suite: str) -> Scores:
@@ -78,7 +83,7 @@ def load(results: Path, suite: str) -> Scores:
     scored = {row["score"]: results / "runs" / row["run"] / "scores" / f"{row['score']}.json" for row in done}
     found = {score: _score_file(path, keys) for score, path in scored.items()}
     lines = [line for row in manifest["rows"] for line in _lines(row, manifest, found)]
-    return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), found)
+    return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), found, results)
 
 
 def _manifest(path: Path) -> Json:
@@ -113,6 +118,8 @@ def _lines(row: Json, manifest: Json, found: Mapping[str, Json]) -> Iterator[Jso
     counts = file["counts"] if file else {}
     shared = {name: row[name] for name in COLUMNS if name in row}
     shared |= {"suite": manifest["suite"], "protocol": manifest["protocol_text"]}
+    hears = row.get("hears")
+    shared["hears"] = row["block"] != "controls" if hears is None else hears  # older manifests do not say
     shared |= {"params": json.dumps(row["params"], sort_keys=True, ensure_ascii=False)}
     shared |= {"listed": counts.get("listed", 0), "scored": counts.get("scored", 0)}
     shared |= {name: len(counts.get(name, ())) for name in ("missing", "broken")}
@@ -128,80 +135,67 @@ def _lines(row: Json, manifest: Json, found: Mapping[str, Json]) -> Iterator[Jso
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One number.
+class Wishes:
+    """What a table should show beyond our numbers.
 
     Attributes:
-        text: ``41.2 ± 0.8``, in percent where the metric is a fraction, or a dash.
-        rank: 1 for the best of its column, 2 for the second best, 0 for all others.
-        mark: The letter of its footnote, or nothing.
+        published: The numbers that the suite's paper printed, beside ours, in columns of their own.
+        intervals: 95 % intervals behind every number.
+        reference: The method (its name or its label) that all others are tested against; ``None``: the suite's own
+            ``reference``, ``""``: no tests.
+        digits: After the decimal point; ``None``: one for percents, two for other units.
+        reducer: A metric of the manifest -> how its rows become one number. Needed for the intervals of metrics that
+            are no mean of their rows.
     """
 
-    text: str = DASH
-    rank: int = 0
-    mark: str = ""
+    published: bool = False
+    intervals: bool = False
+    reference: str | None = None
+    digits: int | None = None
+    reducer: Callable[[Json], Reduce] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The columns of one dataset."""
-
-    title: str
-    headers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A method in every column, one tuple of cells per group."""
-
-    block: str
-    label: str
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table as it will be read, whatever the format."""
-
-    title: str
-    groups: tuple[Group, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-
-
-def layout(scores: Scores, *, published: bool = False) -> Table:
+def layout(scores: Scores, wishes: Wishes = Wishes()) -> Table:
     """Arrange the scores: methods by datasets, in the manifest's order.
 
-    Args:
-        scores: What `load` read.
-        published: Put the numbers that the suite's paper printed beside ours, in columns of their own.
-
     Raises:
-        AvlocError: `published`, and no printed numbers of the suite's paper ship with avloc.
+        AvlocError: Printed numbers are wished for and none of the suite's paper ship with avloc; the reference is no
+            row of the table; per-source rows are not there.
     """
-    manifest, keys, footnotes = scores.manifest, _row_keys(scores.frame), Footnotes()
-    printed = Printed.of(manifest["paper"]) if published else None
+    manifest, keys = scores.manifest, _row_keys(scores.frame)
+    labels = _labels(keys)
+    evidence = _evidence(scores, wishes, keys, labels)
+    making = _Making(manifest, scores.frame, keys, Footnotes(), evidence, wishes.digits)
+    printed = Printed.of(manifest["paper"]) if wishes.published else None
+    names = [_printed_name(dataset) for dataset in manifest["datasets"]]
+    missing = printed.missing(names, keys) if printed else []
     groups: list[Group] = []
     columns: list[list[tuple[Cell, ...]]] = []  # per group and row
-    for dataset in manifest["datasets"]:
-        group, cells = _group(scores, dataset, keys, footnotes)
+    for index, dataset in enumerate(manifest["datasets"]):
+        group, cells = making.group(index, dataset)
         groups.append(group)
-        columns.append(cells)
-        beside = printed.beside(dataset["name"], keys) if printed else None
+        columns.append(cells + [(Cell(),) * len(group.headers)] * len(missing))
+        beside = printed.beside(_printed_name(dataset), [*keys, *missing]) if printed else None
         if beside is not None:
-            groups.append(Group(f"{dataset['title']} (printed)", beside.headers))
+            groups.append(Group(f"{dataset['title']} (printed)", beside.headers, dataset["name"], beside.headers))
             columns.append([tuple(Cell(text or DASH) for text in texts) for texts in beside.rows])
-    names = [BLOCKS[key["block"]] for key in keys]
-    rows = [Row(*row) for row in zip(names, _labels(keys), zip(*columns, strict=True), strict=True)]
-    below = footnotes.sentences() + sentences(manifest, scores.frame, scores.files)
+    blocks = [BLOCKS[key["block"]] for key in keys] + ["Printed only"] * len(missing)
+    labels += [line["label"].replace(";", ", ") for line in missing]
+    rows = [Row(*row) for row in zip(blocks, labels, zip(*columns, strict=True), strict=True)]
+    below = making.sentences() + sentences(manifest, scores.frame, scores.files)
     if printed is not None and any("(printed)" in group.title for group in groups):
         below.append(printed.note())
     paper = f" (after {manifest['paper']})" if manifest["paper"] else ""
     return Table(manifest["title"] + paper, tuple(groups), tuple(rows), tuple(below))
 
 
+def _printed_name(dataset: Json) -> str:
+    """A dataset as the files of printed numbers call it."""
+    return str(dataset.get("printed") or dataset["name"])
+
+
 def _row_keys(frame: pd.DataFrame) -> list[Json]:
-    rows: list[Json] = frame.drop_duplicates(ROW)[[*ROW, "label"]].to_dict("records")  # type: ignore[assignment]
+    rows: list[Json] = frame.drop_duplicates(ROW)[[*ROW, "label", "hears"]].to_dict("records")  # type: ignore[assignment]
     return sorted(rows, key=lambda row: list(BLOCKS).index(row["block"]))
 
 
@@ -217,17 +211,90 @@ def _labels(rows: Sequence[Json]) -> list[str]:
     return labels
 
 
-def _group(
-    scores: Scores, dataset: Json, keys: Sequence[Json], footnotes: Footnotes
-) -> tuple[Group, list[tuple[Cell, ...]]]:
-    """One dataset's columns; a dataset that is absent is one column of dashes."""
-    if dataset["status"] == "absent":
-        return Group(dataset["title"], ("absent",)), [(Cell(),)] * len(keys)
-    metrics = scores.manifest["metrics"]
-    here = where(scores.frame, dataset=dataset["name"], encoder=dataset["encoder"])
-    by_metric = [_column(here[here.metric == metric["key"]], metric, keys, footnotes) for metric in metrics]
-    headers = tuple(_header(metric) for metric in metrics)
-    return Group(dataset["title"], headers), list(zip(*by_metric, strict=True))
+def _evidence(scores: Scores, wishes: Wishes, keys: Sequence[Json], labels: Sequence[str]) -> Evidence:
+    name = scores.manifest.get("reference", "") if wishes.reference is None else wishes.reference
+    if not (wishes.intervals or name):
+        return Evidence()
+    rows = [{column: key[column] for column in ROW} for key in keys]
+    study = Study(scores.results, scores.manifest, scores.frame, scores.files, rows)
+    against = _references(name, keys, labels) if name else None
+    titles = [keys[index]["label"] for index in against or () if index is not None]
+    label = titles[0] if titles else name
+    return gather(study, intervals=wishes.intervals, reference=against, reference_label=label, reducer=wishes.reducer)
+
+
+def _references(name: str, keys: Sequence[Json], labels: Sequence[str]) -> list[int | None]:
+    """Per row the reference row that was told as much; ``None`` where there is none."""
+    names = [(key["method"], key["label"], label) for key, label in zip(keys, labels, strict=True)]
+    blocks = [key["block"] for key in keys]
+    found = [index for index, (mine, block) in enumerate(zip(names, blocks, strict=True)) if name in mine]
+    found = [index for index in found if blocks[index] == "methods"] or [i for i in found if blocks[i] == "controls"]
+    if not found:
+        known = [key["method"] for key in keys if key["block"] in ("methods", "controls")]
+        raise AvlocError(unknown("reference, a method of this table named", name, known))
+    by_told = {keys[index]["told"]: index for index in found}
+    if len(by_told) < len(found):
+        these = ", ".join(repr(labels[index]) for index in found)
+        raise AvlocError(f"The reference {name!r} stands in several rows of this table; choose one of {these}.")
+    return [by_told.get(key["told"]) for key in keys]
+
+
+@dataclass(slots=True)
+class _Making:
+    """A table in the making.
+
+    Attributes:
+        keys: What selects the lines of each row.
+        footnotes: Reasons for empty cells, so far.
+        beaten: Whether a method was found that does not beat the controls.
+    """
+
+    manifest: Json
+    frame: pd.DataFrame
+    keys: Sequence[Json]
+    footnotes: Footnotes
+    evidence: Evidence
+    digits: int | None
+    beaten: bool = False
+
+    def group(self, index: int, dataset: Json) -> tuple[Group, list[tuple[Cell, ...]]]:
+        """One dataset's columns; a dataset that is absent is one column of dashes."""
+        if dataset["status"] == "absent":
+            return Group(dataset["title"], ("absent",), dataset["name"]), [(Cell(),)] * len(self.keys)
+        metrics = self.manifest["metrics"]
+        here = where(self.frame, dataset=dataset["name"], encoder=dataset["encoder"])
+        by_metric = [self._column(here[here.metric == metric["key"]], metric, index) for metric in metrics]
+        headers = tuple(_header(metric) for metric in metrics)
+        group = Group(dataset["title"], headers, dataset["name"], tuple(metric["key"] for metric in metrics))
+        return group, list(zip(*by_metric, strict=True))
+
+    def sentences(self) -> list[str]:
+        """The notes about single cells, and about marks."""
+        marks = [f"{BEATEN} does not beat the best control of its column that hears nothing."] if self.beaten else []
+        return [*self.footnotes.sentences(), *marks, *self.evidence.sentences]
+
+    def _column(self, lines: pd.DataFrame, metric: Json, index: int) -> list[Cell]:
+        """One metric on one dataset: mean and deviation over seeds, and who is best."""
+        percent = metric["unit"] == "%"
+        scale, digits = (100 if percent else 1), (1 if percent else 2) if self.digits is None else self.digits
+        cells = []
+        for row, key in enumerate(self.keys):
+            mine = where(lines, **{name: key[name] for name in ROW})
+            cell = _number(mine.value.dropna().to_numpy(float) * scale, digits)
+            place = (index, metric["key"], row)
+            if place in self.evidence.intervals and cell.value is not None:
+                low, high = (end * scale for end in self.evidence.intervals[place])
+                cell = replace(cell, text=f"{cell.text} [{low:.{digits}f}, {high:.{digits}f}]", interval=(low, high))
+            reason, p = _reason(mine), self.evidence.p_values.get(place)
+            mark = (self.footnotes.mark(reason) if reason else "") + (DIFFERS if p is not None and p < 0.05 else "")
+            cells.append(replace(cell, mark=mark, p=p))
+        higher = metric["higher_is_better"]
+        # Numbers that print alike share a place.
+        means = [None if cell.value is None else round(cell.value, digits) for cell in cells]
+        beaten = _beaten(self.keys, means, higher)
+        self.beaten |= any(beaten)
+        ranked = zip(cells, _ranks(means, higher), beaten, strict=True)
+        return [replace(cell, rank=rank, mark=cell.mark + BEATEN * lost) for cell, rank, lost in ranked]
 
 
 def _header(metric: Json) -> str:
@@ -235,23 +302,33 @@ def _header(metric: Json) -> str:
     return f"{metric['title'] or metric['key']}{unit}" + ("" if metric["higher_is_better"] else " ↓")
 
 
-def _column(lines: pd.DataFrame, metric: Json, keys: Sequence[Json], footnotes: Footnotes) -> list[Cell]:
-    """One metric on one dataset: mean and deviation over seeds, and who is best."""
-    scale, digits = (100, 1) if metric["unit"] == "%" else (1, 2)
-    texts, means, marks = [], [], []
-    for key in keys:
-        mine = where(lines, **{name: key[name] for name in ROW})
-        values = mine.value.dropna() * scale
-        means.append(round(float(values.mean()), digits) if len(values) else None)
-        spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
-        texts.append(f"{values.mean():.{digits}f}{spread}" if len(values) else DASH)
-        reason = _reason(mine)
-        marks.append(footnotes.mark(reason) if reason else "")
-    # Numbers that print alike share a place.
-    places = sorted({mean for mean in means if mean is not None}, reverse=metric["higher_is_better"])
+def _number(values: FloatArray, digits: int) -> Cell:
+    """Mean and deviation over seeds."""
+    mean, deviation = mean_and_deviation(values)
+    if math.isnan(mean):
+        return Cell()
+    spread = f" ± {deviation:.{digits}f}" if deviation is not None else ""
+    return Cell(f"{mean:.{digits}f}{spread}", value=mean, deviation=deviation)
+
+
+def _ranks(means: Sequence[float | None], higher: bool) -> list[int]:
+    places = sorted({mean for mean in means if mean is not None}, reverse=higher)
     contested = sum(mean is not None for mean in means) > 1
-    ranks = [places.index(mean) + 1 if contested and mean in places[:2] else 0 for mean in means]
-    return [Cell(*cell) for cell in zip(texts, ranks, marks, strict=True)]
+    return [places.index(mean) + 1 if contested and mean in places[:2] else 0 for mean in means]
+
+
+def _beaten(keys: Sequence[Json], means: Sequence[float | None], higher: bool) -> list[bool]:
+    """Which methods do not beat the best row that hears nothing, among those that were told as much."""
+    better = max if higher else min
+    best: dict[str, float] = {}
+    for key, mean in zip(keys, means, strict=True):
+        if not key["hears"] and mean is not None:
+            best[key["told"]] = better(best.get(key["told"], mean), mean)
+    return [
+        key["block"] == "methods" and key["hears"] and mean is not None and key["told"] in best
+        and better(mean, best[key["told"]]) == best[key["told"]]
+        for key, mean in zip(keys, means, strict=True)
+    ]  # fmt: skip
 
 
 def _reason(lines: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 from avloc.progress import reporting
 
 if TYPE_CHECKING:
-    from avloc.tables import Cell, Group, Table
+    from avloc.grid import Cell, Group, Table
 
 WIDTH_OF_FILES = 160
 GAP = 2
@@ -73,7 +73,7 @@ def _mark(cell: Cell) -> str:
 
 def _grid(table: Table, part: Sequence[int]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column("")
+    grid.add_column(f"\n{table.corner}")
     for index in part:
         group = table.groups[index]
         for place, header in enumerate(group.headers):

@@ -25,9 +25,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("extract", "interfaces", "lists"),
     ("registry",),
     ("protocol", "suite", "store"),
-    ("views",),
+    ("views", "grid"),
     ("features", "notes", "published", "lookups"),
-    ("cache", "checkpoint", "inventory", "material"),
+    ("cache", "checkpoint", "inventory", "material", "evidence"),
     ("fit", "prepare", "tables", "testing"),
     ("stages", "render", "report"),
     ("columns",),
@@ -51,7 +51,7 @@ LEAVES = {
     "weights",
 }
 """Usable from anywhere, plugins too; they know nothing but types and each other."""
-TORCHLESS = {"tables", "notes", "published", "render", "store", "statistics", "report"}
+TORCHLESS = {"tables", "grid", "evidence", "notes", "published", "render", "store", "statistics", "report"}
 """What only looks at results that are there."""
 PRINTERS = {"cli", "terminal"}
 

@@ -1,68 +1,23 @@
-"""Tables: from manifests and score files to frame, layout, Markdown, LaTeX, CSV and the terminal."""
+"""Tables: from manifests and score files to frame, layout and terminal; intervals, tests, marks and columns."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from stored import COUNTS, Store
+from typer.testing import CliRunner
 
-from avloc import AvlocError, render
-from avloc.tables import Row, Table, layout, load
+from avloc import AvlocError, cli
+from avloc.grid import Row, Table, select, transposed
+from avloc.statistics import percentile_interval, replicate_means, sign_flip
+from avloc.tables import load
 from avloc.terminal import show_table
-
-METRICS = [
-    {"key": "cap", "title": "CAP", "unit": "%", "higher_is_better": True},
-    {"key": "distance", "title": "distance", "unit": "px", "higher_is_better": False},
-]
-COUNTS: dict[str, Any] = {"listed": 10, "scored": 10, "missing": {}, "broken": {}}
-
-
-class Store:
-    """Writes what a bench would have written."""
-
-    def __init__(self, results: Path) -> None:
-        self.results = results
-        self.manifest: dict[str, Any] = {
-            "suite": "s", "title": "A 100% test", "paper": "", "command": "avloc bench --suite s", "written": "now",
-            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.",
-            "train_text": "epochs 20", "metrics": METRICS, "datasets": [], "rows": [],
-        }  # fmt: skip
-        self.dataset("duet", "Toybox duet")
-
-    def dataset(self, name: str, title: str, **changes: Any) -> None:
-        plain = {"encoder": "small", "status": "ran", "reason": "", "command": "", "notes": []}
-        self.manifest["datasets"].append({"name": name, "title": title, **plain, **changes})
-
-    def row(self, method: str, cap: float | None = None, distance: float = 5.0, **changes: Any) -> Path:
-        """A row; with `cap` it is done. `counts` and `dropped` go to the score file, the rest to the manifest."""
-        number = len(self.manifest["rows"])
-        file = {"sources": 20, "counts": changes.pop("counts", COUNTS), "dropped": changes.pop("dropped", {})}
-        row = {
-            "method": method, "label": method.upper(), "block": "methods", "params": {}, "dataset": "duet",
-            "told": "oracle", "encoder": "small", "weights": "small-1", "seed": 0,
-            "status": "skipped" if cap is None else "done", "reason": "", "run": f"run{number}", "fit": "",
-            "score": "" if cap is None else f"score{number}", **changes,
-        }  # fmt: skip
-        self.manifest["rows"].append(row)
-        path = self.results / "runs" / row["run"] / "scores" / f"{row['score']}.json"
-        if cap is not None:
-            file |= {"score": row["score"], "run": row["run"], "values": {"cap": cap, "distance": distance}}
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(file))
-        return path
-
-    def table(self, *, published: bool = False) -> Table:
-        self.write()
-        return layout(load(self.results, "s"), published=published)
-
-    def write(self) -> None:
-        (self.results / "suites").mkdir(exist_ok=True)
-        (self.results / "suites" / "s.json").write_text(json.dumps(self.manifest))
 
 
 @pytest.fixture
@@ -198,53 +153,6 @@ def test_one_dataset_through_two_encoders_has_two_groups(store: Store) -> None:
     assert texts(store.table().rows[0]) == ["40.0", "5.00", "60.0", "5.00"]
 
 
-def test_csv_has_one_line_per_method_dataset_metric_and_seed(store: Store) -> None:
-    store.row("a", 0.4123, params={"tau": 0.1})
-    store.row("b", status="failed", reason="boom, said it")
-    store.write()
-    lines = list(csv.DictReader(io.StringIO(render.csv(load(store.results, "s")))))
-    assert [(line["method"], line["metric"], line["status"]) for line in lines] == [
-        ("a", "cap", "done"), ("a", "distance", "done"), ("b", "cap", "failed"), ("b", "distance", "failed")
-    ]  # fmt: skip
-    first = lines[0]
-    assert (first["value"], first["run"], first["score"], first["scored"]) == ("0.4123", "run0", "score0", "10")
-    assert json.loads(first["params"]) == {"tau": 0.1}
-    assert (lines[2]["value"], lines[2]["reason"]) == ("", "boom, said it")
-
-
-def test_markdown(store: Store) -> None:
-    store.row("a|b", 0.5)
-    store.row("c", 0.4, block="controls")
-    store.row("d", status="skipped", reason="<why>")
-    lines = render.markdown(store.table()).splitlines()
-    assert lines[0] == "**A 100% test**"
-    assert lines[2] == "| method | Toybox duet<br>CAP | Toybox duet<br>distance [px] ↓ |"
-    assert lines[4:9] == [
-        "| *Methods* |  |  |",
-        r"| A\|B | **50.0** | **5.00** |",
-        "| D | —<sup>a</sup> | —<sup>a</sup> |",
-        "| *Controls* |  |  |",
-        "| C | <u>40.0</u> | **5.00** |",
-    ]
-    assert "- a: skipped: &lt;why&gt;" in lines
-
-
-def test_latex_is_booktabs_and_escaped(store: Store) -> None:
-    store.row("a_b", 0.5, seed=0)
-    store.row("a_b", 0.52, seed=1)
-    store.row("c", 0.4, block="controls")
-    text = render.latex(store.table())
-    for words in (
-        r"\caption{A 100\% test}", r"\begin{tabular}{lcc}", r"\toprule", r"\cmidrule(lr){2-3}",
-        r" & \multicolumn{2}{c}{Toybox duet} \\", r"Method & CAP & distance [px] $\downarrow$ \\",
-        r"\multicolumn{3}{l}{\textit{Controls}} \\", r"A\_B & \textbf{51.0 $\pm$ 1.4} & \textbf{5.00 $\pm$ 0.00} \\",
-        r"C & \underline{40.0} & \textbf{5.00} \\", r"\bottomrule",
-    ):  # fmt: skip
-        assert words in text
-    assert text.count("{") == text.count("}")
-    assert text.isascii()
-
-
 def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
     store.dataset("scene", "Toybox scene")
     store.dataset("far", "Far away", status="absent", reason="not here", command="fetch it")
@@ -261,41 +169,6 @@ def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
         assert text.count("Methods\n") + text.count("Methods ") >= headers
         for words in ("Toybox duet", "Toybox scene", "Far away is absent", "60.0", "40.0", "Controls"):
             assert words in text
-
-
-def test_printed_numbers_appear_only_when_asked_for_and_marked(store: Store) -> None:
-    store.manifest["paper"] = "T-VSL, Table 2"
-    store.dataset("vggsound_duet", "vggsound_duet", status="absent", reason="not here", command="fetch it")
-    store.row("tvsl", 0.4)
-    store.row("tvsl", 0.3, block="untrained")
-    store.row("mine", 0.3)
-    assert not any("printed" in group.title for group in store.table().groups)
-    table = store.table(published=True)
-    assert [group.title for group in table.groups] == ["Toybox duet", "vggsound_duet", "vggsound_duet (printed)"]
-    assert table.groups[2].headers == ("CAP", "CIoU@0.3", "AUC")
-    printed = {(row.block, row.label): [cell.text for cell in row.cells[2]] for row in table.rows}
-    assert printed["Methods", "TVSL"] == ["35.7", "40.1", "37.9"]
-    assert printed["Methods", "MINE"] == printed["Untrained", "TVSL"] == ["—"] * 3
-    assert all(cell.rank == 0 for row in table.rows for cell in row.cells[2])
-    assert "tvsl_cvpr2024.csv" in note(table, "Columns marked (printed)")
-
-
-def test_printed_ablations_match_by_their_switches(store: Store) -> None:
-    store.manifest["paper"] = "T-VSL, Table 6"
-    store.manifest["datasets"][0]["name"] = "vggsound_duet"
-    for length in (8, 2):
-        store.row("tvsl", 0.4, dataset="vggsound_duet", params={"prompt_length": length})
-    store.row("tvsl", 0.4, dataset="vggsound_duet")
-    printed = [row.cells[1][0].text for row in store.table(published=True).rows]
-    assert printed == ["37.1", "36.0", "—"]
-
-
-def test_printed_numbers_of_no_known_paper(store: Store) -> None:
-    store.row("a", 0.4)
-    for paper in ("", "Somebody, Table 1"):
-        store.manifest["paper"] = paper
-        with pytest.raises(AvlocError, match="No printed numbers"):
-            store.table(published=True)
 
 
 def test_a_suite_that_was_never_run(store: Store) -> None:
@@ -326,3 +199,181 @@ def test_the_same_files_give_the_same_table(store: Store) -> None:
         store.row(method, 0.4)
     assert store.table() == store.table()
     assert [row.label for row in store.table().rows] == ["C", "A", "B"]
+
+
+VIDEOS = [f"v{number // 2}" for number in range(80)]
+
+
+def quality(mean: float, seed: int = 0) -> list[float]:
+    """80 values of 40 videos."""
+    return list(np.random.default_rng(seed).uniform(mean - 0.1, mean + 0.1, 80))
+
+
+def test_intervals_come_from_the_stored_rows_over_all_seeds(store: Store) -> None:
+    seeds = [quality(0.4, 1), quality(0.5, 2)]
+    store.rows("a", seeds, VIDEOS)
+    assert store.table().rows[0].cells[0][0].interval is None
+    table = store.table(intervals=True)
+    cell = table.rows[0].cells[0][0]
+    codes = np.unique(VIDEOS, return_inverse=True)[1]
+    low, high = percentile_interval(replicate_means(np.array(seeds).T, codes).mean(1))
+    assert cell.interval == pytest.approx((100 * low, 100 * high))
+    assert cell.text.endswith(f" [{100 * low:.1f}, {100 * high:.1f}]")
+    assert "percentile intervals of a bootstrap over videos" in note(table, "In brackets")
+
+
+def test_a_metric_that_is_no_mean_needs_its_own_reduce(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    table = store.table(intervals=True)
+    assert table.rows[0].cells[0][1].interval is None
+    assert note(table, "No intervals").endswith("distance.")
+    counted = store.table(intervals=True, reducer=lambda metric: lambda rows: float(len(rows)))
+    assert counted.rows[0].cells[0][1].interval == pytest.approx((80, 80))
+
+
+def test_rows_that_differ_from_the_reference_are_marked(store: Store) -> None:
+    better, equal, base = quality(0.5, 1), quality(0.4, 2), quality(0.4, 3)
+    store.rows("a", [base], VIDEOS)
+    store.rows("b", [better, better], VIDEOS)
+    store.rows("c", [equal], VIDEOS)
+    assert not any("†" in cell.mark for row in store.table().rows for cell in row.cells[0])
+    table = store.table(reference="a")
+    cells = [row.cells[0][0] for row in table.rows]
+    assert ["†" in cell.mark for cell in cells] == [False, True, False]
+    codes = np.unique(VIDEOS, return_inverse=True)[1]
+    apart = np.stack([np.array(better) - base, np.array(equal) - base], axis=1)
+    p_better, p_equal = sign_flip(apart, codes)
+    assert [cell.p for cell in cells] == [None, pytest.approx(2 * p_better), pytest.approx(max(2 * p_better, p_equal))]
+    assert table.rows[1].cells[0][1].p is None
+    assert "over the 2 tests of this table" in note(table, "† differs from A")
+    assert note(table, "Not tested, since they are no means").endswith("distance.")
+
+
+def test_the_suite_may_name_the_reference_and_the_command_may_refuse_it(store: Store) -> None:
+    store.manifest["reference"] = "A"
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("b", [quality(0.6)], VIDEOS)
+    assert store.table().rows[1].cells[0][0].mark == "†"
+    assert store.table(reference="").rows[1].cells[0][0].mark == ""
+
+
+def test_a_reference_is_one_that_was_told_as_much(store: Store) -> None:
+    for told in ("oracle", "none"):
+        store.rows("a", [quality(0.4)], VIDEOS, told=told)
+    store.rows("b", [quality(0.6)], VIDEOS, told="none")
+    store.rows("c", [quality(0.6)], VIDEOS, told="count")
+    p_values = {row.label: row.cells[0][0].p for row in store.table(reference="a").rows}
+    assert [name for name, p in p_values.items() if p is not None] == ["B (told: none)"]
+
+
+def test_a_reference_that_is_not_there_or_there_twice(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("a", [quality(0.6)], VIDEOS, params={"tau": 1})
+    with pytest.raises(AvlocError, match="Known: a"):
+        store.table(reference="b")
+    with pytest.raises(AvlocError, match=r"choose one of 'A \(defaults\)', 'A \(tau=1\)'"):
+        store.table(reference="a")
+    assert store.table(reference="A (tau=1)").rows[0].cells[0][0].p is not None
+
+
+def test_rows_scored_on_other_sources_are_not_tested(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("b", [quality(0.6)[:78]], VIDEOS[:78])
+    table = store.table(reference="a")
+    assert table.rows[1].cells[0][0].p is None
+    assert note(table, "Not tested, since scored on other sources than A").endswith("row 2 on Toybox duet.")
+
+
+def test_few_videos_and_shared_videos_are_called_out(store: Store) -> None:
+    store.rows("a", [quality(0.4)], [f"v{number % 4}+w{number % 5}" for number in range(80)])
+    table = store.table(intervals=True)
+    assert "only 20 videos; below 30" in note(table, "ATTENTION, Toybox duet")
+    assert "9 of 9 videos are in more than one mixture" in note(table, "Toybox duet: 9")
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbage"])
+def test_rows_that_cannot_be_read_are_named(store: Store, damage: str) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    path = store.results / "runs" / "run0" / "scores" / "score0.parquet"
+    path.unlink() if damage == "gone" else path.write_bytes(b"PAR1")
+    store.table()
+    with pytest.raises(AvlocError, match=r"score0\.parquet"):
+        store.table(intervals=True)
+
+
+def test_methods_that_do_not_beat_the_best_deaf_control_are_marked(store: Store) -> None:
+    store.row("a", 0.5, distance=4.0)
+    store.row("b", 0.30001, distance=6.0)
+    store.row("deaf", 0.2, hears=False)
+    store.row("c", 0.3, block="controls")
+    store.row("d", 0.1, block="controls", distance=5.0)
+    store.row("b", 0.1, block="untrained")
+    table = store.table()
+    marks = [[cell.mark for cell in row.cells[0]] for row in table.rows]
+    assert marks == [["", ""], ["‡", "‡"], ["", ""], ["", ""], ["", ""], ["", ""]]
+    assert note(table, "‡ does not beat the best control of its column")
+
+
+def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> None:
+    store.row("a", 0.2)
+    store.row("c", 0.3, block="controls", hears=True)
+    store.row("d", 0.9, block="controls", told="none")
+    assert all(cell.mark == "" for row in store.table().rows for cell in row.cells[0])
+
+
+def test_digits(store: Store) -> None:
+    store.row("a", 0.41234, distance=5.678)
+    assert [texts(store.table(digits=digits).rows[0]) for digits in (0, 3)] == [["41", "6"], ["41.234", "5.678"]]
+
+
+def test_columns_are_chosen_by_dataset_metric_or_both_and_keep_their_order(store: Store) -> None:
+    store.dataset("scene", "Toybox scene")
+    for dataset, cap in (("duet", 0.4), ("scene", 0.6)):
+        store.row("a", cap, dataset=dataset)
+    table = store.table()
+
+    def chosen(*wanted: str) -> tuple[list[tuple[str, tuple[str, ...]]], Sequence[str]]:
+        small = select(table, wanted)
+        return [(group.title, group.headers) for group in small.groups], texts(small.rows[0])
+
+    distance = "distance [px] ↓"
+    assert chosen("scene") == ([("Toybox scene", ("CAP", distance))], ["60.0", "5.00"])
+    assert chosen("scene", "cap") == (
+        [("Toybox duet", ("CAP",)), ("Toybox scene", ("CAP", distance))], ["40.0", "60.0", "5.00"]
+    )  # fmt: skip
+    assert chosen("Toybox scene/CAP", "duet/distance")[1] == ["5.00", "60.0"]
+    with pytest.raises(AvlocError, match="Did you mean 'scene'"):
+        select(table, ["scne"])
+
+
+def test_a_transposed_table_has_methods_side_by_side(store: Store) -> None:
+    store.row("a", 0.4)
+    store.row("b", 0.5)
+    store.row("c", 0.3, block="controls")
+    table = transposed(store.table())
+    assert [(group.title, group.headers) for group in table.groups] == [("Methods", ("A", "B")), ("Controls", ("C",))]
+    assert [(row.block, row.label, texts(row)) for row in table.rows] == [
+        ("Toybox duet", "CAP", ["40.0", "50.0", "30.0"]),
+        ("Toybox duet", "distance [px] ↓", ["5.00", "5.00", "5.00"]),
+    ]
+    assert [cell.rank for cells in table.rows[0].cells for cell in cells] == [2, 1, 0]
+    lone = transposed(select(store.table(), ["cap"]))
+    assert [(row.block, row.label) for row in lone.rows] == [("", "Toybox duet CAP")]
+
+
+def test_intervals_and_tests_of_a_suite_that_really_ran(world: type, suite_file: Path) -> None:
+    """From the command line, on the rows that the bench itself stores; other metrics are asked how they reduce."""
+    place = ["--suite", str(suite_file), "--results", str(suite_file.parent / "out")]
+    assert CliRunner().invoke(cli.app, ["bench", *place]).exit_code == 0
+    CliRunner().invoke(cli.app, ["score", *place, "--protocol", "avloc", "--metrics", "cap,auc"])
+    place[1] = f"{suite_file.stem}.avloc"
+    shown = CliRunner().invoke(cli.app, ["table", *place, "--intervals", "--reference", "dot", "--format", "json"])
+    assert shown.exit_code == 0, shown.stderr
+    content = json.loads(shown.stdout)
+    done = [cell for row in content["rows"] for cell in row["cells"] if cell["value"] is not None]
+    assert done
+    assert all(cell["interval"][0] - 1e-9 <= cell["value"] <= cell["interval"][1] + 1e-9 for cell in done)
+    keys = [column["metric"] for column in content["columns"]]
+    tested = {key for row in content["rows"] for key, cell in zip(keys, row["cells"], strict=True) if cell["p"]}
+    assert tested == {"cap"}
+    assert "Not tested, since they are no means of per-source rows: AUC." in content["notes"]

@@ -1,14 +1,14 @@
-"""Run suites, score again, print tables, list what there is."""
+"""Run suites, score again, list what there is."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from avloc.cli import tabling
 from avloc.cli.answers import (
     Commas,
     Data,
@@ -22,9 +22,9 @@ from avloc.cli.answers import (
     numbers,
     options,
 )
-from avloc.types import AvlocError
 
 app = typer.Typer()
+app.add_typer(tabling.app)
 
 
 class Listed(StrEnum):
@@ -36,15 +36,6 @@ class Listed(StrEnum):
     metrics = "metrics"
     suites = "suites"
     protocols = "protocols"
-
-
-class Format(StrEnum):
-    """What `avloc table` can print."""
-
-    terminal = "terminal"
-    csv = "csv"
-    latex = "latex"
-    markdown = "markdown"
 
 
 def _show(results: Path, suite: str) -> None:
@@ -114,41 +105,8 @@ def score(
         load_plugins(plugin)
         chosen_options = options(results=results, data=data)
         with progress():
-            manifest = rescore(_stem(suite), chosen_options, protocol=protocol, metrics=names(metrics))
+            manifest = rescore(tabling.stem(suite), chosen_options, protocol=protocol, metrics=names(metrics))
         _show(results, manifest["suite"])
-
-
-@app.command()
-def table(
-    suite: SuiteName = "multi_source",
-    format: Annotated[Format, typer.Option(help="How it is written.")] = Format.terminal,
-    published: Annotated[bool, typer.Option("--published", help="Add the paper's printed numbers, marked.")] = False,
-    output: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
-    results: Results = Path("results"),
-) -> None:
-    """Print the table of a suite that was run."""
-    with answers():
-        from avloc import render
-        from avloc.disk import disk
-        from avloc.tables import layout, load
-        from avloc.terminal import console, show_table
-
-        scores = load(results, _stem(suite))
-        if published and format is Format.csv:
-            raise AvlocError("The CSV holds our own numbers only; the printed ones are in benchmarks/published/.")
-        laid_out = layout(scores, published=published)
-        with disk(output or Path()), output.open("w", encoding="utf-8") if output else nullcontext() as file:
-            if format is Format.terminal:
-                show_table(laid_out, console(file))
-            else:
-                typer.echo(render.WRITERS[format.value](scores, laid_out), file=file, nl=False)
-
-
-def _stem(suite: str) -> str:
-    """The name under which a suite's results are kept."""
-    from avloc.suite import load_suite
-
-    return load_suite(suite).name if suite.endswith((".yaml", ".yml")) else suite
 
 
 @app.command("list")
