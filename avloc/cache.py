@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from avloc.disk import cache_folder, exclusive, read_json
+from avloc.disk import CACHE_TAG, cache_folder, exclusive, read_json
 from avloc.types import AvlocError
-
-KEPT = ("data", "weights")
-"""Folders beside the cache that hold what a user brought; never listed, never deleted here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +31,15 @@ class Cached:
 
 
 def entries() -> list[Cached]:
-    """Every feature log (one per encoder and dataset), and every other folder at the top of the cache, as a whole."""
+    """Every feature log (one per encoder and dataset), and every folder that says it is a cache (built-in media).
+
+    What a user brought there (data sets, weights) says no such thing: it is neither listed nor deleted.
+    """
     home = cache_folder()
     if not home.is_dir():
         return []
     features = [_features(log.parent, home) for log in sorted(home.glob("features/**/samples.jsonl"))]
-    others = sorted(path for path in home.iterdir() if path.is_dir() and path.name not in (*KEPT, "features"))
+    others = sorted(tag.parent for tag in home.glob(f"*/{CACHE_TAG}"))
     return [*features, *(_entry(path, home, "media that avloc made") for path in others)]
 
 
@@ -61,13 +60,20 @@ def clear(names: Sequence[str]) -> int:
         if not any(entry == name.rstrip("/") or entry.startswith(f"{name.rstrip('/')}/") for entry in chosen):
             raise AvlocError(f"The cache {home} has no entry {name!r}; avloc cache lists what it has.")
     for entry in chosen.values():
-        folder = home / entry.name
-        with exclusive(folder, entry.name):  # nobody is writing there; whoever waits makes its folder again
-            for item in folder.iterdir():
-                if item.name != ".lock":
-                    shutil.rmtree(item) if item.is_dir() else item.unlink()
-        shutil.rmtree(folder)
+        _empty(home / entry.name)
     return sum(entry.size for entry in chosen.values())
+
+
+def _empty(folder: Path) -> None:
+    """Delete all files but the locks, each folder's while nobody writes there; the next one to write finds its lock."""
+    for lock in sorted(folder.rglob(".lock")):
+        with exclusive(lock.parent, lock.parent.name):
+            for file in lock.parent.iterdir():
+                if file.is_file() and file != lock:
+                    file.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != ".lock":
+            file.unlink()
 
 
 def _features(path: Path, home: Path) -> Cached:

@@ -16,6 +16,9 @@ from filelock import FileLock, Timeout
 from avloc.progress import say
 from avloc.types import AvlocError
 
+CACHE_TAG = "CACHEDIR.TAG"
+"""The file by which backup programs, and ``avloc cache``, know a folder whose content can be made again."""
+
 
 def cache_folder() -> Path:
     """What avloc can make again (built-in media, features): ``AVLOC_CACHE``, or the user's cache directory."""
@@ -30,6 +33,14 @@ def weights_folder() -> Path:
 def data_folder(root: Path | None) -> Path:
     """Prepared data sets: what ``--data`` says, or a folder in the user's cache."""
     return root or cache_folder() / "data"
+
+
+def tag_as_cache(folder: Path) -> None:
+    """Say that all of a folder can be made again."""
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CACHE_TAG).is_file():
+            (folder / CACHE_TAG).write_text("Signature: 8a477f597d28d172789f06886806bc55\n", encoding="ascii")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ COMMIT_EVERY = 32
 READERS = 4
 """Threads that decode media ahead of the encoder."""
 PREPROCESSING = 3
-"""Raise it when `encoder_image`, `encoder_audio` or what they call in `avloc.media` give other values."""
+"""Raise it when `encoder_image`, `encoder_audio`, `avloc.mixture` or `avloc.media` give other values."""
 
 
 def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
@@ -172,7 +172,11 @@ def watch(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -
 
 def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
     """Where the cache keeps what this encoder, with these weights, made of clips."""
-    return cache_folder() / "features" / identify({"encoder": fingerprint, "preprocessing": PREPROCESSING})
+    key = {
+        "encoder": fingerprint, "revision": encoder.revision, "info": repr(replace(encoder.info, weights="")),
+        "preprocessing": PREPROCESSING,
+    }  # fmt: skip
+    return cache_folder() / "features" / identify(key)
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class ArrayLog:
         self._folder = folder
         self._pending: list[tuple[Record, list[npt.NDArray[np.float16]]]] = []
         self._memory: np.memmap[Any, np.dtype[np.float16]] | None = None
-        self.records = Records(self._log)
+        self.records = Records()
         self._log_size = self._blob_size = 0
         self._read_log()
 
@@ -63,6 +63,14 @@ class ArrayLog:
                 self.records.remember(record["id"], self._log_size, len(line))
                 self._log_size += len(line)
                 self._blob_size = record["end"]
+        self._map()
+
+    def _map(self) -> None:
+        """Map both files at once: what is mapped stays readable, and the same, when another process clears it."""
+        if self._log_size:
+            self.records.map(self._log)
+        if self._blob_size:
+            self._memory = np.memmap(self._blob, np.float16, mode="r", shape=(self._blob_size // 2,))
 
     def append(self, id: str, arrays: Mapping[str, npt.NDArray[Any]], **extra: Any) -> None:
         """Remember a record until `commit`. Arrays keep 11 significant bits; their scale is stored apart.
@@ -105,13 +113,12 @@ class ArrayLog:
         for (record, _), line in zip(self._pending, lines, strict=True):
             self.records.remember(record["id"], self._log_size, len(line))
             self._log_size += len(line)
-        self._blob_size, self._memory = end, None
+        self._blob_size = end
+        self._map()
         self._pending.clear()
 
     def read(self, id: str) -> dict[str, npt.NDArray[np.float32]]:
         """The committed arrays of one id."""
-        if self._memory is None and self._blob_size:
-            self._memory = np.memmap(self._blob, np.float16, mode="r", shape=(self._blob_size // 2,))
         found = {}
         for described in self.records[id]["arrays"]:
             shape = described["shape"]
@@ -124,23 +131,23 @@ class ArrayLog:
 class Records(Mapping[str, Record]):
     """The records of a log by id, in order. Only where each line stands is in memory; a line is read when asked for."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._lines: dict[str, tuple[int, int]] = {}
         self._bytes: mmap.mmap | None = None
 
     def remember(self, id: str, start: int, length: int) -> None:
-        """Know a line that is in the log from now on."""
+        """Know a line of the log; it can be read once the log is mapped."""
         self._lines[id] = (start, length)
-        self._bytes = None
+
+    def map(self, log: Path) -> None:
+        """Map the log as it is now."""
+        with log.open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __getitem__(self, id: str) -> Record:
         start, length = self._lines[id]
-        memory = self._bytes
-        if memory is None:
-            with self._log.open("rb") as file:
-                memory = self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        record: Record = json.loads(memory[start : start + length])
+        assert self._bytes is not None  # whoever remembers a line maps the log
+        record: Record = json.loads(self._bytes[start : start + length])
         return record
 
     def __contains__(self, id: object) -> bool:

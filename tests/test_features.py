@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from lightning_fabric import Fabric
 from typer.testing import CliRunner
 from world import Blocks, Dot, Plain
 
-from avloc import AvlocError, Clip, Sample, cli
+from avloc import AvlocError, Clip, Sample, cli, lookup
 from avloc.bench import Options, bench
 from avloc.cache import clear, entries
 from avloc.checkpoint import ENCODER, load_weights
+from avloc.disk import exclusive
 from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
 from avloc.fit import Fit
 from avloc.material import Material
@@ -287,3 +289,61 @@ def test_clearing_what_is_not_there_is_said() -> None:
     with pytest.raises(AvlocError, match="no entry 'feature'"):
         clear(["feature"])
     assert clear([]) > 0
+
+
+def test_another_revision_or_preprocessing_has_its_own_features(counting: Counting) -> None:
+    data = Blocks(None, split="train", count=2)
+    _encode(data, counting)
+    counting.info = replace(counting.info, audio_seconds=0.5)
+    _encode(data, counting)
+    assert counting.seen == 4
+    type(counting).revision = 2
+    try:
+        _encode(data, counting)
+    finally:
+        type(counting).revision = 1
+    assert counting.seen == 6
+
+
+def test_clearing_beside_a_reader_changes_nothing_for_it() -> None:
+    data = Blocks(None, split="train", count=4)
+    reader = _encode(data, Plain())
+    again = _encode(data, Plain())
+    clear([])
+    _encode(Blocks(None, split="val", count=6), Plain())  # other clips now stand where the old ones were
+    fresh = _encode(data, Plain())
+    for id in data.ids():
+        for seen in (reader, again):
+            assert torch.equal(seen.features([id]).image, fresh.features([id]).image)
+
+
+WAITER = """
+    import sys, pathlib
+    from avloc.disk import exclusive
+    with exclusive(pathlib.Path(sys.argv[1]), "it"):
+        print("mine")
+"""
+
+
+def test_who_waits_for_a_folder_that_is_cleared_gets_it() -> None:
+    _encode(Blocks(None, split="train", count=1), Plain())
+    (log,) = _cache().glob("features/*/blocks/samples.jsonl")
+    command = [sys.executable, "-c", textwrap.dedent(WAITER), str(log.parent)]
+    with exclusive(log.parent, "it"):
+        waiter = subprocess.Popen(command, stdout=subprocess.PIPE)
+        time.sleep(1)
+    clear([])
+    assert waiter.communicate()[0] == b"mine\n"
+    assert waiter.returncode == 0
+
+
+def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
+    mine = _cache() / "checkpoints" / "mine.pt"
+    mine.parent.mkdir()
+    mine.write_bytes(b"weights")
+    lookup("dataset", "toybox_single")(None, split="test", test=1).prepare()
+    assert [entry.name for entry in entries()] == ["toybox"]
+    assert clear([]) > 0
+    assert mine.is_file()
+    assert entries() == []
+    assert not list(_cache().rglob("*.mp4"))
