@@ -158,7 +158,8 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
         suite = _with_priors(suite)
     metrics = make_metrics(suite.metrics)
     for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
-        if entry.name not in registry().entries("method"):
+        # While some plugin does not import, the name may be one of its own: then its row fails and the others go on.
+        if entry.name not in registry().entries("method") and not registry().failures:
             raise AvlocError(unknown("method", entry.name, registry().entries("method")))
         method = component("method", entry)
         if isinstance(method, type):
@@ -197,8 +198,14 @@ def _runs(suite: Suite) -> list[Run]:
 def _column_name(entry: DatasetEntry, suite: Suite) -> str:
     """The dataset's name; where the suite has it more than once, with the parameters that tell the columns apart."""
     twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
-    changed = {**entry.params, **{f"encoder {key}": value for key, value in entry.encoder.params.items()}}
-    return f"{entry.name} ({_spelt(changed) or 'defaults'})" if len(twins) > 1 else entry.name
+    mine, others = _changed(entry), [_changed(twin) for twin in twins]
+    telling = {key: value for key, value in mine.items() if any(other.get(key) != value for other in others)}
+    return f"{entry.name} ({_spelt(telling) or 'defaults'})" if len(twins) > 1 else entry.name
+
+
+def _changed(entry: DatasetEntry) -> dict[str, Any]:
+    """The parameters of a dataset and of its encoder that the suite sets."""
+    return {**entry.params, **{f"encoder {key}": value for key, value in entry.encoder.params.items()}}
 
 
 def _row(run: Run, suite: Suite) -> Row:
@@ -228,7 +235,7 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
     runs = [run for run in _runs(work.suite) if run.dataset is entry]
     rows = [_row(run, work.suite) for run in runs]
     name = _column_name(entry, work.suite)
-    column: Row = {"name": name, "title": name, "encoder": entry.encoder.name, "status": "ran"}
+    column: Row = {"name": name, "title": entry.title or name, "encoder": entry.encoder.name, "status": "ran"}
     column |= {"reason": "", "command": entry.obtain, "notes": [], "printed": entry.printed}
     work.rows += rows
     work.columns.append(column)
@@ -248,7 +255,7 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
             row |= {"status": "failed", "reason": reason}
         say(f"{entry.name}: {reason}")
         return
-    column |= {"notes": opened.notes, "title": name.replace(entry.name, opened.title or entry.name)}
+    column |= {"notes": opened.notes, "title": entry.title or name.replace(entry.name, opened.title or entry.name)}
     for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
         stage = opened.stages[run.train.live]
         row["weights"] = stage.info.weights
@@ -280,7 +287,7 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         stages.predict(run, method, stage, folder, predicted, checkpoint, force=_once(work, folder.id))
         protocol = work.protocol.model_copy(update={"told": run.told})
         title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        counts = _counts(stage, run.limit)
+        counts = _counts(stage)
         row["score"] = stages.score(folder, stage.test_data, protocol, work.metrics, counts, title)
         row["status"] = "done"
         registry().announce(run, "scored")
@@ -310,7 +317,7 @@ def _once(work: Invocation, id: str) -> bool:
     return fresh
 
 
-def _counts(stage: Stage, limit: int | None) -> Row:
-    ids = stage.test_data.ids()
+def _counts(stage: Stage) -> Row:
+    listed = len(stage.test_data.ids())
     lost = {"missing": stage.test.missing, "broken": stage.test.broken}
-    return {"listed": len(ids), "unread": len(ids) - len(ids[:limit]), **lost}
+    return {"listed": listed, "unread": listed - len(stage.test.ids) - sum(map(len, lost.values())), **lost}

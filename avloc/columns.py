@@ -102,12 +102,10 @@ def open_column(entry: DatasetEntry, data: Path | None, limit: int | None, devic
 
 
 def _training(entry: DatasetEntry, data: Path | None, test: Dataset) -> tuple[dict[str, Dataset], str]:
-    """All splits; where a dataset that may be absent has no training list here, why."""
+    """All splits; where there is no training list here, why."""
     try:
         train, val = (open_dataset(entry, split, data) for split in ("train", "val"))
-    except AvlocError as error:
-        if not entry.obtain:
-            raise
+    except DataError as error:
         nothing = Nothing(test.classes)
         return {"train": nothing, "val": nothing, "test": test}, str(error)
     return {"train": train, "val": val, "test": test}, ""

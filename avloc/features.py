@@ -206,8 +206,9 @@ def _usable(
 ) -> tuple[ArrayLog, dict[str, str], dict[str, str], dict[str, str]]:
     """The log with all that can be used of a split in it, the usable clips' keys, and what is missing and broken."""
     status = dataset.status()
-    listed = list(dataset.ids())[:limit]
-    known, present = set(listed), set(status.present)
+    present = set(status.present)
+    listed = _first(dataset.ids(), present, limit)
+    known = set(listed)
     broken = {id: reason for id, reason in status.broken.items() if id in known}
     keys: dict[str, str] = {}
     for id in listed:
@@ -224,6 +225,14 @@ def _usable(
             _encode_clips(keys, dataset, encoder, log, broken, device, f"encode {about['dataset']}")
     usable = {id: key for id, key in keys.items() if id not in broken}
     return log, usable, {id: reason for id, reason in status.missing.items() if id in known}, broken
+
+
+def _first(ids: Sequence[str], present: set[str], limit: int | None) -> Sequence[str]:
+    """The list up to its `limit`-th clip that is here: where clips are missing a limit still leaves something to do."""
+    if limit is None:
+        return ids
+    here = [position for position, id in enumerate(ids) if id in present]
+    return ids[: here[limit - 1] + 1] if len(here) >= limit else ids
 
 
 def _encode_clips(

@@ -308,6 +308,14 @@ class Dataset(ABC):
             DataError: The media cannot be used; names the file and the cause.
         """
 
+    def labels(self, id: str) -> tuple[str, ...]:
+        """Video-level class names of one clip; override where they are known without decoding it.
+
+        Raises:
+            DataError: The clip cannot be read.
+        """
+        return self.load(id).labels
+
     def truth(self, id: str) -> Truth:
         """The truth of one clip; override where it can be read without decoding the clip.
 

@@ -52,8 +52,11 @@ def check_values(entry: Component, method: type[Method]) -> None:
 
 
 def component(kind: Kind, entry: Component) -> type[Method] | Exception:
-    """The class, or the reason why a registered name does not import."""
+    """The class, or the reason why a registered name does not import or is no method."""
     try:
-        return registry().get(kind, entry.name)
+        found = registry().get(kind, entry.name)
     except AvlocError as error:
         return error
+    if not issubclass(found, Method):
+        return AvlocError(f"The {kind} {entry.name!r} is not derived from avloc.Method.")
+    return found

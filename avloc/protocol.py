@@ -6,6 +6,8 @@ protocol: of one and the same map, published evaluators make anything between .0
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -14,54 +16,34 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from avloc.registry import unknown
-from avloc.types import AvlocError, BoolArray, FloatArray, Localization, Prediction, Told, Truth
+from avloc.rules import (
+    At,
+    Binarize,
+    Data,
+    Maps,
+    Normalize,
+    OfMax,
+    Quantile,
+    Range,
+    Refine,
+    Resize,
+    Top,
+    TruthArea,
+    binarized,
+    normalized,
+    rasterize,
+    resized,
+    top_quarter,
+)
+from avloc.types import AvlocError, FloatArray, Localization, Prediction, Told, Truth
 
-Maps = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Top(_Data):
-    """The highest pixels, exactly this share of them (see `top_pixels`)."""
-
-    top: float = Field(gt=0, le=1)
-
-
-class At(_Data):
-    """The pixels that reach this value of the normalized map."""
-
-    at: float
-
-
-class TruthArea(_Data):
-    """As many pixels as the truth has, the highest; the method is given the area for free ("adaptive")."""
-
-    truth_area: Literal[True]
-
-
-class Refine(_Data):
-    """Object-guided localization: the method's map and the object prior, summed (EZ-VSL, ECCV 2022).
-
-    The prior is the strength of the image backbone's response, ``mean_c |backbone_map|``. It hears nothing: with
-    ``alpha: 0.4`` the sum scores what the prior scores, so a refined table always shows the prior's own row.
-
-    Attributes:
-        alpha: Share of the method's map in the sum.
-        prior_range: What the prior is divided by, where maps keep their absolute scale (SLAVC: 2.5); ``None``: both
-            are min-maxed per map, and so is their sum.
-    """
-
-    alpha: float = Field(ge=0, le=1)
-    prior_range: float | None = Field(default=None, gt=0)
-
-
-class Protocol(_Data):
+class Protocol(Data):
     """From a raw prediction to one mask per true source.
 
     Attributes:
@@ -72,40 +54,47 @@ class Protocol(_Data):
         resize: How maps are brought to that size.
         align_corners: Whether the resize aligns corner pixels rather than pixel edges.
         normalize: ``minmax`` per map (a constant map stays as it is), ``minmax_nan`` (it becomes NaN, as 0 / 0 does in
-            released code, and claims no pixel), ``cosine`` from [-1, 1] to [0, 1], or none.
+            released code, and claims no pixel), ``minmax_negated`` (``1 - minmax(-map)``: the same but for its
+            rounding, and a constant c becomes 1 + c), ``relu_max`` (nothing below 0, then divided by the map's
+            maximum), ``{range: [low, high]}`` from there to [0, 1], the same for every map, or none.
         invert: Turn the normalized map upside down. Only after min-max.
         refine: Whether and how the object prior is mixed into every map.
         binarize: Which pixels the method claims.
-        strict: Whether a pixel must exceed the value of ``{at: ...}`` rather than reach it.
+        strict: Whether a pixel must exceed the value that the rule gives rather than reach it.
+        confidence: How sure a localization is: the method's own score, or the raw map's peak where it has none; or
+            the mean of the highest quarter of the normalized map.
         match: How maps meet sources, see `apply`.
-        truth: The annotated masks, the union of the boxes, or a count of boxes per pixel. Boxes are rasterized by
-            `rasterize`; a source without boxes keeps its mask.
+        truth: The annotated masks, the union of the boxes, a count of boxes per pixel, or their consensus: 0.5 where
+            one box lies, 1 where more do. Boxes are rasterized by `rasterize`; a source without boxes keeps its mask.
         source: Where the rules come from.
         note: What a reader should know.
         warning: What a reader must know.
+        checked: The recorded outputs of the official evaluator that it was found equal to.
     """
 
     preset: str
     told: Told
     canvas: Literal["canvas", "frames"]
     size: int = Field(ge=1)
-    resize: Literal["bilinear", "bicubic"]
+    resize: Resize
     align_corners: bool
-    normalize: Literal["none", "minmax", "minmax_nan", "cosine"]
+    normalize: Normalize | Range
     invert: bool
     refine: Refine | None = None
-    binarize: Top | At | TruthArea
+    binarize: Binarize
     strict: bool
+    confidence: Literal["method", "top_quarter"] = "method"
     match: Literal["label", "hungarian", "greedy", "broadcast"]
-    truth: Literal["mask", "boxes_union", "boxes_count"]
+    truth: Literal["mask", "boxes_union", "boxes_count", "boxes_consensus"]
     # Prose decides no number, so it is in no id.
     source: str = Field(default="", exclude=True)
     note: str = Field(default="", exclude=True)
     warning: str = Field(default="", exclude=True)
+    checked: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
     def _has_a_range(self) -> Protocol:
-        if self.invert and not self.normalize.startswith("minmax"):
+        if self.invert and not str(self.normalize).startswith("minmax"):
             raise ValueError("The key 'invert': it should be false unless normalize is minmax.")
         return self
 
@@ -155,34 +144,70 @@ class Protocol(_Data):
             maps, masks = _own_frames(maps, masks, frames, prediction.clip)
         scores, claimed = np.zeros_like(masks), np.zeros(masks.shape, bool)
         scores[found] = self._scores(maps[found], masks.shape[2], priors[found] if priors is not None else None)
-        claimed[found] = self._binarized(scores[found], masks[found])
+        claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
         confidence = np.full(len(chosen), -np.inf)
-        confidence[found] = _confidence(prediction)[chosen[found]]
+        own = self.confidence == "method"
+        confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
         return Localization(scores, claimed, confidence, found, false_alarms), Truth(masks, truth.labels)
 
     def describe(self) -> str:
         """One line for the notes under a table; what methods are told is left to the table's rows."""
         preset = load_protocol(self.preset)
-        behaviour = set(type(self).model_fields) - {"told", "source", "note", "warning"}
+        behaviour = set(type(self).model_fields) - {"told", "source", "note", "warning", "checked"}
         changed = sorted(key for key in behaviour if getattr(self, key) != getattr(preset, key))
-        match self.binarize:
-            case Top(top=share):
-                rule = f"the top {share:.0%} of the pixels"
-            case At(at=value):
-                rule = f"pixels {'>' if self.strict else '>='} {value:g}"
-            case TruthArea():
-                rule = "the truth's number of pixels"
+        name = self.preset + (f" (changed: {', '.join(changed)})" if changed else "")
+        return f"{name}: {self.summary()}." + (f" {self.warning}" if self.warning else "")
+
+    def summary(self) -> str:
+        """What it does to a map, without its name."""
         corners = " with aligned corners" if self.align_corners else ""
-        normalized = {"none": "raw values", "cosine": "cosine on [0, 1]"}.get(self.normalize, "min-max per map")
         parts = [
-            f"maps {self.resize}{corners} to {self.size} pixels a frame", normalized, *["inverted"] * self.invert, rule,
+            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", self._scale(),
+            *["inverted"] * self.invert, self._rule(),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"canvas": "on the whole canvas", "frames": "each frame alone"}[self.canvas],
             {"broadcast": "one map for all sources"}.get(self.match, f"maps matched by {self.match}"),
-            {"mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted"}[self.truth],
+            {
+                "mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted",
+                "boxes_consensus": "consensus of boxes",
+            }[self.truth],
+            *(["confidence by the highest quarter of the pixels"] if self.confidence == "top_quarter" else []),
         ]  # fmt: skip
-        name = self.preset + (f" (changed: {', '.join(changed)})" if changed else "")
-        return f"{name}: {', '.join(parts)}." + (f" {self.warning}" if self.warning else "")
+        return ", ".join(parts)
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """Every key that decides a number: name, value as in YAML, and what it means, as the class documents it."""
+        documented = (inspect.getdoc(type(self)) or "").partition("Attributes:")[2]
+        meanings = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", documented, re.MULTILINE))
+        rows = []
+        for key, value in self.model_dump(exclude={"preset"}).items():
+            text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+            rows.append((key, text, " ".join(meanings.get(key, "").replace("``", "").split())))
+        return rows
+
+    def _scale(self) -> str:
+        if isinstance(self.normalize, Range):
+            low, high = self.normalize.range
+            return f"{low:g} to {high:g} on [0, 1]"
+        return {"none": "raw values", "relu_max": "cut at 0, divided by the maximum"}.get(
+            self.normalize, "min-max per map"
+        )
+
+    def _rule(self) -> str:
+        sign = ">" if self.strict else ">="
+        match self.binarize:
+            case Top(top=share):
+                return f"the top {share:.0%} of the pixels"
+            case At(at=value):
+                return f"pixels {sign} {value:g}"
+            case TruthArea():
+                return "the truth's number of pixels"
+            case OfMax(of_max=share):
+                return f"pixels {sign} {share:g} of the maximum"
+            case Quantile(quantile="truth"):
+                return f"pixels {sign} the value that leaves the truth's number of them"
+            case Quantile(quantile=place):
+                return f"pixels {sign} the value at {float(place):.0%} of the sorted ones"
 
     def _truth(self, truth: Truth, frames: int) -> Maps:
         height, width = self.size, self.size * frames
@@ -196,6 +221,8 @@ class Protocol(_Data):
                     masks[index] = rasterize(boxes, height, width)
                     if self.truth == "boxes_union":
                         masks[index] = masks[index] > 0
+                    elif self.truth == "boxes_consensus":
+                        masks[index] = np.minimum(masks[index] / 2, 1)
         return masks
 
     def _match(
@@ -218,72 +245,12 @@ class Protocol(_Data):
 
     def _scores(self, maps: FloatArray, width: int, priors: FloatArray | None) -> Maps:
         """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, refined, high on the source."""
-        scores = self._normalized(_resized(maps, self.size, width, self.resize, self.align_corners))
+        scores = normalized(resized(maps, self.size, width, self.resize, self.align_corners), self.normalize)
+        if self.invert and len(scores):
+            scores = scores.max((1, 2), keepdims=True) - scores
         if self.refine is None or priors is None or not len(scores):
             return scores
-        objects = _resized(priors, self.size, width, self.resize, self.align_corners)
-        alpha, absolute = self.refine.alpha, self.refine.prior_range
-        if absolute is not None:
-            return np.asarray(alpha * scores + (1 - alpha) * objects / absolute, np.float32)
-        return _minmax(alpha * scores + (1 - alpha) * _minmax(objects))
-
-    def _normalized(self, scores: Maps) -> Maps:
-        if self.normalize == "cosine":
-            return np.asarray((scores + 1) / 2, np.float32)
-        if self.normalize == "none" or not len(scores):
-            return scores
-        scores = _minmax(scores, constant=np.nan if self.normalize == "minmax_nan" else None)
-        return scores.max((1, 2), keepdims=True) - scores if self.invert else scores
-
-    def _binarized(self, scores: Maps, truth: Maps) -> BoolArray:
-        match self.binarize:
-            case At(at=value):
-                return scores > value if self.strict else scores >= value
-            case Top(top=share):
-                return top_pixels(scores, [round(share * scores.shape[1] * scores.shape[2])] * len(scores))
-            case TruthArea():
-                return top_pixels(scores, np.count_nonzero(truth, axis=(1, 2)).tolist())
-
-
-def top_pixels(scores: FloatArray, counts: Sequence[int]) -> BoolArray:
-    """The highest pixels of every map, exactly `counts` of them.
-
-    Ties are broken by raster order (row by row, left to right), as a stable sort does. With a rule such as "all
-    pixels that reach the median" a map with ties, a constant one for instance, claims the whole image.
-
-    Args:
-        scores: ``(N, H, W)``.
-        counts: ``(N,)`` pixels per map, from 0 to ``H * W``.
-
-    Returns:
-        ``(N, H, W)`` masks.
-    """
-    masks = np.zeros(scores.shape, bool)
-    for score, mask, count in zip(scores, masks, counts, strict=True):
-        if count:
-            edge = np.partition(score, score.size - count, axis=None)[score.size - count]
-            np.greater(score, edge, out=mask)
-            ties = np.flatnonzero(score == edge)[: count - np.count_nonzero(mask)]
-            mask.flat[ties] = True
-    return masks
-
-
-def rasterize(boxes: FloatArray, height: int, width: int) -> Maps:
-    """How many boxes cover each pixel: corners clipped to the canvas and truncated, the far ones exclusive.
-
-    Args:
-        boxes: ``(n, 4)`` xyxy, normalized to the canvas.
-        height, width: Of the canvas, in pixels.
-
-    Returns:
-        ``(height, width)`` counts.
-    """
-    # A corner that lies on a pixel edge must not fall short of it by rounding, even where boxes are float32.
-    corners = np.clip(boxes, 0.0, 1.0).astype(np.float64) * np.array([width, height] * 2) + 1e-4
-    counts = np.zeros((height, width), np.float32)
-    for left, top, right, bottom in corners.astype(int):
-        counts[top:bottom, left:right] += 1
-    return counts
+        return self.refine.mix(scores, resized(priors, self.size, width, self.resize, self.align_corners))
 
 
 def load_protocol(spec: str | Mapping[str, Any]) -> Protocol:
@@ -312,6 +279,13 @@ def preset_names() -> list[str]:
     return list(_presets())
 
 
+_WANTED = {
+    "binarize": "{top: share}, {at: value}, {truth_area: true}, {quantile: share or truth} or {of_max: share}",
+    "normalize": "none, minmax, minmax_nan, minmax_negated, relu_max or {range: [low, high]}",
+}
+"""Keys whose values have several kinds, of which pydantic would report every one."""
+
+
 @cache
 def _presets() -> dict[str, dict[str, Any]]:
     text = (files("avloc_benchmarks") / "protocols.yaml").read_text(encoding="utf-8")
@@ -325,8 +299,8 @@ def _sentence(error: Any) -> str:
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         return unknown("key", key, Protocol.model_fields)
-    if key == "binarize":
-        return "The key 'binarize': it should be {top: share of pixels}, {at: value} or {truth_area: true}."
+    if key in _WANTED:
+        return f"The key {key!r}: it should be {_WANTED[key]}."
     return f"The key {key!r}: {error['msg'].replace('Input should be', 'it should be')}, but it is {error['input']!r}."
 
 
@@ -340,27 +314,6 @@ def _confidence(prediction: Prediction) -> FloatArray:
     if prediction.scores is not None:
         return prediction.scores
     return prediction.maps.max(axis=(1, 2)) if len(prediction.maps) else np.zeros(0)
-
-
-def _minmax(maps: Maps, constant: float | None = None) -> Maps:
-    """Every map to [0, 1]; a constant one becomes `constant`, or stays as it is."""
-    low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-    varies = high > low
-    flat = maps if constant is None else constant
-    return np.asarray(np.where(varies, (maps - low) / np.where(varies, high - low, 1), flat), np.float32)
-
-
-def _resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
-    import torch  # late: listing and printing tables never need it
-
-    native = torch.from_numpy(np.array(maps, np.float32))[:, None]
-    if not len(native):
-        return np.zeros((0, height, width), np.float32)
-    resized = torch.nn.functional.interpolate(native, (height, width), mode=mode, align_corners=align_corners)
-    if mode == "bilinear":  # stays within the map's range, but for rounding, which min-max would blow up
-        resized = resized.clamp(native.amin((2, 3), keepdim=True), native.amax((2, 3), keepdim=True))
-    array: Maps = resized[:, 0].numpy()
-    return array
 
 
 def _own_frames(maps: Maps, masks: Maps, frames: int, clip: str) -> tuple[Maps, Maps]:

@@ -112,6 +112,10 @@ class Registry:
         if existing is not None and Path(existing.origin or "").resolve() != path.resolve():
             raise AvlocError(f"Plugin file {path} has the name of the installed module {path.stem!r}; rename it.")
 
+        for name, plugin in self._manager.list_name_plugin():
+            if Path(getattr(plugin, "__file__", None) or "").resolve() == path.resolve():
+                self._manager.unregister(name=name)  # installed as well, or given twice: it counts once
+
         def load() -> Any:
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None

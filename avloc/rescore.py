@@ -36,7 +36,7 @@ def rescore(
     manifest = read_json(path)
     chosen = load_protocol(protocol) if protocol else load_protocol(_without_told(manifest["protocol"]))
     before = [Component(name=metric["name"], params=metric["params"]) for metric in manifest["metrics"]]
-    components = [_parse_metric(key) for key in metrics] if metrics else before
+    components = [parse_metric(key) for key in metrics] if metrics else before
     ready = make_metrics(components)
     for row in manifest["rows"]:
         if row["status"] == "done":
@@ -70,7 +70,7 @@ def _named(declared_data: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": declared_data["name"], "params": declared_data["params"]}
 
 
-def _parse_metric(key: str) -> Component:
+def parse_metric(key: str) -> Component:
     """``name`` or ``name@value``, as table headers print them."""
     name, at, value = key.partition("@")
     try:

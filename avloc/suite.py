@@ -104,11 +104,13 @@ class DatasetEntry(Component):
         obtain: The command that puts the data on the machine. A dataset that has one may be absent: the table
             then says so. A dataset without one must be there.
         printed: The column of the paper's table that it stands beside, where that is not its name.
+        title: As the table prints it, where that is not the dataset's own.
     """
 
     encoder: Component
     obtain: str = ""
     printed: str = ""
+    title: str = ""
 
 
 class Suite(_Strict):

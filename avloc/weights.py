@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avloc.disk import disk, exclusive, read_json, weights_folder, write_json
-from avloc.progress import say, track
+from avloc.download import resumed
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ Accept = Callable[[Mapping[str, "Tensor"], str], dict[str, "Tensor"]]
 
 NAMED = 3
 """How many wrong keys of a kind are named before the others are counted."""
-TIMEOUT, CHUNK = 30.0, 100_000
-"""Seconds without an answer; bytes per read, and so the most that a broken connection loses."""
 GAP = "..."
 """Stands in `Checkpoint.sha256` for the digits that nobody published."""
 
@@ -350,7 +348,7 @@ def _download(checkpoint: Checkpoint, folder: Path) -> Path:
     part = folder / f"{checkpoint.file}.part"
     with disk(folder):
         try:
-            download = partial(_resumed, part, checkpoint.size)
+            download = partial(resumed, part, checkpoint.size, checkpoint.known != "unknown")
             return Path(pooch.retrieve(checkpoint.url, None, checkpoint.file, folder, downloader=download))
         except requests.HTTPError as error:
             cause = f"{error}."
@@ -358,39 +356,3 @@ def _download(checkpoint: Checkpoint, folder: Path) -> Path:
             cause = f"{checkpoint.url} cannot be reached or broke off ({type(error).__name__})."
     kept = f" {part.stat().st_size:,} bytes are kept; the same command goes on from there." if part.is_file() else ""
     raise AvlocError(f"{cause}{kept} Try again later, or {by_hand(checkpoint)}")
-
-
-def _resumed(part: Path, size: int, url: str, output: str, _pooch: Any) -> None:
-    """A downloader for pooch that goes on where a broken one stopped, and takes no part for the whole.
-
-    Args:
-        part: Where bytes are collected, over several runs.
-        size: Of the whole, where it is known.
-        url: From where.
-        output: Where pooch wants the whole.
-    """
-    import requests
-
-    done = part.stat().st_size if part.is_file() else 0
-    ask = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-    with requests.get(url, headers=ask, stream=True, timeout=TIMEOUT) as answer:
-        goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-        if answer.status_code in (206, 416) and not goes_on:
-            part.unlink()
-            raise AvlocError(f"{url} does not go on after {part}, which is deleted now. Run the same command again.")
-        answer.raise_for_status()
-        if done and not goes_on:
-            part.unlink()
-            done = 0
-            say(f"{url} starts from the beginning; what came of it before is dropped.")
-        length = answer.headers.get("Content-Length")
-        total = size if length is None else done + int(length)
-        if size and total != size:
-            raise AvlocError(f"{url} has {total:,} bytes, but the published file {size:,}: it is another one.")
-        with part.open("ab") as file:
-            pieces = -(-(total - done) // CHUNK)
-            for chunk in track(answer.iter_content(CHUNK), f"Download {part.stem}, 100 kB", pieces):
-                file.write(chunk)
-    if total and part.stat().st_size != total:
-        raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes")
-    part.replace(output)

@@ -20,19 +20,20 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "progress", "_torch_ext"),
-    ("disk", "media", "functional", "splits", "statistics"),
-    ("masks", "mixture", "recordings", "sources", "weights"),
+    ("disk", "download", "media", "functional", "shared", "splits", "statistics"),
+    ("masks", "mixture", "recordings", "rules", "sources", "weights"),
     ("extract", "interfaces", "lists"),
     ("registry",),
     ("protocol", "suite", "store"),
     ("views", "grid"),
-    ("features", "notes", "published", "lookups"),
+    ("features", "notes", "published", "lookups", "authoring", "predictions"),
     ("cache", "checkpoint", "inventory", "material", "evidence"),
-    ("fit", "prepare", "tables", "testing"),
-    ("stages", "render", "report"),
-    ("columns",),
+    ("fit", "planted", "prepare", "tables"),
+    ("stages", "trial", "render", "report"),
+    ("columns", "testing"),
     ("bench", "terminal"),
     ("rescore",),
+    ("external",),
     ("cli",),
     ("__main__",),
 )
@@ -40,12 +41,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 LEAVES = {
     "disk",
+    "download",
     "lists",
     "media",
     "mixture",
     "functional",
     "progress",
     "recordings",
+    "shared",
     "splits",
     "statistics",
     "weights",
@@ -55,7 +58,7 @@ TORCHLESS = {"tables", "grid", "evidence", "notes", "published", "render", "stor
 """What only looks at results that are there."""
 PRINTERS = {"cli", "terminal"}
 
-ENGLISH = {"cap", "center", "folder", "random", "saliency", "tiny", "whole"}
+ENGLISH = {"cap", "center", "folder", "negatives", "random", "saliency", "tiny", "whole"}
 """Component names that are words as well: as a part of a sentence they are allowed, as a whole string they are not."""
 
 

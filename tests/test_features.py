@@ -347,3 +347,11 @@ def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
     assert mine.is_file()
     assert entries() == []
     assert not list(_cache().rglob("*.mp4"))
+
+
+def test_a_limit_counts_the_clips_that_are_here() -> None:
+    data = Blocks(None, split="train", count=6, gone=["train0", "train2"])
+    found = encode(data, Plain(), "blocks", limit=2, device="cpu")
+    assert found.ids == ("train1", "train3")
+    assert set(found.missing) == {"train0", "train2"}
+    assert len(encode(data, Plain(), "blocks", limit=9, device="cpu").ids) == 4

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 
 from avloc import AvlocError, Prediction, Truth
-from avloc.protocol import Protocol, load_protocol, preset_names, rasterize, top_pixels
+from avloc.protocol import Protocol, load_protocol, preset_names
+from avloc.rules import rasterize, top_pixels
 
 Array = npt.NDArray[Any]
 
@@ -50,6 +53,22 @@ def test_every_preset_loads_and_describes_itself_in_one_line() -> None:
         assert protocol.note
 
 
+def test_every_preset_states_every_key_that_decides_a_number() -> None:
+    presets = yaml.safe_load((files("avloc_benchmarks") / "protocols.yaml").read_text(encoding="utf-8"))
+    keys = set(load_protocol("avloc").model_dump()) - {"preset"}
+    for name, preset in presets.items():
+        assert set(preset) - {"source", "note", "warning", "checked"} == keys, name
+        explained = load_protocol(name).explain()
+        assert {key for key, _, _ in explained} == keys
+        assert all(meaning for _, _, meaning in explained)
+
+
+def test_values_are_explained_as_one_writes_them() -> None:
+    values = {key: value for key, value, _ in load_protocol("lvs").explain()}
+    assert values["strict"] == "true"
+    assert yaml.safe_load(values["binarize"]) == {"quantile": 0.5, "keep_ones": True}
+
+
 def test_a_changed_preset_says_so() -> None:
     protocol = load_protocol({"preset": "avloc", "binarize": {"top": 0.5}, "told": "none"})
     assert "avloc (changed: binarize):" in protocol.describe()
@@ -77,12 +96,17 @@ def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
         ({"preset": "avloc", "size": "big"}, "'size'.*valid integer.*'big'"),
         ({"preset": "avloc", "size": 0}, "'size'.*greater than or equal to 1"),
         ({"preset": "avloc", "told": "orakel"}, "'told'.*'none', 'vocabulary', 'count' or 'oracle'.*'orakel'"),
-        ({"preset": "avloc", "resize": "nearest"}, "'resize'.*'bilinear' or 'bicubic'"),
+        ({"preset": "avloc", "resize": "nearest"}, "'resize'.*'bilinear'.*'bicubic'"),
         ({"preset": "avloc", "binarize": 0.5}, "'binarize'.*{at: value}"),
         ({"preset": "avloc", "binarize": {"top": 0.5, "at": 0.5}}, "'binarize'"),
         ({"preset": "avloc", "binarize": {"top": 1.5}}, "'binarize'"),
         ({"preset": "avloc", "binarize": {"at": float("nan")}}, "'binarize'"),
         ({"preset": "avloc", "normalize": "none", "invert": True}, "'invert'"),
+        ({"preset": "avloc", "normalize": "cosine"}, "'normalize'.*{range: "),
+        ({"preset": "avloc", "normalize": {"range": [1, -1]}}, "'normalize'"),
+        ({"preset": "avloc", "binarize": {"quantile": 1}}, "'binarize'.*{quantile: "),
+        ({"preset": "avloc", "binarize": {"quantile": "median"}}, "'binarize'"),
+        ({"preset": "avloc", "binarize": {"of_max": 0}}, "'binarize'.*{of_max: "),
     ],
 )
 def test_what_does_not_fit_is_named(spec: Any, words: str) -> None:
@@ -155,14 +179,65 @@ def test_truth_area() -> None:
     assert np.array_equal(found.masks, truth("a").masks > 0)
 
 
+@pytest.mark.parametrize(
+    ("rule", "strict", "count"),
+    [
+        ({"quantile": 0.5}, False, 32),
+        ({"quantile": 0.5}, True, 31),
+        ({"quantile": 0}, False, 64),
+        ({"quantile": "truth"}, False, 8),
+        ({"quantile": "truth"}, True, 7),
+        ({"of_max": 0.5}, False, 33),
+        ({"of_max": 0.5}, True, 32),
+        ({"of_max": 1}, False, 1),
+        ({"of_max": 1}, True, 0),
+    ],
+)
+def test_rules_that_take_their_value_from_the_map(rule: dict[str, Any], strict: bool, count: int) -> None:
+    """Pixels of 1 to 64; the truth has eight."""
+    map = np.arange(1, 65, dtype=np.float32).reshape(1, 8, 8)
+    found, _ = small(normalize="none", binarize=rule, strict=strict).apply(Prediction("clip", map, ("a",)), truth("a"))
+    assert found.masks.sum() == count
+
+
+def test_ties_at_the_median() -> None:
+    """A binary map: every pixel reaches its median, a few exceed it, and those of 1 can be kept."""
+    prediction, sources = Prediction("clip", rows(0), ("a",)), truth("a")
+    for keep, strict, count in [(False, False, 64), (False, True, 8)]:
+        rule = {"quantile": 0.5, "keep_ones": keep}
+        assert small(binarize=rule, strict=strict).apply(prediction, sources)[0].masks.sum() == count
+    most = Prediction("clip", 1 - rows(0), ("a",))  # 56 ones: the median is 1, and nothing exceeds it
+    for keep, count in [(False, 0), (True, 56)]:
+        rule = {"quantile": 0.5, "keep_ones": keep}
+        assert small(binarize=rule, strict=True).apply(most, sources)[0].masks.sum() == count
+
+
+def test_the_quantile_of_an_empty_truth_is_the_median() -> None:
+    map = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    nothing = Truth(np.zeros((1, 8, 8), np.float32), ("a",))
+    found, _ = small(binarize={"quantile": "truth"}).apply(Prediction("clip", map, ("a",)), nothing)
+    assert found.masks.sum() == 32
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("method", 7), ("top_quarter", (7 + 3 * 4) / 4 / 7)])
+def test_confidence(kind: str, wanted: float) -> None:
+    map = np.array([[[0.0, 1, 2, 3], [4, 4, 4, 4], [4, 4, 4, 4], [4, 4, 4, 7]]])
+    protocol = load_protocol({"preset": "avloc", "size": 4, "confidence": kind})
+    found, _ = protocol.apply(Prediction("clip", map, ("a",)), Truth(np.ones((1, 4, 4), np.float32), ("a",)))
+    assert found.confidence[0] == pytest.approx(wanted)
+
+
 def test_normalizations() -> None:
     prediction = Prediction("clip", np.array([[[-1.0, 0.0], [0.5, 1.0]]]), ("a",))
     half = Truth(np.ones((1, 2, 2), np.float32), ("a",))
     for normalize, invert, wanted in [
         ("none", False, [-1, 0, 0.5, 1]),
-        ("cosine", False, [0, 0.5, 0.75, 1]),
+        ({"range": [-1, 1]}, False, [0, 0.5, 0.75, 1]),
         ("minmax", False, [0, 0.5, 0.75, 1]),
         ("minmax", True, [1, 0.5, 0.25, 0]),
+        ("minmax_negated", False, [0, 0.5, 0.75, 1]),
+        ("relu_max", False, [0, 0, 0.5, 1]),
+        ({"range": [0, 2]}, False, [-0.5, 0, 0.25, 0.5]),
     ]:
         found, _ = small(size=2, normalize=normalize, invert=invert).apply(prediction, half)
         assert found.scores.ravel() == pytest.approx(wanted)
@@ -195,7 +270,9 @@ def test_masks_keep_their_values() -> None:
     assert resized.masks == 1, "a pixel takes the value at its centre"
 
 
-@pytest.mark.parametrize(("kind", "value"), [("mask", 0.25), ("boxes_union", 1), ("boxes_count", 2)])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("mask", 0.25), ("boxes_union", 1), ("boxes_count", 2), ("boxes_consensus", 1)]
+)
 def test_boxes(kind: str, value: float) -> None:
     boxes = np.array([[0, 0, 0.5, 0.5], [0, 0, 0.5, 1.0]])
     given = Truth(np.full((2, 8, 8), 0.25, np.float32), ("a", "b"), (boxes, np.zeros((0, 4))))
@@ -203,7 +280,7 @@ def test_boxes(kind: str, value: float) -> None:
     assert resized.masks[0, 0, 0] == value
     assert (resized.masks[1] == 0.25).all(), "a source without boxes keeps its mask"
     if kind != "mask":
-        assert resized.masks[0].sum() == (32 if kind == "boxes_union" else 48)
+        assert resized.masks[0].sum() == {"boxes_union": 32, "boxes_count": 48, "boxes_consensus": 24}[kind]
 
 
 def test_rasterize_truncates_clips_and_survives_corrupt_boxes() -> None:
@@ -325,7 +402,7 @@ def test_a_refined_map_is_the_sum_with_the_prior() -> None:
 def test_maps_on_an_absolute_scale_stay_there() -> None:
     """SLAVC: cosines to [0, 1], the prior divided by its range, no min-max."""
     map, prior = np.full((1, 8, 8), 0.5, np.float32), np.full((8, 8), 1.25, np.float32)
-    protocol = small(refine={"alpha": 0.9, "prior_range": 2.5}, normalize="cosine")
+    protocol = small(refine={"alpha": 0.9, "prior_range": 2.5}, normalize={"range": [-1, 1]})
     found, _ = protocol.apply(Prediction("clip", map, ("a",)), truth("a"), prior=prior)
     assert np.allclose(found.scores, 0.9 * 0.75 + 0.1 * 0.5)
 

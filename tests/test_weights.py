@@ -7,17 +7,15 @@ import io
 import json
 import os
 import pickle
-import re
 import socket
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sites import Site, served
 from torch import Tensor
 from typer.testing import CliRunner, Result
 from world import Plain
@@ -60,43 +58,12 @@ class Plugin:
         return {"toy": Toy, "absent": "no_such_module:Encoder"}
 
 
-class Site(BaseHTTPRequestHandler):
-    """Serves `body`, cut off after `cut` bytes of an answer; notes the ranges it was asked for."""
-
-    body, cut, resumes, status, ranges = PUBLISHED, 1 << 30, True, 200, []
-
-    def do_GET(self) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        self.ranges.append(asked[0] if asked else "")
-        start = int(asked[1]) if asked and self.resumes else 0
-        status = 416 if start and start >= len(self.body) else self.status
-        if status != 200:
-            self.send_error(status)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
-        self.send_header("Content-Length", str(len(self.body) - start))
-        self.end_headers()
-        self.wfile.write(self.body[start : start + self.cut])
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def site() -> Iterator[type[Site]]:
     """The server, its misbehaviour forgotten; `Toy` has its file as three checkpoints that know more and less of it."""
-
-    class Fresh(Site):
-        ranges: list[str] = []  # noqa: RUF012
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    publish(f"http://127.0.0.1:{server.server_port}")
-    yield Fresh
-    server.shutdown()
-    server.server_close()
+    with served(PUBLISHED) as (server, url):
+        publish(url)
+        yield server
 
 
 def publish(url: str) -> None:
@@ -174,9 +141,17 @@ def test_a_server_that_cannot_resume_starts_from_the_beginning(site: type[Site],
 
 def test_a_part_of_another_file_is_dropped(site: type[Site], folder: Path) -> None:
     part = put(folder / "downloads", "Toy.pt.part", PUBLISHED + b"more")
-    assert "deleted now" in weights("fetch", "toy_full", fails=True).output
-    assert not part.exists()
-    weights("fetch", "toy_full")
+    assert "it is deleted" in weights("fetch", "toy_full").output
+    assert not part.exists() and same(load_file(folder / "toy_full.safetensors"))
+
+
+def test_a_download_killed_after_its_last_byte_is_kept(site: type[Site], folder: Path) -> None:
+    put(folder / "downloads", "Toy.pt.part", PUBLISHED)
+    put(folder / "downloads", "Ends.pt.part", PUBLISHED)
+    for name in ("toy_full", "toy_ends"):
+        assert name in weights("fetch", name).output
+        assert same(load_file(folder / f"{name}.safetensors"))
+    assert site.ranges == [f"bytes={len(PUBLISHED)}-"]  # the size of toy_full is published
 
 
 def test_a_missing_file_keeps_the_part(site: type[Site], folder: Path) -> None:

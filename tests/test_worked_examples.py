@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from avloc_plugins.metrics.average_precision import PixelAP
-from avloc_plugins.metrics.iou import CIoUMean, CIoUSuccess, auc_of
+from avloc_plugins.metrics.iou import auc_of
+from avloc_plugins.metrics.iou_success import CIoUMean, CIoUSuccess
 
 from avloc import Prediction, Truth
 from avloc.protocol import load_protocol

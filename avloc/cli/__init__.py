@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import avloc
-from avloc.cli import benching, cache, data, weights
+from avloc.cli import authoring, benching, cache, data, protocols, weights
 
 app = typer.Typer(
     name="avloc",
@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(benching.app)
+app.add_typer(authoring.app)
+app.add_typer(protocols.app)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

@@ -22,6 +22,9 @@ from avloc.cli.answers import (
     numbers,
     options,
 )
+from avloc.types import AvlocError
+
+PREDICTED = "Whose test clips the predictions are about: name, or '{name: ..., parameter: ...}'; a column with --suite."
 
 app = typer.Typer()
 app.add_typer(tabling.app)
@@ -90,23 +93,50 @@ def bench(
 
 @app.command()
 def score(
-    suite: SuiteName = "multi_source",
+    suite: Annotated[str | None, typer.Option(help="A suite that was run here; default multi_source.")] = None,
     protocol: Annotated[str | None, typer.Option(help="A protocol's name; see avloc list protocols.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names with commas between; name@value sets a threshold.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="A folder of predictions made elsewhere.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=PREDICTED)] = None,
+    name: Annotated[str | None, typer.Option(help="Of the predictions' row; default the folder's.")] = None,
+    told: Annotated[str | None, typer.Option(help="What they were made with; default what the protocol tells.")] = None,
     results: Results = Path("results"),
     data: Data = None,
     plugin: Plugins = None,
 ) -> None:
-    """Score stored predictions under another protocol or with other metrics; runs no method."""
+    """Score stored predictions under another protocol or with other metrics; runs no method.
+
+    With --predictions: score maps, masks or boxes that were made outside avloc, in a folder with a file for every test
+    clip ID: ID.npz (array maps (Q, h, w), optionally labels and scores (Q,)), ID.png or ID__LABEL.png (gray), or any
+    JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
+    """
     with answers():
-        from avloc.rescore import rescore
         from avloc.terminal import progress
 
         load_plugins(plugin)
         chosen_options = options(results=results, data=data)
+        chosen = None if suite is None else tabling.stem(suite)
+        _require_together(predictions, {"--dataset": dataset, "--name": name, "--told": told})
         with progress():
-            manifest = rescore(tabling.stem(suite), chosen_options, protocol=protocol, metrics=names(metrics))
+            if predictions is not None:
+                from avloc.external import Wanted, score_external
+
+                wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), told)
+                manifest = score_external(wanted, chosen_options)
+            else:
+                from avloc.rescore import rescore
+
+                manifest = rescore(chosen or "multi_source", chosen_options, protocol=protocol, metrics=names(metrics))
         _show(results, manifest["suite"])
+
+
+def _require_together(predictions: Path | None, others: dict[str, str | None]) -> None:
+    """Predictions made elsewhere need a dataset, and only they can be told about."""
+    for option, value in others.items():
+        if predictions is None and value is not None:
+            raise AvlocError(f"{option} is about predictions made elsewhere; say where they are with --predictions.")
+    if predictions is not None and not others["--dataset"]:
+        raise AvlocError("--predictions needs --dataset: whose test clips are they about?")
 
 
 @app.command("list")

@@ -117,6 +117,7 @@ class CoarseToFine(Method):
             for _ in range(2)
         )
         self.threshold, self.margin, self.most, self.fine_lr = threshold, margin, most, fine_lr
+        self.index = {name: n for n, name in enumerate(classes)}
 
     def phases(self) -> Sequence[Phase]:
         coarse = Phase("coarse", parameters=("image_classes", "audio_classes", "pairs"))
@@ -152,9 +153,11 @@ class CoarseToFine(Method):
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image, audio = tokens(features.image_map), tokens(features.audio_map)
-        probabilities = self.audio_classes(audio.mean(1)).sigmoid()
+        columns = [self.index[name] for name in batch.classes]  # they may be fewer, or in another order
+        probabilities = self.audio_classes(audio.mean(1))[:, columns].sigmoid()
         sources = queried_sources(batch, probabilities, self.threshold)
-        queries = unit(self.project_audio(by_class(audio, self.audio_classes.weight, sources)))  # (B, K, dim)
+        weight = self.audio_classes.weight[columns]
+        queries = unit(self.project_audio(by_class(audio, weight, sources)))  # (B, K, dim)
         maps = (queries @ unit(self.project_image(image)).mT).relu()  # (B, K, n)
         maps = maps.reshape(*sources.shape, *features.image_map.shape[2:])
         return named_predictions(batch, sources, maps, probabilities)

@@ -62,6 +62,9 @@ class TVSLMIL(Method):
         classes: Not used: class names reach this method as text only.
         pool_tau: Temperature of the log-sum-exp pooling.
         tau: Temperature of the correspondence loss.
+        audio_conditioning: What is looked for is the sound's part that fits the name; off: the whole sound.
+        image_conditioning: The map asks for what fits the name as well; off: for what fits the sound alone.
+        correspondence: Learn that sound and image must meet; off: that loss is left out.
         neutral: The pooled cosine at which the untrained detectors are undecided. It must lie above the cosines of
             absent classes: else the first thing to be learned is to push every token away from every name.
     """
@@ -77,12 +80,17 @@ class TVSLMIL(Method):
         *,
         pool_tau: float = 0.05,
         tau: float = 0.07,
+        audio_conditioning: bool = True,
+        image_conditioning: bool = True,
+        correspondence: bool = True,
         neutral: float = 0.5,
     ) -> None:
         super().__init__()
         self.p_v, self.p_a, self.p_q = (identity_linear(encoder.dim) for _ in range(3))
         self.bias = nn.Parameter(torch.full((2,), -neutral / pool_tau))  # of the image's and the sound's detector
         self.pool_tau, self.tau = pool_tau, tau
+        self.audio_conditioning, self.image_conditioning = audio_conditioning, image_conditioning
+        self.correspondence = correspondence
 
     def project(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Unit image tokens ``(B, n, D)``, unit audio tokens ``(B, m, D)``, unit text ``(N, D)``."""
@@ -96,7 +104,8 @@ class TVSLMIL(Method):
 
     def query(self, audio: Tensor, names: Tensor) -> Tensor:
         """``(B, K, D)``: the sound of each named source."""
-        gates = (names @ audio.mT).clamp_min(0)  # (B, K, m)
+        fits = (names @ audio.mT).clamp_min(0)  # (B, K, m)
+        gates = fits if self.audio_conditioning else torch.ones_like(fits)
         return unit(self.p_q(gates @ audio / audio.shape[1]))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -104,13 +113,14 @@ class TVSLMIL(Method):
         sources = labelled_sources(labels)
         image, audio, text = self.project(features)
         seen, heard = self.detect(image, audio, text)
-        queries = self.query(audio, take(text, sources))
-        taus = {"pool_tau": self.pool_tau, "tau": self.tau}
-        return {
+        terms = {
             "image": F.binary_cross_entropy_with_logits(seen, labels),
             "audio": F.binary_cross_entropy_with_logits(heard, labels),
-            "correspondence": correspondence_loss(image, queries, sources, labels, **taus),
         }
+        if self.correspondence:
+            queries, taus = self.query(audio, take(text, sources)), {"pool_tau": self.pool_tau, "tau": self.tau}
+            terms["correspondence"] = correspondence_loss(image, queries, sources, labels, **taus)
+        return terms
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image, audio, text = self.project(features)
@@ -120,5 +130,6 @@ class TVSLMIL(Method):
         names = take(text, sources)
         fits_name = (names @ image.mT).clamp_min(0)  # (B, K, n)
         fits_sound = (self.query(audio, names) @ image.mT).clamp_min(0)
-        maps = (fits_name * fits_sound).reshape(*sources.shape, *features.image_map.shape[2:])
+        fits = fits_name * fits_sound if self.image_conditioning else fits_sound
+        maps = fits.reshape(*sources.shape, *features.image_map.shape[2:])
         return named_predictions(batch, sources, maps, probabilities)

@@ -1,4 +1,4 @@
-"""Pixel-level average precision: threshold-free, and blind to any monotone change of a map."""
+"""Pixel-level average precision and its kin: threshold-free, and blind to any monotone change of a map."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import Localization, Metric, Truth
+from avloc.shared import shared
 
 FloatArray = npt.NDArray[np.floating]
+Values = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.intp]
+Masks = npt.NDArray[np.floating] | npt.NDArray[np.bool_]
 
 
-def pixel_average_precision(scores: FloatArray, masks: FloatArray) -> npt.NDArray[np.float64]:
+def pixel_average_precision(scores: FloatArray, masks: Masks) -> Values:
     """Average precision of every map as a classifier of pixels, equal to scikit-learn's.
 
     It is the mean, over the true pixels, of the precision among all pixels that score at least as high; ties
@@ -26,16 +30,110 @@ def pixel_average_precision(scores: FloatArray, masks: FloatArray) -> npt.NDArra
     return np.array([_average_precision(s, m > 0) for s, m in zip(scores, masks, strict=True)], np.float64)
 
 
+def pixel_auroc(scores: FloatArray, masks: Masks) -> Values:
+    """Probability that a true pixel scores higher than another, ties counted half; equal to scikit-learn's.
+
+    Args:
+        scores: ``(N, H, W)``, any scale.
+        masks: ``(N, H, W)``; a pixel is true where the mask is above 0.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN where all pixels are true or none is.
+    """
+    return np.array([_auroc(s, m > 0) for s, m in zip(scores, masks, strict=True)], np.float64)
+
+
+def permutation_ap(precisions: FloatArray) -> Values:
+    """The assignment of S maps to S sources with the greatest mean AP: ``precisions`` is ``(maps, sources)``.
+
+    Returns:
+        ``(S,)``: the AP of every source.
+    """
+    from scipy.optimize import linear_sum_assignment  # late: slow to import
+
+    maps, sources = linear_sum_assignment(precisions, maximize=True)
+    values = np.zeros(precisions.shape[1])
+    values[sources] = precisions[maps, sources]
+    return values
+
+
+def _places(score: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[Counts, Counts, Counts]:
+    """Where the true pixels stand among all pixels in ascending order; in a tie they come after the others.
+
+    The sort carries the truth in the lowest bit of each key, so that values alone are sorted and no index.
+
+    Returns:
+        For every true pixel, lowest first: its place, the place of the first pixel with its value, and how many true
+        pixels have a lower value.
+    """
+    keys = _keys(score)
+    keys |= mask.ravel()
+    keys.sort()
+    is_true = (keys & 1).astype(bool)
+    true = np.flatnonzero(is_true)
+    lowest, lower = true.copy(), np.arange(len(true))
+    keys >>= 1
+    as_before = keys[1:] == keys[:-1]
+    as_before &= is_true[1:]
+    tied = np.flatnonzero(as_before) + 1
+    index = np.searchsorted(true, tied)
+    lowest[index] = np.searchsorted(keys, keys[tied])
+    lower[index] = np.searchsorted(true, lowest[index])
+    return true, lowest, lower
+
+
+def _keys(score: FloatArray) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+    """Fresh even integers in the order of the scores, ties alike."""
+    if score.dtype != np.float32:
+        return np.unique(score, return_inverse=True)[1].ravel().astype(np.int64) << 1
+    bits = np.ascontiguousarray(score).reshape(-1).view(np.int32)
+    if not bits.size or bits.min() >= 0:  # floats ascend as integers do
+        return bits.view(np.uint32) << 1
+    bits = (score.reshape(-1) + np.float32(0)).view(np.int32)  # the sum has no negative zero
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 1  # below 0 they descend
+
+
 def _average_precision(score: FloatArray, mask: npt.NDArray[np.bool_]) -> float:
-    true, every = np.sort(score[mask]), np.sort(score, axis=None)
-    if not len(true):
+    if not mask.any():
         return 0.0
-    true_above = len(true) - np.searchsorted(true, true)
-    all_above = len(every) - np.searchsorted(every, true)
-    return float(np.mean(true_above / all_above))
+    true, lowest, lower = _places(score, mask)
+    return float(np.mean((len(true) - lower) / (mask.size - lowest)))
 
 
-class PixelAP(Metric):
+def _auroc(score: FloatArray, mask: npt.NDArray[np.bool_]) -> float:
+    positives = np.count_nonzero(mask)
+    negatives = mask.size - positives
+    if not positives or not negatives:
+        return float("nan")
+    true, lowest, lower = _places(score, mask)
+    beaten = (lowest - lower) + (true[lower] - lowest) / 2
+    return float(np.mean(beaten) / negatives)
+
+
+def _finite(scores: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isfinite(scores.min((1, 2))) & np.isfinite(scores.max((1, 2))))
+
+
+@shared
+def own_precisions(found: Localization, truth: Truth) -> Values:
+    """``(S,)``: the AP of every source's own map, 0 where there is none or NaN is in it."""
+    usable = found.found & _finite(found.scores)
+    values = np.zeros(len(usable))
+    for source in np.flatnonzero(usable):
+        values[source] = _average_precision(found.scores[source], truth.masks[source] > 0)
+    return values
+
+
+class _Mean(Metric):
+    """A metric with one value per source, averaged over those that are defined."""
+
+    def reduce(self, rows: FloatArray) -> float:
+        """The mean over the sources that are defined; NaN when none is."""
+        defined = rows[~np.isnan(rows)]
+        return float(defined.mean()) if defined.size else float("nan")
+
+
+class PixelAP(_Mean):
     """Mean pixel-level AP over sources; 0 for a source without a map, or with NaN in it.
 
     Args:
@@ -56,19 +154,13 @@ class PixelAP(Metric):
     def key(self) -> str:
         return self.name + ("_where_defined" if self.drop_undefined else "")
 
-    def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
+    def rows(self, found: Localization, truth: Truth) -> Values:
         """``(S, 1)``: the AP of every source's map."""
-        finite = np.isfinite(found.scores).all((1, 2))
-        values = np.where(found.found & finite, pixel_average_precision(found.scores, truth.masks), 0.0)
+        values = own_precisions(found, truth).copy()
         if self.drop_undefined:
             graded = ((truth.masks != 0) & (truth.masks != 1)).any((1, 2))
-            values[found.found & (graded | ~finite)] = np.nan
+            values[found.found & (graded | ~_finite(found.scores))] = np.nan
         return values[:, None]
-
-    def reduce(self, rows: FloatArray) -> float:
-        """The mean over the sources that are defined; NaN when none is."""
-        defined = rows[~np.isnan(rows)]
-        return float(defined.mean()) if defined.size else float("nan")
 
 
 class CAP(PixelAP):
@@ -76,3 +168,57 @@ class CAP(PixelAP):
 
     title = "CAP"
     name = "cap"
+
+
+class PermutationAP(_Mean):
+    """Mean pixel AP after the maps of a clip were dealt to its sources as suits them best.
+
+    Ours: papers name a permutation-invariant AP (PIAP), but no released code computes one. It looks at the truth, so it
+    says how well a method separates sources, and nothing of whether it can tell them apart.
+    """
+
+    title = "permutation-invariant AP (ours)"
+    key = "permutation_ap"
+
+    def rows(self, found: Localization, truth: Truth) -> Values:
+        """``(S, 1)``: the AP of every source under the best of all assignments of the clip's maps."""
+        own = own_precisions(found, truth)
+        if len(own) < 2:
+            return own[:, None]
+        every = np.diag(own)  # (maps, sources)
+        usable = found.found & _finite(found.scores)
+        for source, mask in enumerate(truth.masks):
+            for other in np.flatnonzero(usable & (np.arange(len(own)) != source)):
+                every[other, source] = _average_precision(found.scores[other], mask > 0)
+        return permutation_ap(every)[:, None]
+
+
+class SwappedPIAP(_Mean):
+    """What AVGN's release prints as PIAP: AP with truth and prediction exchanged.
+
+    The claimed pixels are taken for the truth and the true mask for the scores, so a map that claims everything
+    scores 1. 0 for a source without a map.
+    """
+
+    title = "PIAP as AVGN's release computes it"
+    key = "piap_swapped"
+
+    def rows(self, found: Localization, truth: Truth) -> Values:
+        """``(S, 1)``: the AP of the true mask as a score of the claimed pixels."""
+        return pixel_average_precision(truth.masks, found.masks)[:, None]
+
+
+class PixelAUROC(_Mean):
+    """Mean pixel AUROC over sources, see `pixel_auroc`; 0 for a source without a map, or with NaN in it.
+
+    Rows are NaN, and left out, where the truth is empty or everything.
+    """
+
+    title = "pixel AUROC"
+    key = "pixel_auroc"
+
+    def rows(self, found: Localization, truth: Truth) -> Values:
+        """``(S, 1)``: the AUROC of every source's map."""
+        usable = found.found & _finite(found.scores)
+        values = pixel_auroc(np.nan_to_num(found.scores), truth.masks)
+        return np.where(usable, values, 0.0)[:, None]

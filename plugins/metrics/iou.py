@@ -1,17 +1,12 @@
-"""Overlap of what a method claims with the truth: cIoU and what is made of it.
-
-A success rate and a mean never share a name: "cIoU success@0.3" is the share of sources whose cIoU is at least 0.3,
-"mean cIoU" the average of the cIoUs themselves.
-"""
+"""Overlap of what a method claims with the truth, and the curve over it: pure functions over stacks of masks."""
 
 from __future__ import annotations
-
-from abc import abstractmethod
 
 import numpy as np
 import numpy.typing as npt
 
-from avloc import AvlocError, Localization, Metric, Truth
+from avloc import Localization, Truth
+from avloc.shared import shared
 
 FloatArray = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -29,9 +24,22 @@ def ciou(claimed: npt.NDArray[np.bool_], truth: FloatArray) -> Values:
     Returns:
         ``(N,)``; 0 where neither claims a pixel, since a source that cannot be seen is not localized.
     """
-    hit = np.sum(truth, axis=(1, 2), where=claimed, dtype=np.float64)
-    total = np.sum(truth, axis=(1, 2), dtype=np.float64) + np.count_nonzero(claimed & (truth == 0), axis=(1, 2))
-    return np.where(total > 0, hit / np.where(total > 0, total, 1), 0.0)
+    return np.array([_ciou(mask, weights) for mask, weights in zip(claimed, truth, strict=True)], np.float64)
+
+
+def _ciou(claimed: npt.NDArray[np.bool_], weights: FloatArray) -> float:
+    inside = weights > 0
+    true, hit = np.count_nonzero(inside), np.count_nonzero(inside & claimed)
+    wrong = np.count_nonzero(claimed) - hit
+    if np.count_nonzero(weights == 1) == true:  # binary, so that counting is enough
+        return hit / (true + wrong) if true + wrong else 0.0
+    return float(weights[claimed].sum(dtype=np.float64) / (weights.sum(dtype=np.float64) + wrong))
+
+
+@shared
+def own_cious(found: Localization, truth: Truth) -> Values:
+    """``(S,)``: the cIoU of every source."""
+    return ciou(found.masks, truth.masks)
 
 
 def smoothed_iou(claimed: npt.NDArray[np.bool_], truth: FloatArray, epsilon: float = 1e-4) -> Values:
@@ -51,7 +59,7 @@ def smoothed_iou(claimed: npt.NDArray[np.bool_], truth: FloatArray, epsilon: flo
     return np.asarray((both + epsilon) / (either + epsilon), np.float64)
 
 
-def auc_of(cious: FloatArray) -> float:
+def auc_of(cious: FloatArray, weights: FloatArray | None = None) -> float:
     """Area under the success rate over cIoU thresholds 0, 0.05, ..., 1, by trapezoids.
 
     It is never further than 0.025 from the mean cIoU, and at least 0.025, since everything succeeds at 0. The
@@ -60,87 +68,12 @@ def auc_of(cious: FloatArray) -> float:
 
     Args:
         cious: ``(n,)``.
+        weights: ``(n,)``, how much each counts; ``None``: all alike.
 
     Returns:
         The area; NaN for no sources.
     """
     if not len(cious):
         return float("nan")
-    rates = np.mean(cious[:, None] >= 0.05 * np.arange(21), axis=0)
+    rates = np.average(cious[:, None] >= 0.05 * np.arange(21), axis=0, weights=weights)
     return float(0.05 * (rates.sum() - (rates[0] + rates[-1]) / 2))
-
-
-class _Mean(Metric):
-    """A metric with one value per source, averaged."""
-
-    @abstractmethod
-    def values(self, found: Localization, truth: Truth) -> Values:
-        """``(S,)``, one value per source."""
-
-    def rows(self, found: Localization, truth: Truth) -> Values:
-        """``(S, 1)``: one value per source."""
-        return self.values(found, truth)[:, None]
-
-    def reduce(self, rows: FloatArray) -> float:
-        """The mean; NaN for no sources."""
-        return float(rows.mean()) if len(rows) else float("nan")
-
-
-class CIoUSuccess(_Mean):
-    """Share of the sources whose cIoU is at least `at`; a source without a map fails.
-
-    Args:
-        at: Threshold on the cIoU, in (0, 1].
-
-    Raises:
-        AvlocError: The threshold is not in (0, 1].
-    """
-
-    title = "cIoU success"
-
-    def __init__(self, *, at: float = 0.5) -> None:
-        if not 0 < at <= 1:
-            raise AvlocError(f"ciou_success: 'at' must be in (0, 1], but is {at!r}.")
-        self.at = at
-        self.title = f"cIoU success@{at:.12g}"
-
-    @property
-    def key(self) -> str:
-        return f"ciou_success@{self.at:.12g}"
-
-    def values(self, found: Localization, truth: Truth) -> Values:
-        """``(S,)``: 1 for success, 0 for failure."""
-        return (ciou(found.masks, truth.masks) >= self.at).astype(np.float64)
-
-
-class CIoUMean(_Mean):
-    """Mean cIoU over sources; what T-VSL's release prints as CIoU@t. 0 for a source without a map."""
-
-    title = "mean cIoU"
-    key = "ciou_mean"
-
-    def values(self, found: Localization, truth: Truth) -> Values:
-        """``(S,)`` cIoUs."""
-        return ciou(found.masks, truth.masks)
-
-
-class AUC(CIoUMean):
-    """Area under the success rate, see `auc_of`."""
-
-    title = "AUC"
-    key = "auc"
-
-    def reduce(self, rows: FloatArray) -> float:
-        """The area of the sources' cIoUs."""
-        return auc_of(rows[:, 0])
-
-
-class IoUSmoothed(_Mean):
-    """Mean smoothed IoU over sources; what T-VSL's release prints as IoU@t. 0 for a source without a map."""
-
-    title = "mean smoothed IoU"
-    key = "iou_smoothed"
-
-    def values(self, found: Localization, truth: Truth) -> Values:
-        """``(S,)`` smoothed IoUs."""
-        return np.where(found.found, smoothed_iou(found.masks, truth.masks), 0.0)

@@ -307,6 +307,26 @@ def test_no_edit_of_a_long_sound_goes_unnoticed(folder: Path) -> None:
     assert seen[0] != seen[1]
 
 
+def test_another_middle_frame_of_a_long_raw_video_does_not_go_unnoticed(folder: Path) -> None:
+    """Its size, both its ends and its sound stay as they were."""
+    table(folder, [{**photograph(folder, "b"), "media": "raw.avi"}], PICTURED)
+    seen = []
+    for brightness in (50, 200):
+        with av.open(folder / "raw.avi", "w") as file:
+            stream = file.add_stream("rawvideo", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "bgr24"
+            for number in range(25):
+                picture = np.full((240, 320, 3), brightness if number == 12 else 0, np.uint8)
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+            file.mux(stream.encode())
+        data = opened(folder)
+        size = (folder / "raw.avi").stat().st_size
+        seen.append((size, data.load("b").clip.image.mean(), data.content("b"), data.fingerprint()))
+    sizes, means, contents, fingerprints = (set(column) for column in zip(*seen, strict=True))
+    assert min(sizes) > 1 << 22 and len(sizes) == 1
+    assert len(means) == len(contents) == len(fingerprints) == 2
+
+
 def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> None:
     shutil.copy(folder / "clip.mp4", folder / "two.mp4")
     table(folder, [row(), row("b", media="two.mp4")])

@@ -323,7 +323,7 @@ def test_all_clips_of_vggss_are_left_out_of_training(real: Path) -> None:
 
 
 def test_boxes_are_rasterized_by_the_protocols_rule() -> None:
-    from avloc.protocol import rasterize as protocols
+    from avloc.rules import rasterize as protocols
 
     boxes = np.random.default_rng(0).random((20, 4))
     np.testing.assert_array_equal(rasterize(boxes, 37, 91), protocols(boxes, 37, 91))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -21,9 +21,6 @@ from .entries import Entry, Source, assigned, read_entries
 from .linter import check
 from .mixtures import Mixtures, draw_bank, read_mixtures
 from .rows import SPLITS
-
-ENDS = 1 << 20
-"""Bytes at either end of a video that its digest reads; one of twice that size is read whole."""
 
 
 class Folder(Dataset):
@@ -111,6 +108,10 @@ class Folder(Dataset):
         samples = [self._load(member) for member in self._members(id)]
         return side_by_side(samples, id) if id in self._mixtures else samples[0]
 
+    def labels(self, id: str) -> tuple[str, ...]:
+        """As the CSV has them, each once."""
+        return tuple(dict.fromkeys(label for member in self._members(id) for label in self._entries[member].labels))
+
     def truth(self, id: str) -> Truth:
         """One mask per source, at the frame's size; decodes a frame only where its size is not yet known."""
         members = self._members(id)
@@ -138,7 +139,7 @@ class Folder(Dataset):
         present = []
         for id in self.status().present:
             masks = [name for member in self._members(id) for name in self._entries[member].masks]
-            present.append([id, self.content(id), [_content(self._path(name), whole=True) for name in masks]])
+            present.append([id, self.content(id), [_content(self._path(name)) for name in masks]])
         return _digest([self.classes, rows, self._mixtures, present])[:16]
 
     def _members(self, id: str) -> tuple[str, ...]:
@@ -152,8 +153,8 @@ class Folder(Dataset):
 
     def _about(self, id: str) -> list[object]:
         entry = self._entries[id]
-        picture = _content(self._path(entry.media), whole=entry.pictured)
-        sound = _content(self._path(entry.audio), whole=True) if entry.audio else ""
+        picture = _content(self._path(entry.media))
+        sound = _content(self._path(entry.audio)) if entry.audio else ""
         return [picture, sound, entry.pictured, entry.labels, entry.group]
 
     def _load(self, id: str) -> Sample:
@@ -218,25 +219,18 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _content(path: Path, *, whole: bool) -> str:
-    """Size and hash of a file. Of a long video only both ends are read: no new encoding leaves size and ends alone."""
+def _content(path: Path) -> str:
+    """Size and hash of all bytes of a file: any of them may be in the frame or the sound that a clip is made of."""
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path}: the file is missing.") from error
-    return _hashed(path, stat.st_size, stat.st_mtime_ns, whole)
+    return _hashed(path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _hashed(path: Path, size: int, changed: int, whole: bool) -> str:
-    """`changed` makes an edited file another one."""
-    digest = hashlib.blake2b(digest_size=8)
+def _hashed(path: Path, size: int, changed: int) -> str:
+    """Read once per process; `changed` makes an edited file another one."""
     with path.open("rb") as file:
-        if whole or size <= 2 * ENDS:
-            while chunk := file.read(ENDS):
-                digest.update(chunk)
-        else:
-            digest.update(file.read(ENDS))
-            file.seek(size - ENDS)
-            digest.update(file.read())
+        digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=8))
     return f"{size}-{digest.hexdigest()}"

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
-from avloc.disk import cache_folder
+from avloc.disk import cache_folder, tag_as_cache
 from avloc.media import read_audio, read_frame
 from avloc.mixture import mixed_truth, side_by_side
 
@@ -68,6 +68,7 @@ class _Toybox(Dataset):
         return [f"{prefix}-{name_of(index)}" for index in range(self.count)]
 
     def prepare(self) -> None:
+        tag_as_cache(self.folder.parents[2])
         recipes = [self._recipe(index) for index in range(self.count)]
         entropy = (self.seed, SPLITS[self.split] + 8 * (self.kinds is UNSEEN), self.presentation)
         make(self.folder, recipes, entropy, f"make {self._variant()} {self.folder.name}")
@@ -106,6 +107,10 @@ class _Toybox(Dataset):
         truth = self.truth(id)
         clip = Clip(id, read_frame(video, at=annotation["frame_time"]), audio, rate, group=id)
         return Sample(clip, truth, truth.labels)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        objects = self._annotation(id)["objects"]
+        return tuple(dict.fromkeys(item["label"] for item in objects if item["sounding"]))
 
     def truth(self, id: str) -> Truth:
         annotation = self._annotation(id)
@@ -290,6 +295,9 @@ class ToyboxDuet(Dataset):
 
     def load(self, id: str) -> Sample:
         return side_by_side([self.singles.load(member) for member in self._mixtures()[id]], id)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        return tuple(label for member in self._mixtures()[id] for label in self.singles.labels(member))
 
     def truth(self, id: str) -> Truth:
         truth = mixed_truth([self.singles.truth(member) for member in self._mixtures()[id]], SIDE, SIDE)

@@ -1,0 +1,11 @@
+"""Data sets made of any other one: with negatives, with classes kept for the test, or with clips put side by side.
+
+Each takes the other one as ``of``, written as suites write components: its registered name, or
+``{name: ..., parameter: ...}``.
+"""
+
+from __future__ import annotations
+
+from .negatives import Negatives as Negatives
+from .side_by_side import SideBySide as SideBySide
+from .zero_shot import ZeroShot as ZeroShot

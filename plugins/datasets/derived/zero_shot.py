@@ -1,0 +1,95 @@
+"""Classes that training never shows: half of a data set's are kept for the test.
+
+The split of T-VSL's table 4 was not published. Here the names decide, by their hashes, so the same half is kept
+everywhere and whatever clips a machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from avloc import AvlocError, Dataset, Sample, Status, Truth, unknown
+from avloc.splits import hold_out
+
+from .source import TOYBOX, Named, digest, opened
+
+
+class ZeroShot(Dataset):
+    """The clips of a data set whose classes are all seen (``train``, ``val``) or all unseen (``test``).
+
+    A clip with classes of both halves, such as most duets, is in no split. Class names differ too: training shows
+    methods the seen names only, the test asks for the unseen ones only.
+
+    Args:
+        root: As for the data set.
+        split: ``train``, ``val`` or ``test``.
+        of: The data set.
+        unseen: The classes that are kept for the test; ``None``: half of them, by the hashes of their names.
+
+    Raises:
+        AvlocError: An unknown data set or class, or no class is left to see or to keep.
+    """
+
+    title = "Zero-shot"
+
+    def __init__(
+        self, root: Path | None, *, split: str, of: Named = TOYBOX, unseen: Sequence[str] | None = None
+    ) -> None:
+        self._whole = opened(of, root, split)
+        names = set(self._whole.classes)
+        chosen = hold_out(names, 0.5) if unseen is None else set(unseen)
+        for name in chosen:
+            if name not in names:
+                raise AvlocError(unknown("class", name, names))
+        if not chosen or chosen == names:
+            raise AvlocError(f"zero_shot: with {len(chosen)} of {len(names)} classes unseen, one half is empty.")
+        kept = chosen if split == "test" else names - chosen
+        self.classes = tuple(name for name in self._whole.classes if name in kept)
+        self.notes = (
+            *self._whole.notes,
+            f"Zero-shot: {len(chosen)} of {len(names)} classes are tested on, the others trained on; clips that have "
+            "classes of both are left out.",
+        )
+
+    @cached_property
+    def _ids(self) -> tuple[str, ...]:
+        """Made late: the labels of built-in data are known once it is made."""
+        kept = set(self.classes)
+        found = tuple(id for id in self._whole.ids() if kept.issuperset(self._whole.labels(id)))
+        if not found and self._whole.ids():
+            raise AvlocError(
+                f"zero_shot: no clip of this split has only the classes {', '.join(self.classes)}; say which to keep "
+                "for the test with unseen: [...]."
+            )
+        return found
+
+    def prepare(self) -> None:
+        self._whole.prepare()
+
+    def ids(self) -> Sequence[str]:
+        """The data set's, without those that are left out."""
+        return self._ids
+
+    def status(self) -> Status:
+        status, kept = self._whole.status(), set(self._ids)
+        missing, broken = (
+            {id: reason for id, reason in reasons.items() if id in kept} for reasons in (status.missing, status.broken)
+        )
+        return Status(tuple(id for id in status.present if id in kept), missing, broken)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        return self._whole.labels(id)
+
+    def load(self, id: str) -> Sample:
+        return self._whole.load(id)
+
+    def truth(self, id: str) -> Truth:
+        return self._whole.truth(id)
+
+    def content(self, id: str) -> str:
+        return self._whole.content(id)
+
+    def fingerprint(self) -> str:
+        return digest([self._whole.fingerprint(), self.classes, self._ids])[:16]

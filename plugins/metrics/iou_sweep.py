@@ -1,0 +1,58 @@
+"""The best of many thresholds on the map, picked where it is reported: ACL-SSL's numbers, and their defect."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avloc import AvlocError, Localization, Metric, Truth
+
+from .iou import FloatArray, Values, auc_of, ciou
+
+THRESHOLDS = np.arange(1, 20) / 20
+"""On the map as the protocol normalizes it."""
+
+
+class AUCBestThreshold(Metric):
+    """AUC at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set."""
+
+    title = "AUC (best threshold of 19, picked on test)"
+    key = "auc_best_threshold"
+
+    def rows(self, found: Localization, truth: Truth) -> Values:
+        """``(S, 19)``: the cIoU at every threshold; 0 for a source without a map."""
+        cious = [ciou(found.scores >= threshold, truth.masks) for threshold in THRESHOLDS.tolist()]
+        return np.where(found.found[:, None], np.stack(cious, axis=1), 0.0)
+
+    def reduce(self, rows: FloatArray) -> float:
+        """The area; NaN for no sources."""
+        return auc_of(_best(rows))
+
+
+class CIoUBestThreshold(AUCBestThreshold):
+    """cIoU success at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set.
+
+    Args:
+        at: Threshold on the cIoU, in (0, 1].
+
+    Raises:
+        AvlocError: The threshold is not in (0, 1].
+    """
+
+    def __init__(self, *, at: float = 0.5) -> None:
+        if not 0 < at <= 1:
+            raise AvlocError(f"ciou_best_threshold: 'at' must be in (0, 1], but is {at!r}.")
+        self.at = at
+        self.title = f"cIoU success@{at:.12g} (best threshold of 19, picked on test)"
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"ciou_best_threshold@{self.at:.12g}"
+
+    def reduce(self, rows: FloatArray) -> float:
+        """The share; NaN for no sources."""
+        return float(np.mean(_best(rows) >= self.at)) if len(rows) else float("nan")
+
+
+def _best(rows: FloatArray) -> FloatArray:
+    """``(n,)``: the cIoUs at the threshold with the best AUC, the lowest such threshold."""
+    return rows[:, int(np.argmax([auc_of(column) for column in rows.T]))]

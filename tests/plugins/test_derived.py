@@ -1,0 +1,144 @@
+"""Zero-shot halves and canvases of single clips, made of any data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from published import copied, needs_copies
+
+from avloc import AvlocError, DataError, Dataset, lookup
+from avloc.suite import load_suite
+
+DUETS = {"name": "toybox_duet", "train": 30, "val": 12, "test": 24, "bank": 60}
+SINGLES = {"name": "toybox_single", "train": 30, "val": 12, "test": 12}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root for the clips of this file."""
+    return tmp_path_factory.mktemp("toybox")
+
+
+def opened(name: str, root: Path | None, split: str, **parameters: Any) -> Dataset:
+    dataset: Dataset = lookup("dataset", name)(root, split=split, **parameters)
+    dataset.prepare()
+    return dataset
+
+
+# Zero-shot.
+
+
+@pytest.mark.parametrize("of", [SINGLES, DUETS])
+def test_the_test_shares_no_name_and_no_clip_with_training(made: Path, of: dict[str, Any]) -> None:
+    splits = {split: opened("zero_shot", made, split, of=of) for split in ("train", "val", "test")}
+    whole = opened(of["name"], made, "test", **{key: value for key, value in of.items() if key != "name"})
+    seen, unseen = set(splits["train"].classes), set(splits["test"].classes)
+    assert seen == set(splits["val"].classes) and not seen & unseen
+    assert seen | unseen == set(whole.classes) and len(unseen) == len(whole.classes) // 2
+    for split, data in splits.items():
+        assert data.ids(), split
+        assert set(data.status().present) == set(data.ids())
+        for id in data.ids():
+            assert set(data.labels(id)) <= set(data.classes)
+            assert data.load(id).labels == data.labels(id)
+    members = {split: {part for id in data.ids() for part in id.split("+")} for split, data in splits.items()}
+    assert not members["test"] & (members["train"] | members["val"])
+    left_out = set(whole.ids()) - set(splits["test"].ids())
+    assert left_out and all(set(whole.labels(id)) & seen for id in left_out)
+    assert "left out" in splits["test"].notes[-1]
+
+
+def test_which_classes_are_unseen_depends_on_the_names_alone(world: Any) -> None:
+    few, many = (opened("zero_shot", None, "test", of={"name": "blocks", "count": n}) for n in (3, 30))
+    assert few.classes == many.classes and few.fingerprint() != many.fingerprint()
+    data, whole = opened("zero_shot", None, "train", of="blocks"), opened("blocks", None, "train")
+    for id in data.ids():
+        assert data.content(id) == whole.content(id)
+        assert np.array_equal(data.truth(id).masks, whole.truth(id).masks)
+
+
+def test_media_that_are_not_there_are_told(world: Any) -> None:
+    ids = opened("zero_shot", None, "test", of={"name": "blocks", "count": 30}).ids()
+    data = opened("zero_shot", None, "test", of={"name": "blocks", "count": 30, "gone": [ids[0], "test999"]})
+    assert data.status().missing == {ids[0]: "no file"} and list(data.ids()) == list(ids)
+
+
+def test_classes_may_be_chosen(world: Any) -> None:
+    train, test = (opened("zero_shot", None, split, of="blocks", unseen=["red", "blue"]) for split in ("train", "test"))
+    assert (train.classes, test.classes) == (("green",), ("blue", "red"))
+    assert {train.labels(id) for id in train.ids()} == {("green",)}
+
+
+@pytest.mark.parametrize(
+    ("unseen", "words"),
+    [([], "one half is empty"), (["blue", "green", "red"], "one half is empty"), (["rod"], "Did you mean 'red'")],
+)
+def test_both_halves_need_a_class(world: Any, unseen: list[str], words: str) -> None:
+    with pytest.raises(AvlocError, match=words):
+        opened("zero_shot", None, "test", of="blocks", unseen=unseen)
+
+
+def test_a_half_without_clips_is_said(world: Any) -> None:
+    one = {"name": "blocks", "count": 1}
+    (label,) = opened("blocks", None, "test", count=1).labels("test0")
+    others = [name for name in ("blue", "green", "red") if name != label]
+    with pytest.raises(AvlocError, match=r"no clip of this split.*unseen: \["):
+        opened("zero_shot", None, "test", of=one, unseen=others).ids()
+
+
+@needs_copies
+def test_the_halves_of_the_shipped_suite_leave_clips_of_real_data_sets(tmp_path: Path) -> None:
+    files = ("music_duet.json", "music_duet_test.csv", "music_duet_train.txt")
+    copied(tmp_path, "music", *files)
+    for entry in load_suite("zero_shot").datasets:
+        if entry.name == "zero_shot" and entry.params["of"] == "music_duet":
+            train, test = (opened("zero_shot", tmp_path, split, **entry.params) for split in ("train", "test"))
+            assert len(test.ids()) == 1015 and len(train.ids()) > 3000
+            with pytest.raises(AvlocError, match="no clip of this split"):  # what the hashes would choose
+                opened("zero_shot", tmp_path, "test", of="music_duet").ids()
+
+
+# Side by side.
+
+
+@pytest.mark.parametrize("sources", [2, 3, 4])
+def test_canvases_of_different_classes_of_which_every_clip_leads_one(made: Path, sources: int) -> None:
+    data = opened("side_by_side", made, "test", of=SINGLES, sources=sources)
+    singles = opened("toybox_single", made, "test", train=30, val=12, test=12)
+    assert [id.split("+")[0] for id in data.ids()] == list(singles.ids())
+    for id in data.ids()[:4]:
+        sample = data.load(id)
+        assert sample.clip.frames == sources == len(sample.labels) and sample.labels == data.labels(id)
+        assert sample.truth is not None and sample.truth.masks.shape == (sources, 112, 112 * sources)
+        assert np.array_equal(sample.truth.masks, data.truth(id).masks)
+    assert set(data.status().present) == set(data.ids())
+
+
+def test_training_is_the_same_for_any_number_of_sources(world: Any) -> None:
+    whole = opened("blocks", None, "train")
+    for sources in (2, 3):
+        data = opened("side_by_side", None, "train", of="blocks", sources=sources)
+        assert list(data.ids()) == whole.ids()
+        assert [data.content(id) for id in data.ids()] == [whole.content(id) for id in whole.ids()]
+        assert data.load("train0").clip.frames == 1
+
+
+def test_the_list_does_not_depend_on_what_is_there(world: Any) -> None:
+    every = opened("side_by_side", None, "test", of="blocks", sources=2)
+    some = opened("side_by_side", None, "test", of={"name": "blocks", "gone": ["test1"]}, sources=2)
+    assert list(some.ids()) == list(every.ids())
+    assert set(some.status().missing) == {id for id in every.ids() if "test1" in id.split("+")}
+    assert some.fingerprint() != every.fingerprint()
+
+
+def test_what_cannot_stand_side_by_side_is_said(world: Any, made: Path) -> None:
+    with pytest.raises(AvlocError, match="2 or more sources"):
+        opened("side_by_side", None, "test", of="blocks", sources=1)
+    with pytest.raises(AvlocError, match="too few classes"):
+        opened("side_by_side", None, "test", of="blocks", sources=4).ids()
+    canvases = opened("side_by_side", made, "test", of=DUETS)
+    with pytest.raises(DataError, match="several frames"):
+        canvases.load(canvases.ids()[0])
