@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(benching.app)
 app.add_typer(authoring.app)
-app.add_typer(protocols.app)
+app.add_typer(protocols.app, name="protocols")
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
