@@ -82,8 +82,10 @@ class Material:
 
     def _pick(self, view: str, method: Method, encoded: Encoded, ids: Sequence[str], context: Context) -> Pick:
         if view == "foreign":
-            others = tuple(_foreign(encoded, id) for id in ids)
-            return Pick(encoded, others, others)
+            groups = {encoded.group(id) for id in encoded.ids[:DRAWS]}
+            pool = encoded if len(groups) > 1 else self.train  # a single held-out video meets training clips
+            others = tuple(_foreign(pool, encoded.group(id)) for id in ids)
+            return Pick(pool, others, others)
         if view == "partner":  # of a held-out clip nothing was looked up: it is its own
             images, sounds = method.partners(ids, context) if encoded is self.train else (ids, ids)
             return Pick(encoded, tuple(images), tuple(sounds))
@@ -100,9 +102,9 @@ class Material:
             yield self.features(self.train, part), self.batch(self.train, part, weak=weak)
 
 
-def _foreign(encoded: Encoded, id: str) -> str:
+def _foreign(encoded: Encoded, group: str) -> str:
     """A clip of another video."""
-    ids, group = encoded.ids, encoded.group(id)
+    ids = encoded.ids
     for number in torch.randint(len(ids), (DRAWS,)).tolist():
         if encoded.group(ids[number]) != group:
             return ids[int(number)]

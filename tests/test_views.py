@@ -261,3 +261,11 @@ def test_a_bench_with_a_limit_makes_views_of_those_clips_only(suite_file: Path, 
     assert next(row["status"] for row in manifest["rows"] if row["method"] == "canvases") == "done"
     logs = list(Path(os.environ["AVLOC_CACHE"]).glob("features/*/*-2tiles-cropped/samples.jsonl"))
     assert sum(len(log.read_text().splitlines()) for log in logs) <= 2 * 2 * 6
+
+
+def test_a_single_held_out_video_meets_training_clips() -> None:
+    splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
+    supply = Supply(splits, Plain(), "blocks", None, "cpu", "plain", False, Blocks.classes, None)
+    material = supply.material(Greedy.needs, Train())
+    pick = material.draw(Greedy(Plain().info, Blocks.classes), material.val, ["val0"], Context())["foreign"]
+    assert pick.encoded is material.train and pick.images[0].startswith("train")
