@@ -151,10 +151,17 @@ class Listed:
         for id, tiles in self._clips.items():
             about: list[object] = [id, [[t.labels, t.group, bool(t.unusable), _lists(t.boxes)] for t in tiles]]
             if id in present:
-                about.append(self.content(id))
-                about += [_digest(self._media.mask(t.recording).tolist()) for t in tiles if t.recording.mask]
+                about.append(self._state(id, tiles))
             digest.update(json.dumps(about).encode())
         return digest.hexdigest()[:16]
+
+    def _state(self, id: str, tiles: Sequence[Tile]) -> list[str]:
+        """Digests of a clip's media and masks, or why they cannot be read: one bad file is no reason to stop."""
+        try:
+            masks = [_digest(self._media.mask(t.recording).tolist()) for t in tiles if t.recording.mask]
+            return [self.content(id), *masks]
+        except DataError as error:
+            return [str(error)]
 
     def _tiles(self, id: str) -> tuple[Tile, ...]:
         if id not in self._clips:

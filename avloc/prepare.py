@@ -21,7 +21,7 @@ from avloc.extract import Batch, Kind, Output, Result, make_all
 from avloc.interfaces import Dataset
 from avloc.inventory import Opened, dataset_class, open_splits
 from avloc.progress import say, track
-from avloc.recordings import Recording, Recordings
+from avloc.recordings import Made, Recording, Recordings
 from avloc.sources import Index, Names, Source, search, unpack, walk
 from avloc.types import AvlocError
 
@@ -152,14 +152,17 @@ def _copy_annotations(cls: type[Dataset], to: Path, index: Index, more: Path | N
 
 
 def _plan(recordings: Iterable[Recording], index: Index, folder: Path) -> Plan:
-    """What is not there, has a source, and did not fail with the very same source before."""
+    """What is not there or no longer as it was written, has a source, and did not fail with that very source before."""
     manifest = Recordings(folder).manifest()
     there = {one: set(os.listdir(folder / one)) if (folder / one).is_dir() else set() for one in KINDS}  # noqa: PTH208
     plan, planned = Plan(), set()
     for recording in recordings:
         for kind, stem, ends in recording.files:
             file = f"{kind}/{stem}{ends[0]}"
-            if file in planned or any(f"{stem}{end}" in there[kind] for end in ends):
+            if file in planned:
+                continue
+            here = next((f"{kind}/{stem}{end}" for end in ends if f"{stem}{end}" in there[kind]), None)
+            if here is not None and not _damaged(folder / here, manifest.get(here)):
                 continue
             planned.add(file)
             found = _source(recording, kind, index)
@@ -171,11 +174,18 @@ def _plan(recordings: Iterable[Recording], index: Index, folder: Path) -> Plan:
             if line is not None and line.broken and before == (source.name, *index.stamp(source)):
                 plan.kept += 1
                 continue
+            if here is not None:
+                (folder / here).unlink()  # ours, and damaged since
             plan.doubles += double
             if kind == "frames" and source.suffix == ".png":
                 file = f"{kind}/{stem}.png"
             plan.outputs.setdefault(source, []).append(Output(file, KINDS[kind], recording.at))
     return plan
+
+
+def _damaged(path: Path, line: Made | None) -> bool:
+    """Whether a file of ours has another size than was written."""
+    return line is not None and not line.broken and path.stat().st_size != line.bytes
 
 
 def _source(recording: Recording, kind: str, index: Index) -> tuple[Source, bool] | None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,7 +96,7 @@ class Recordings:
         self._read: tuple[int, int] = (0, 0)  # size and time of the manifest when it was read
 
     def status(self, wanted: Mapping[str, Sequence[Recording]]) -> Status:
-        """Which clips have all their files; lists the folders once and decodes nothing.
+        """Which clips have all their files, of the size that was written; lists the folders once and decodes nothing.
 
         Args:
             wanted: Clip id -> the recordings it needs, two in a duet.
@@ -108,7 +109,10 @@ class Recordings:
             absent = [f"{folder}/{stem}{ends[0]}" for folder, stem, ends in needs
                       if not any(stem + end in there[folder] for end in ends)]  # fmt: skip
             failed = [made[file] for file in absent if file in made and made[file].broken]
-            if not absent:
+            damaged = [] if absent else [text for need in needs if (text := _damage(need, there, made))]
+            if damaged:
+                broken[id] = damaged[0]
+            elif not absent:
                 present.append(id)
             elif failed:
                 broken[id] = f"{failed[0].source}: {failed[0].broken}"
@@ -243,8 +247,24 @@ def _brief(line: Mapping[str, Any]) -> Made:
     )
 
 
-def _listed(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+def _listed(folder: Path) -> dict[str, int]:
+    """The files of a folder with their sizes."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries}
+
+
+def _damage(
+    need: tuple[str, str, tuple[str, ...]], there: Mapping[str, Mapping[str, int]], made: Mapping[str, Made]
+) -> str:
+    """How a file that is there differs from what was written; empty when it does not, or was put there by others."""
+    folder, stem, ends = need
+    name = next(stem + end for end in ends if stem + end in there[folder])
+    line = made.get(f"{folder}/{name}")
+    if line is None or line.broken or line.bytes == there[folder][name]:
+        return ""
+    return f"{folder}/{name}: it has {there[folder][name]} bytes, but {line.bytes} were written; prepare it again."
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,8 @@ Found anywhere below it:
 * videos, by the name before the suffix,
 * tar shards (``.tar``, ``.tar.gz``, ``.tgz``), by the names of the videos inside,
 * ready-made frames and sounds: images below folders called ``frames``, sound files below folders called ``audio``,
-* masks: pickled arrays, ``.npy`` or ``.png`` files elsewhere, by the name before the first dot.
+* masks: pickled arrays and ``.npy`` files, and ``.png`` below folders called ``masks`` or the like, by the name before
+  the first dot.
 
 A file is known by its whole name and by what follows a separator or stands in brackets at its end, so that
 ``vggss_YTID_000030.mp4`` and ``Some title [YTID].mkv`` are found too; whole names come first.
@@ -30,7 +31,9 @@ from avloc.types import AvlocError
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 IMAGES = {".jpeg", ".jpg", ".png"}
 SOUNDS = {".flac", ".wav"}
-MASKS = {".npy", ".pickle", ".pkl", ".png"}
+MASKS = {".npy", ".pickle", ".pkl"}
+MASK_FOLDERS = {"anno", "annotation", "annotations", "gt", "mask", "masks"}
+"""Below these a ``.png`` is a mask; elsewhere it may be any picture."""
 SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)
@@ -149,7 +152,7 @@ def search(root: Path, *, wanted_files: Collection[str] = (), skip: Iterable[Pat
             index.frames.add(path.stem, source)
         elif suffix in SOUNDS and "audio" in path.parent.parts:
             index.sounds.add(path.stem, source)
-        elif suffix in MASKS:
+        elif suffix in MASKS or (suffix == ".png" and MASK_FOLDERS & set(path.parent.parts)):
             index.masks.add(path.name.split(".")[0], source)
         elif SHARD.search(path.name):
             shards.append(file)

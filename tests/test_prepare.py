@@ -392,3 +392,14 @@ def test_data_sets_without_media_to_prepare(box: Box, world: Any) -> None:
     with pytest.raises(AvlocError, match="is not a folder"):
         registry().add_module("cinema", Cinema())
         prepare("films", box.source / "nowhere", data=box.data)
+
+
+def test_a_damaged_file_is_told_by_status_and_made_again(box: Box) -> None:
+    put(box.source / f"{ID}.mp4", film())
+    box.prepare()
+    frame = next(box.data.rglob("frames/*.jpg"))
+    frame.write_bytes(frame.read_bytes()[:100])
+    status = box.status()
+    assert status.present == () and "has 100 bytes" in status.broken[ID]
+    box.prepare()
+    assert box.status().present == (ID,)

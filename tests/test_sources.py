@@ -126,3 +126,13 @@ def test_a_truncated_shard_gives_what_comes_before_the_damage(tmp_path: Path, na
     assert index.videos.find(["v0"]) and "damaged after" in index.damaged[name]
     got = dict(unpack(shard, list(members), tmp_path))
     assert isinstance(got["v0.mp4"], Path) and "truncated or damaged" in str(got["v4.mp4"])
+
+
+def test_a_picture_is_no_mask_unless_its_folder_says_so(tmp_path: Path) -> None:
+    for name in ("images/sample_1.png", "masks/sample_2.png", "truth/sample_1.pickle"):
+        put(tmp_path / "in" / name, b"x")
+    index = search(tmp_path / "in", memory=tmp_path / "shards.json")
+    found = {name: index.masks.find((name,)) for name in ("sample_1", "sample_2")}
+    assert {name: pair[1].file for name, pair in found.items() if pair} == {
+        "sample_1": "truth/sample_1.pickle", "sample_2": "masks/sample_2.png",
+    }  # fmt: skip

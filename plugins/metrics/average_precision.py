@@ -69,16 +69,13 @@ def _places(score: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[Counts, Cou
     keys = _keys(score)
     keys |= mask.ravel()
     keys.sort()
-    is_true = (keys & 1).astype(bool)
-    true = np.flatnonzero(is_true)
+    true = np.flatnonzero((keys & 1).astype(np.uint8).view(bool))
     lowest, lower = true.copy(), np.arange(len(true))
     keys >>= 1
-    as_before = keys[1:] == keys[:-1]
-    as_before &= is_true[1:]
-    tied = np.flatnonzero(as_before) + 1
-    index = np.searchsorted(true, tied)
-    lowest[index] = np.searchsorted(keys, keys[tied])
-    lower[index] = np.searchsorted(true, lowest[index])
+    as_before = np.concatenate([[False], keys[1:] == keys[:-1]])
+    tied = np.flatnonzero(as_before[true])
+    lowest[tied] = np.searchsorted(keys, keys[true[tied]])
+    lower[tied] = np.searchsorted(true, lowest[tied])
     return true, lowest, lower
 
 
