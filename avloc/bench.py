@@ -16,9 +16,10 @@ import torch
 
 from avloc import stages
 from avloc.columns import AbsentError, open_column, unavailable
-from avloc.disk import write_json
+from avloc.disk import read_json, write_json
 from avloc.interfaces import Method, Metric
 from avloc.lookups import check_parameters, check_values, component, make_metrics
+from avloc.parallel import Died, each
 from avloc.progress import say, track
 from avloc.protocol import Protocol, load_protocol
 from avloc.registry import registry, unknown
@@ -40,6 +41,7 @@ class Options:
         data: Where the user's data sets are; ``None``: the user's cache only.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         force: Fit, predict and score again; features still come from their cache.
+        jobs: How many datasets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
         command: What the user typed, for the manifest.
     """
 
@@ -47,6 +49,7 @@ class Options:
     data: Path | None = None
     device: str = "auto"
     force: bool = False
+    jobs: int | None = 1
     command: str = ""
 
     @property
@@ -64,6 +67,13 @@ class Options:
                 raise AvlocError(f"There is no device {self.device!r}: torch sees {count} GPUs here. Use --device cpu.")
         return self.device
 
+    @property
+    def together(self) -> int:
+        """`jobs` with ``None`` resolved."""
+        if self.jobs is None:
+            return (os.cpu_count() or 1) if self.torch_device == "cpu" else 1
+        return self.jobs
+
 
 @dataclass(slots=True)
 class Invocation:
@@ -71,6 +81,10 @@ class Invocation:
 
     Attributes:
         components: The metrics as the suite writes them, in the order of `metrics`.
+        runs: Those of `rows`.
+        rows: What became of every run.
+        external: The rows of predictions made elsewhere that the suite's table has.
+        columns: What became of every dataset of the suite.
         forced: Ids already done again under ``--force``.
     """
 
@@ -79,13 +93,20 @@ class Invocation:
     protocol: Protocol
     components: list[Component]
     metrics: dict[str, Metric]
+    runs: list[Run] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    external: list[Row] = field(default_factory=list)
     columns: list[Row] = field(default_factory=list)
     forced: set[str] = field(default_factory=set)
 
     def _reference(self) -> str:
         """The suite's reference method, unless the command line left it out."""
         return self.suite.reference if self.suite.reference in {row["method"] for row in self.rows} else ""
+
+    def of(self, column: int) -> list[tuple[Run, Row]]:
+        """The runs on one dataset, and their rows."""
+        entry = self.suite.datasets[column]
+        return [(run, row) for run, row in zip(self.runs, self.rows, strict=True) if run.dataset is entry]
 
     def manifest(self) -> Manifest:
         return {
@@ -97,7 +118,7 @@ class Invocation:
                 {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
                 for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
             ],
-            "datasets": self.columns, "rows": self.rows,
+            "datasets": self.columns, "rows": [*self.rows, *self.external],
         }  # fmt: skip
 
 
@@ -117,25 +138,98 @@ def bench(suite: Suite, options: Options) -> Manifest:
     Raises:
         AvlocError: The suite names something that does not exist, or the results folder cannot be written.
     """
-    work = _prepare(suite, options)
-    _settle_threads()
+    work, path = _begin(suite, options), options.results / "suites" / f"{suite.name}.json"
+    work.external = _external(work, path)
+    here, apart = _divide(work)
+    _settle_threads(1)
     try:
-        for entry in suite.datasets:
-            _run_column(work, entry)
+        for index in here:
+            _run_column(work, index)
+        count = min(options.together, len(apart))
+        parts = [Part(work.suite, options, tuple(registry().files), index, count) for index in apart]
+        for place, found in each(_run_apart, parts, count):
+            _take(work, apart[place], found)
     finally:
-        manifest = work.manifest()
-        if work.rows:
-            write_json(options.results / "suites" / f"{suite.name}.json", manifest)
-    return manifest
+        if any(row["status"] for row in work.rows):
+            write_json(path, work.manifest())
+    return work.manifest()
 
 
-def _settle_threads() -> None:
-    """Compute on half of the cores unless ``OMP_NUM_THREADS`` says otherwise.
+def _begin(suite: Suite, options: Options) -> Invocation:
+    """Everything looked up, and a line for every run and dataset, in table order."""
+    work = _prepare(suite, options)
+    work.runs = _runs(work.suite)
+    work.rows = [_row(run, work.suite) for run in work.runs]
+    work.columns = [_column(entry, work.suite) for entry in work.suite.datasets]
+    return work
+
+
+def _external(work: Invocation, path: Path) -> list[Row]:
+    """The rows that ``avloc score --predictions`` added to the suite's table and that still fit into it."""
+    if not path.is_file():
+        return []
+    before, now = read_json(path), work.manifest()
+    folders = {row["run"]: RunFolder(work.options.results, row["run"]) for row in before["rows"] if row["run"]}
+    outside = {
+        id for id, folder in folders.items() if folder.complete and folder.identity()["identity"]["stage"] == "external"
+    }
+    columns = {(column["name"], column["encoder"]) for column in work.columns}
+    same = all(before[key] == now[key] for key in ("protocol", "metrics", "limit"))
+    rows = [row for row in before["rows"] if row["run"] in outside]
+    kept = [row for row in rows if same and (row["dataset"], row["encoder"]) in columns]
+    if len(kept) < len(rows):
+        say(f"{len(rows) - len(kept)} rows of predictions made elsewhere no longer fit the table; score them again.")
+    return kept
+
+
+def _divide(work: Invocation) -> tuple[list[int], list[int]]:
+    """Which datasets are worked on one after the other in this process, and which beside each other in their own."""
+    every, options = range(len(work.suite.datasets)), work.options
+    there = [index for index in every if not unavailable(work.suite.datasets[index])]
+    one_by_one = options.force or registry().objects  # forced stages that datasets share are done once; see `objects`
+    if one_by_one or min(options.together, len(there)) < 2:
+        return list(every), []
+    return [index for index in every if index not in there], there
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a process needs to know to work on one dataset, one of `count` such processes."""
+
+    suite: Suite
+    options: Options
+    plugins: tuple[Path, ...]
+    index: int
+    count: int
+
+
+def _run_apart(part: Part) -> tuple[Row, list[Row]]:
+    """One dataset in a process of its own."""
+    for file in part.plugins:
+        registry().add_file(file)
+    work = _begin(part.suite, part.options)
+    _settle_threads(part.count)
+    _run_column(work, part.index)
+    return work.columns[part.index], [row for _, row in work.of(part.index)]
+
+
+def _take(work: Invocation, index: int, found: tuple[Row, list[Row]] | Died) -> None:
+    column, rows = work.columns[index], [row for _, row in work.of(index)]
+    if isinstance(found, Died):
+        _fail(column, rows, str(found))
+        return
+    column.update(found[0])
+    for row, theirs in zip(rows, found[1], strict=True):
+        row.update(theirs)
+
+
+def _settle_threads(jobs: int) -> None:
+    """Compute on half of the cores, or all where several processes share them, unless ``OMP_NUM_THREADS`` is set.
 
     Where something else runs, as many OpenMP threads as cores stall each other and take several times longer.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) // max(2, jobs)))
 
 
 def plan(suite: Suite, options: Options) -> list[Row]:
@@ -230,17 +324,18 @@ def _refusal(run: Run, method: type[Method] | Exception) -> str:
     return ""
 
 
-def _run_column(work: Invocation, entry: DatasetEntry) -> None:
-    """All runs on one dataset."""
-    runs = [run for run in _runs(work.suite) if run.dataset is entry]
-    rows = [_row(run, work.suite) for run in runs]
-    name = _column_name(entry, work.suite)
+def _column(entry: DatasetEntry, suite: Suite) -> Row:
+    name = _column_name(entry, suite)
     column: Row = {"name": name, "title": entry.title or name, "encoder": entry.encoder.name, "status": "ran"}
-    column |= {"reason": "", "command": entry.obtain, "notes": [], "printed": entry.printed}
-    work.rows += rows
-    work.columns.append(column)
+    return column | {"reason": "", "command": entry.obtain, "notes": [], "printed": entry.printed}
+
+
+def _run_column(work: Invocation, index: int) -> None:
+    """All runs on one dataset."""
+    entry, column, pairs, options = work.suite.datasets[index], work.columns[index], work.of(index), work.options
+    rows = [row for _, row in pairs]
     try:
-        live, options = {run.train.live for run in runs}, work.options
+        live = {run.train.live for run, _ in pairs}
         opened = open_column(entry, options.data, work.suite.limit, options.torch_device, live)
     except AbsentError as absent:
         told = "avloc " in str(absent)  # the reason itself says what to run
@@ -249,17 +344,22 @@ def _run_column(work: Invocation, entry: DatasetEntry) -> None:
             row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
         return
     except Exception as error:  # a dataset or an encoder may raise anything; the other columns must go on
-        reason = str(error) if isinstance(error, AvlocError) else repr(error)
-        column |= {"status": "failed", "reason": reason}
-        for row in rows:
-            row |= {"status": "failed", "reason": reason}
-        say(f"{entry.name}: {reason}")
+        _fail(column, rows, str(error) if isinstance(error, AvlocError) else repr(error))
         return
+    name = column["name"]
     column |= {"notes": opened.notes, "title": entry.title or name.replace(entry.name, opened.title or entry.name)}
-    for run, row in track(zip(runs, rows, strict=True), f"runs on {entry.name}", len(runs)):
+    for run, row in track(pairs, f"runs on {entry.name}", len(pairs)):
         stage = opened.stages[run.train.live]
         row["weights"] = stage.info.weights
         _run(work, run, stage, row)
+
+
+def _fail(column: Row, rows: list[Row], reason: str) -> None:
+    """A whole dataset failed."""
+    column |= {"status": "failed", "reason": reason}
+    for row in rows:
+        row |= {"status": "failed", "reason": reason}
+    say(f"{column['name']}: {reason}")
 
 
 def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:

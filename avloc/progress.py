@@ -23,7 +23,20 @@ class Reporter(Protocol):
     def say(self, message: str) -> None: ...
 
 
-_reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+class Silent:
+    """The reporter where nobody looks."""
+
+    def start(self, description: str, total: int) -> Callable[[int], None]:
+        return lambda done: None
+
+    def stop(self, description: str) -> None:
+        pass
+
+    def say(self, message: str) -> None:
+        pass
+
+
+_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Silent())  # noqa: B039
 
 
 @contextmanager
@@ -38,10 +51,7 @@ def reporting(reporter: Reporter) -> Iterator[None]:
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yield `items` and report how many of `total` are done."""
-    reporter = _reporter.get()
-    if reporter is None:
-        yield from items
-        return
+    reporter = current()
     advance = reporter.start(description, total)
     try:
         for done, item in enumerate(items, start=1):
@@ -53,6 +63,9 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
 
 def say(message: str) -> None:
     """One line for the user, such as "waiting for another process"."""
-    reporter = _reporter.get()
-    if reporter is not None:
-        reporter.say(message)
+    current().say(message)
+
+
+def current() -> Reporter:
+    """What is installed."""
+    return _reporter.get()

@@ -89,12 +89,16 @@ class Registry:
 
     Attributes:
         failures: Plugin name -> why it could not be imported.
+        files: What `add_file` was given; another process can load the same.
+        objects: Names of what `add_module` was given; only this process has it.
     """
 
     def __init__(self, *, discover: bool = True) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(_Hooks)
         self.failures: dict[str, Exception] = {}
+        self.files: list[Path] = []
+        self.objects: list[str] = []
         self._tables: dict[Kind, dict[str, Entry]] = {}
         if discover:
             for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
@@ -132,10 +136,12 @@ class Registry:
             cause = self.failures[path.stem]
             place = f"line {cause.lineno}: {cause.msg}" if isinstance(cause, SyntaxError) else repr(cause)
             raise AvlocError(f"Plugin file {path} does not import: {place}.") from cause
+        self.files.append(path)
 
     def add_module(self, name: str, module: Any) -> None:
         """Register an object with hook implementations."""
         self._add(name, lambda: module)
+        self.objects.append(name)
 
     def _add(self, name: str, load: Any) -> None:
         try:

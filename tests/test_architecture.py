@@ -20,7 +20,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "progress", "_torch_ext"),
-    ("disk", "download", "media", "functional", "shared", "splits", "statistics"),
+    ("disk", "download", "parallel", "media", "functional", "shared", "splits", "statistics"),
     ("masks", "mixture", "recordings", "rules", "sources", "weights"),
     ("extract", "interfaces", "lists"),
     ("registry",),

@@ -258,3 +258,14 @@ def test_the_command(folder: Path) -> None:
     assert lacking.exit_code == 2 and "--dataset" in lacking.stderr
     alone = run(app, ["score", "--dataset", "blocks"])
     assert alone.exit_code == 2 and "--predictions" in alone.stderr
+
+
+def test_a_bench_that_runs_again_keeps_the_rows_from_outside(world: Any, folder: Path, suite_file: Path) -> None:
+    suite, options = load_suite(str(suite_file)).override(seeds=[0]), Options(folder.parent / "r")
+    bench(suite, options)
+    as_arrays(folder)
+    manifest, _ = scored(folder, suite="blocks")
+    assert bench(suite, options)["rows"][-1] == manifest["rows"][-1]
+    assert len(bench(suite.override(methods=["told"]), options)["rows"]) == 2
+    refined = suite.model_copy(update={"protocol": {**suite.protocol, "size": 14}})
+    assert all("external" not in row["label"] for row in bench(refined, options)["rows"])

@@ -24,6 +24,7 @@ from avloc.cli.answers import (
 )
 from avloc.types import AvlocError
 
+JOBS = "How many datasets at a time, each in a process of its own; default: one per core, one on a GPU."
 PREDICTED = "Whose test clips the predictions are about: name, or '{name: ..., parameter: ...}'; a column with --suite."
 
 app = typer.Typer()
@@ -66,6 +67,7 @@ def bench(
     plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help=JOBS)] = None,
 ) -> None:
     """Run a suite and print its table. What is done is not done again; a stopped bench goes on."""
     chosen_seeds = numbers(seeds)
@@ -80,7 +82,7 @@ def bench(
         from avloc import bench as work  # after the suite was read: a misspelt one need not wait for torch
         from avloc.terminal import console, progress, show_plan
 
-        chosen_options = options(results=results, data=data, device=device, force=force)
+        chosen_options = options(results=results, data=data, device=device, force=force, jobs=jobs)
         if dry_run:
             show_plan(work.plan(chosen, chosen_options), console())
             return

@@ -1,0 +1,158 @@
+"""A function over several items, each in a process of its own; progress and results come back through a pipe.
+
+A process that is killed costs its own item: the others go on, and the caller is told. They stop with the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+from avloc.progress import current, reporting
+
+T = TypeVar("T")
+R = TypeVar("R")
+Event = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """What stands in the place of a result when a process ended without one; `str` of it is the reason."""
+
+    code: int
+
+    def __str__(self) -> str:
+        why = f"was ended by signal {-self.code} (9: often the memory was full)" if self.code < 0 else "ended"
+        return f"its process {why} before it was done; run the same command again to go on"
+
+
+def each(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[tuple[int, R | Died]]:
+    """Yield the index and the result of every item, in the order in which they are done.
+
+    Args:
+        work: A function of a module; what it raises is not handed on, so it should not.
+        items: Can be pickled, as can the results.
+        jobs: How many at a time.
+    """
+    waiting = list(enumerate(items))
+    running: dict[Any, tuple[int, _Worker[R]]] = {}
+    shown: set[str] = set()
+    with ExitStack() as stack:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                index, item = waiting.pop(0)
+                worker = _Worker.start(work, item, shown)
+                stack.callback(worker.stop)
+                running[worker.pipe] = index, worker
+            for pipe in connection.wait(list(running)):
+                index, worker = running[pipe]
+                if not worker.hear():
+                    del running[worker.pipe]
+                    yield index, worker.result
+
+
+@dataclass(slots=True)
+class _Worker(Generic[R]):
+    """A process as its caller sees it.
+
+    Attributes:
+        pipe: From it.
+        shown: The loops that are reported now, of all processes.
+        result: What it found; `Died` as long as there is nothing.
+        loops: Its open loops -> as what they are reported, and what advances them.
+    """
+
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    shown: set[str]
+    result: R | Died = field(default_factory=lambda: Died(0))
+    loops: dict[str, tuple[str, Callable[[int], None]]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, work: Callable[[T], R], item: T, shown: set[str]) -> _Worker[R]:
+        context = get_context("spawn")  # a fork of a process with threads may never wake up
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(work, item, theirs))
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        return cls(process, ours, shown)
+
+    def hear(self) -> bool:
+        """Handle one event; returns whether more can come."""
+        try:
+            kind, arguments = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            if isinstance(self.result, Died):
+                self.result = Died(self.process.exitcode or 0)
+            for description in list(self.loops):
+                self._stop(description)
+            return False
+        match kind:
+            case "result":
+                (self.result,) = arguments
+            case "start":
+                self._start(*arguments)
+            case "advance":
+                self.loops[arguments[0]][1](arguments[1])
+            case "stop":
+                self._stop(*arguments)
+            case _:
+                current().say(*arguments)
+        return True
+
+    def _start(self, description: str, total: int) -> None:
+        shown = description
+        while shown in self.shown:  # two data sets may differ in a parameter that loops do not name
+            shown += "'"
+        self.shown.add(shown)
+        self.loops[description] = shown, current().start(shown, total)
+
+    def _stop(self, description: str) -> None:
+        shown, _ = self.loops.pop(description)
+        self.shown.remove(shown)
+        current().stop(shown)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+
+
+def _run(work: Callable[[T], R], item: T, pipe: Connection[Any, Any]) -> None:
+    """In the process: work, and say so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the caller ends this one
+    sender = _Sender(pipe)
+    with reporting(sender):
+        result = work(item)
+    sender.send("result", result)
+
+
+class _Sender:
+    """The reporter of such a process."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+
+    def send(self, kind: str, *arguments: Any) -> None:
+        try:
+            self._pipe.send((kind, arguments))
+        except OSError:  # the caller is gone, killed perhaps: nobody wants the result
+            os._exit(1)
+
+    def start(self, description: str, total: int) -> Callable[[int], None]:
+        self.send("start", description, total)
+        return lambda done: self.send("advance", description, done)
+
+    def stop(self, description: str) -> None:
+        self.send("stop", description)
+
+    def say(self, message: str) -> None:
+        self.send("say", message)
