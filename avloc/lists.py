@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from avloc.mixture import mixed_truth, side_by_side
 from avloc.recordings import Recording, Recordings
+from avloc.rules import rasterize
 from avloc.splits import draw_mixtures, hold_out
 from avloc.types import AvlocError, Clip, DataError, FloatArray, Sample, Status, Truth
 
@@ -350,15 +350,6 @@ def listed_pairs(path: Path, shape: str, tile: Callable[[str, str, Row], Tile]) 
             raise DataError(f"{row.where}: the clip {id!r} cannot be its own partner.")
         pairs[f"{id}+{other}"] = tile(id, row.cells[1], row), tile(other, row.cells[3], row)
     return pairs
-
-
-def rasterize(boxes: FloatArray, height: int, width: int) -> npt.NDArray[np.float32]:
-    """How many boxes cover each pixel of ``(height, width)``, by the rule that `avloc.protocol` has."""
-    corners = np.clip(boxes, 0.0, 1.0).astype(np.float64) * np.array([width, height] * 2) + 1e-4
-    counts = np.zeros((height, width), np.float32)
-    for left, top, right, bottom in corners.astype(int):
-        counts[top:bottom, left:right] += 1
-    return counts
 
 
 def _add(found: dict[str, Any], id: str, row: Row | Entry, shape: str) -> None:

@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.lists import rasterize, read_boxes
+from avloc.lists import read_boxes
 from avloc.registry import unknown
+from avloc.rules import rasterize
 from avloc.types import AvlocError, FloatArray, Prediction
 
 SUFFIXES = (".npz", ".png", ".json")

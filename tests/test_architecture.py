@@ -48,6 +48,7 @@ LEAVES = {
     "functional",
     "progress",
     "recordings",
+    "rules",
     "shared",
     "splits",
     "statistics",

@@ -23,12 +23,12 @@ from avloc.lists import (
     Tile,
     annotation,
     learning_part,
-    rasterize,
     read_boxes,
     read_objects,
     read_rows,
 )
 from avloc.recordings import Recording
+from avloc.rules import rasterize
 
 SHAPE = r"[A-Za-z0-9_-]{11}_[0-9]{3}_[0-9]{5}"
 """Of an id: the YouTube video, the second that the frame is in, and its number in the video."""

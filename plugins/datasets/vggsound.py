@@ -29,11 +29,11 @@ from avloc.lists import (
     learning_pairs,
     learning_part,
     listed_pairs,
-    rasterize,
     read_boxes,
     read_objects,
     read_rows,
 )
+from avloc.rules import rasterize
 
 CORRUPT = -2.8823037615171176e16
 """What 12 boxes of VGG-SS have for a coordinate."""

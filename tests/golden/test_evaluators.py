@@ -102,8 +102,7 @@ def test_evaluator() -> None:
     assert ap.reduce(rows) == pytest.approx(expected["mean_ap"], abs=1e-6)
 
 
-NOISE = pytest.mark.xfail(reason="a constant map scores by the rounding of the interpolation, which differs by machine")
-KINDS = ["random", "fair", "good", "center", "relu_ties", pytest.param("constant", marks=NOISE)]
+KINDS = ["random", "fair", "good", "center", "relu_ties", "constant"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
