@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from avloc import stages
-from avloc.columns import AbsentError, open_column, unavailable
+from avloc.columns import AbsentError, absence, open_column
 from avloc.disk import read_json, write_json
 from avloc.interfaces import Method, Metric
 from avloc.lookups import check_parameters, check_values, component, make_metrics
@@ -185,7 +185,7 @@ def _external(work: Invocation, path: Path) -> list[Row]:
 def _divide(work: Invocation) -> tuple[list[int], list[int]]:
     """Which datasets are worked on one after the other in this process, and which beside each other in their own."""
     every, options = range(len(work.suite.datasets)), work.options
-    there = [index for index in every if not unavailable(work.suite.datasets[index])]
+    there = [index for index in every if not absence(work.suite.datasets[index], options.data)]
     one_by_one = options.force or registry().objects  # forced stages that datasets share are done once; see `objects`
     if one_by_one or min(options.together, len(there)) < 2:
         return list(every), []
@@ -235,9 +235,10 @@ def _settle_threads(jobs: int) -> None:
 def plan(suite: Suite, options: Options) -> list[Row]:
     """What `bench` would do: its rows with status ``todo`` or ``skipped``. Makes, encodes and trains nothing."""
     suite = _prepare(suite, options).suite
+    absent = {id(entry): absence(entry, options.data) for entry in suite.datasets}
     rows = []
     for run in _runs(suite):
-        reason = unavailable(run.dataset) or _refusal(run, component("method", run.method))
+        reason = absent[id(run.dataset)] or _refusal(run, component("method", run.method))
         rows.append({**_row(run, suite), "status": "skipped" if reason else "todo", "reason": reason})
     return rows
 

@@ -53,14 +53,30 @@ class Nothing(Dataset):
         return "nothing"
 
 
-def unavailable(entry: DatasetEntry) -> str:
-    """Why a dataset that may be absent cannot even be looked for; empty when it can."""
-    if entry.obtain:
-        if entry.name not in registry().entries("dataset"):
-            return f"no installed plugin reads {entry.name!r} yet"
-        if entry.encoder.name not in registry().entries("encoder"):
-            return f"no installed plugin provides the encoder {entry.encoder.name!r} yet"
+def absence(entry: DatasetEntry, data: Path | None) -> str:
+    """Why a dataset that may be absent is; empty when it is there. Makes and encodes nothing."""
+    try:
+        if entry.obtain:
+            _look(entry, data)
+    except AvlocError as error:
+        return str(error)
     return ""
+
+
+def _look(entry: DatasetEntry, data: Path | None) -> tuple[Dataset, Encoder]:
+    """The test split and the encoder of a dataset that may be absent."""
+    if entry.name not in registry().entries("dataset"):
+        raise AbsentError(f"no installed plugin reads {entry.name!r} yet")
+    if entry.encoder.name not in registry().entries("encoder"):
+        raise AbsentError(f"no installed plugin provides the encoder {entry.encoder.name!r} yet")
+    try:
+        test: Dataset = registry().get("dataset", entry.name)(data, split="test", **entry.params)
+        if not test.status().present:
+            raise AbsentError("none of its test clips is on this machine")
+        encoder: Encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
+    except AvlocError as error:
+        raise AbsentError(str(error)) from error
+    return test, encoder
 
 
 def open_dataset(entry: Component, split: str, data: Path | None) -> Dataset:
@@ -85,18 +101,11 @@ def open_column(entry: DatasetEntry, data: Path | None, limit: int | None, devic
         AbsentError: A dataset that may be absent is.
         AvlocError: One that must be there is not, or its encoder cannot be built.
     """
-    reason = unavailable(entry)
-    if reason:
-        raise AbsentError(reason)
-    try:
+    if entry.obtain:
+        test, encoder = _look(entry, data)
+    else:
         test = open_dataset(entry, "test", data)
-        if entry.obtain and not test.status().present:
-            raise AbsentError("none of its test clips is on this machine")
         encoder = registry().get("encoder", entry.encoder.name)(**entry.encoder.params)
-    except AvlocError as error:
-        if entry.obtain:
-            raise AbsentError(str(error)) from error
-        raise
     splits, lacking = _training(entry, data, test)
     return _encode(entry, splits, encoder.to(device).eval().requires_grad_(False), limit, device, live, lacking)
 

@@ -105,12 +105,17 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Consol
 
 
 def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:
-    """Print what a bench would do, the seeds of one row together."""
+    """Print what a bench would do: the seeds of a row together, and a data set in one line where all is alike."""
     keys = ("dataset", "block", "label", "told", "encoder", "status", "reason")
     together: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         together.setdefault(tuple(str(row[key]) for key in keys), []).append(str(row["seed"]))
     lines = [[*key[:5], ", ".join(seeds), *key[5:]] for key, seeds in together.items()]
+    for column in dict.fromkeys((line[0], line[4]) for line in lines):
+        mine = [line for line in lines if (line[0], line[4]) == column]
+        if mine[0][7] and all(line[6:] == mine[0][6:] for line in mine):
+            lines[lines.index(mine[0])] = [column[0], "all", "", "", column[1], "", *mine[0][6:]]
+            lines = [line for line in lines if line not in mine[1:]]
     show_rows(["dataset", "block", "method", "told", "encoder", "seeds", "status", "reason"], lines, out)
     counts = Counter(str(row["status"]) for row in rows)
     out.print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

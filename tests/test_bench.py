@@ -363,6 +363,17 @@ def test_without_a_training_list_what_need_not_learn_still_runs(suite_file: Path
     assert rows["told", "methods"]["status"] == "done"
 
 
+@pytest.mark.usefixtures("world")
+def test_a_plan_knows_what_is_absent_and_makes_nothing(suite_file: Path, tmp_path: Path) -> None:
+    gone = [f"test{n}" for n in range(12)]
+    suite_file.write_text(suite_file.read_text().replace("name: blocks", f"name: blocks, gone: {gone}, obtain: look"))
+    rows = plan(load_suite(str(suite_file)), Options(tmp_path / "results"))
+    assert {(row["status"], row["reason"]) for row in rows} == {
+        ("skipped", "none of its test clips is on this machine")
+    }
+    assert not (tmp_path / "results").exists()
+
+
 class Untaught(Blocks):
     """Blocks without its training list."""
 

@@ -81,6 +81,14 @@ def load_plugins(files: Sequence[Path] | None) -> None:
         registry().add_file(file)
 
 
+def require_encoder(name: str | None) -> None:
+    """A suite's encoder may be absent with its plugin; one that the user typed may not."""
+    from avloc.registry import registry, unknown
+
+    if name is not None and name not in registry().entries("encoder"):
+        raise AvlocError(unknown("encoder", name, registry().entries("encoder")))
+
+
 def options(**options: Any) -> Options:
     from avloc.bench import Options
 
