@@ -406,6 +406,8 @@ def _impossible(run: Run, method: type[Method] | Exception, stage: Stage) -> str
         return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
     if method.needs.seen and stage.unseen:
         return f"maps only classes that it was trained on, but {len(stage.unseen)} of the test's are new"
+    if run.shuffled and len({stage.test.group(id) for id in stage.test.ids}) < 2:
+        return "needs test clips from at least two videos to exchange their sounds"
     if stage.untrainable and stages.learns(run, method, stage):
         return f"learns, but {stage.untrainable}"
     return ""

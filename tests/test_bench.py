@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from world import Blocks
 
 from avloc import AvlocError, DataError, hookimpl
@@ -372,6 +373,23 @@ def test_a_plan_knows_what_is_absent_and_makes_nothing(suite_file: Path, tmp_pat
         ("skipped", "none of its test clips is on this machine")
     }
     assert not (tmp_path / "results").exists()
+
+
+def test_one_video_has_no_other_one_to_hear(suite: Suite, tmp_path: Path) -> None:
+    data = {**suite.model_dump(), "controls": ["shuffled"], "methods": ["dot"], "seeds": [0], "limit": 1}
+    rows = {row["block"]: row for row in bench(Suite.model_validate(data), Options(tmp_path))["rows"]}
+    assert rows["shuffled"]["status"] == "skipped"
+    assert "at least two videos" in rows["shuffled"]["reason"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
+    suite = suite.override(methods=["told"], seeds=[0])
+    found = []
+    for device in ("cpu", "cuda"):
+        (values,) = _values(tmp_path / device, bench(suite, Options(tmp_path / device, device=device))).values()
+        found.append(values)
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
 
 
 class Untaught(Blocks):
