@@ -31,6 +31,7 @@ import soundfile
 from avloc.disk import disk
 from avloc.masks import read_mask
 from avloc.media import read_audio, read_frame, read_image
+from avloc.sources import transient
 from avloc.types import DataError
 
 QUALITY = 95
@@ -40,6 +41,8 @@ FULL = 1 << 15
 
 LONGEST = 1800.0
 """Seconds after which a decoder that does not come to an end is killed."""
+CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+"""What a decoder does to itself; any other end of its process comes from outside and says nothing about the file."""
 
 Kind = Literal["frame", "sound", "mask"]
 Line = dict[str, Any]
@@ -64,13 +67,13 @@ class Batch(NamedTuple):
 
     Attributes:
         name: Of the source, for whoever gets the results.
-        path: The file, or the reason why it cannot be had.
+        path: The file, or why it cannot be had.
         outputs: What to make.
         passing: Whether the file is deleted afterwards.
     """
 
     name: str
-    path: Path | str
+    path: Path | DataError
     outputs: Sequence[Output]
     passing: bool = False
 
@@ -81,7 +84,7 @@ class Result(NamedTuple):
     Attributes:
         name: Of the source.
         output: What was to be made.
-        line: Its part of the manifest's line: ``{"broken": reason}``, or what was made.
+        line: Its part of the manifest's line: ``broken``, and ``transient`` where that may pass, or what was made.
         temporary: The file, where it was made.
     """
 
@@ -145,7 +148,7 @@ def _make_batch(
             break
         temporary = folder / output.file.replace("/", "-")
         path = batch.path
-        line = {"broken": path} if isinstance(path, str) else worker.make(path, output, temporary)
+        line = worker.make(path, output, temporary) if isinstance(path, Path) else _failure(str(path), transient(path))
         results.put(Result(batch.name, output, line, temporary))
     if batch.passing and isinstance(batch.path, Path):
         batch.path.unlink(missing_ok=True)
@@ -155,19 +158,27 @@ def make(path: Path, output: Output, temporary: Path) -> Line:
     """Make one file under a temporary name.
 
     Returns:
-        Its part of the manifest's line, or ``{"broken": reason}``.
+        Its part of the manifest's line; see `Result`.
 
     Raises:
         OSError: `temporary` cannot be written.
     """
     try:
         content, about = _MAKERS[output.kind](path, output)
-    except DataError as error:
-        return {"broken": str(error).removeprefix(f"{path}: ")}
     except Exception as error:  # decoders raise nearly anything; the other clips must go on
-        return {"broken": f"{type(error).__name__}: {error}".replace(str(path), "the file")}
-    temporary.write_bytes(content)
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **about}
+        known = isinstance(error, DataError)
+        text = str(error).removeprefix(f"{path}: ") if known else f"{type(error).__name__}: {error}"
+        return _failure(text.replace(str(path), "the file"), transient(error) or not path.exists())
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave its name without its content
+    time = temporary.stat().st_mtime_ns
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "time": time, **about}
+
+
+def _failure(reason: str, passing: bool) -> Line:
+    return {"broken": reason, "transient": True} if passing else {"broken": reason}
 
 
 def _frame(path: Path, output: Output) -> tuple[bytes, Line]:
@@ -258,7 +269,8 @@ class Worker:
             guard.cancel()
         if not answer.endswith("\n"):
             code = self.close()
-            return {"broken": f"the decoder crashed ({signal.strsignal(-code) if code < 0 else f'status {code}'})"}
+            end = signal.strsignal(-code) if code < 0 else f"status {code}"
+            return _failure(f"the decoder crashed ({end})", -code not in CRASHES)
         line: Line = json.loads(answer)
         if "errno" in line:
             with disk(temporary):

@@ -30,10 +30,18 @@ class Opened:
     Attributes:
         splits: Those whose annotations are there.
         failed: Split -> why it does not open.
+        absent: Annotation files that are not there -> where their authors publish them.
     """
 
     splits: dict[str, Dataset]
     failed: dict[str, str]
+    absent: dict[str, str]
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Those of `absent` that the splits which opened do without, and that no other split asks for."""
+        asked = " ".join(self.failed.values())
+        return {file: place for file, place in self.absent.items() if self.splits and file not in asked}
 
 
 def dataset_class(name: str) -> type[Dataset]:
@@ -63,7 +71,9 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
     cls: Any = dataset_class(name)  # constructors differ
     parameters = dict(_setting(text) for text in settings)
     check_parameters("dataset", Component(name=name, params=parameters), cls)
-    opened = Opened({}, {})
+    files = data_folder(data) / cls.family / "annotations"
+    absent = {file: place for file, place in cls.annotations.items() if not (files / file).is_file()}
+    opened = Opened({}, {}, absent)
     for one in (split,) if split else SPLITS:
         try:
             opened.splits[one] = cls(data, split=one, **parameters)

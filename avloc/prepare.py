@@ -1,8 +1,9 @@
 """``avloc data prepare``: a folder of videos becomes one frame and one sound per clip, once.
 
-What is there is never touched, what could not be made is tried again when its source has changed, and everything that
-was made or failed has a line in the manifest. A line is written before the file gets its name: ``kill -9`` leaves at
-worst a line without a file, which is made again, and never a file whose line is unknown.
+What is there is never touched unless it is ours and damaged, what could not be made is tried again when its source has
+changed or the reason may have passed, and everything that was made or failed has a line in the manifest. A line is
+written before the file gets its name: ``kill -9`` leaves at worst a line without a file, which is made again, and never
+a file whose line is unknown.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from avloc.extract import Batch, Kind, Output, Result, make_all
 from avloc.interfaces import Dataset
 from avloc.inventory import Opened, dataset_class, open_splits
 from avloc.progress import say, track
-from avloc.recordings import Made, Recording, Recordings
+from avloc.recordings import Recording, Recordings, State, damage, listed
 from avloc.sources import Index, Names, Source, search, unpack, walk
 from avloc.types import AvlocError
 
@@ -37,21 +38,22 @@ class Prepared:
     Attributes:
         folder: Where the prepared media are.
         copied: Annotation files that were copied.
-        absent: Annotation files that are not there -> where their authors publish them.
         made: How many files were made.
         broken: Files that could not be made -> source and reason.
+        transient: Files that could not be made for a reason that may pass -> source and reason; tried again next time.
         kept: How many files failed before and were not tried again, since their source is the same.
-        doubles: How many files have several sources of one name; the first in alphabetical order was taken.
+        doubles: Files that have several sources of one name -> the one taken: the first in alphabetical order, and for
+            a mask an array before a picture.
         damaged: Shards that cannot be read to their end -> reason.
     """
 
     folder: Path
     copied: list[str] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)
     made: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    transient: dict[str, str] = field(default_factory=dict)
     kept: int = 0
-    doubles: int = 0
+    doubles: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,13 +63,15 @@ class Plan:
 
     Attributes:
         outputs: Source -> what to make of it.
+        damaged: Files to make -> the damaged one of ours that each takes the place of.
         kept: See `Prepared`.
         doubles: See `Prepared`.
     """
 
     outputs: dict[Source, list[Output]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
     kept: int = 0
-    doubles: int = 0
+    doubles: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -103,8 +107,7 @@ def prepare(
     index = search(source, wanted_files=cls.annotations, skip=made_here, memory=folder / "shards.json")
     done = Prepared(folder, damaged=index.damaged)
     done.copied = _copy_annotations(cls, folder / "annotations", index, annotations)
-    done.absent = {file: url for file, url in cls.annotations.items() if not (folder / "annotations" / file).is_file()}
-    recordings = _recordings(name, open_splits(name, data, settings), done.absent)
+    recordings = _recordings(name, open_splits(name, data, settings))
     plan = _plan(recordings, index, folder)
     if plan.outputs:
         with exclusive(folder, f"the media of {cls.family}"):
@@ -114,11 +117,11 @@ def prepare(
     return done
 
 
-def _recordings(name: str, opened: Opened, absent: dict[str, str]) -> list[Recording]:
+def _recordings(name: str, opened: Opened) -> list[Recording]:
     """The recordings of all splits, each once."""
     if not opened.splits:
         reasons = " ".join(dict.fromkeys(opened.failed.values()))
-        others = [f" {file} is published at {place}." for file, place in absent.items() if file not in reasons]
+        others = [f" {file} is published at {place}." for file, place in opened.absent.items() if file not in reasons]
         raise AvlocError(f"No split of {name} can be opened. {reasons}{''.join(others)}")
     return list(dict.fromkeys(one for dataset in opened.splits.values() for one in dataset.recordings()))
 
@@ -154,15 +157,16 @@ def _copy_annotations(cls: type[Dataset], to: Path, index: Index, more: Path | N
 def _plan(recordings: Iterable[Recording], index: Index, folder: Path) -> Plan:
     """What is not there or no longer as it was written, has a source, and did not fail with that very source before."""
     manifest = Recordings(folder).manifest()
-    there = {one: set(os.listdir(folder / one)) if (folder / one).is_dir() else set() for one in KINDS}  # noqa: PTH208
+    there = {kind: listed(folder / kind) for kind in KINDS}
     plan, planned = Plan(), set()
     for recording in recordings:
         for kind, stem, ends in recording.files:
             file = f"{kind}/{stem}{ends[0]}"
             if file in planned:
                 continue
-            here = next((f"{kind}/{stem}{end}" for end in ends if f"{stem}{end}" in there[kind]), None)
-            if here is not None and not _damaged(folder / here, manifest.get(here)):
+            name = next((stem + end for end in ends if stem + end in there[kind]), None)
+            here = f"{kind}/{name}"
+            if name is not None and not damage(folder, here, there[kind][name], manifest.get(here)):
                 continue
             planned.add(file)
             found = _source(recording, kind, index)
@@ -170,22 +174,17 @@ def _plan(recordings: Iterable[Recording], index: Index, folder: Path) -> Plan:
                 continue
             source, double = found
             line = manifest.get(file)
-            before = None if line is None else (line.source, line.source_bytes, line.source_time)
-            if line is not None and line.broken and before == (source.name, *index.stamp(source)):
+            if line is not None and line.failed_for_good and line[:3] == (source.name, *index.stamp(source)):
                 plan.kept += 1
                 continue
-            if here is not None:
-                (folder / here).unlink()  # ours, and damaged since
-            plan.doubles += double
             if kind == "frames" and source.suffix == ".png":
                 file = f"{kind}/{stem}.png"
+            if name is not None:
+                plan.damaged[file] = here
+            if double:
+                plan.doubles[file] = source.name
             plan.outputs.setdefault(source, []).append(Output(file, KINDS[kind], recording.at))
     return plan
-
-
-def _damaged(path: Path, line: Made | None) -> bool:
-    """Whether a file of ours has another size than was written."""
-    return line is not None and not line.broken and path.stat().st_size != line.bytes
 
 
 def _source(recording: Recording, kind: str, index: Index) -> tuple[Source, bool] | None:
@@ -221,7 +220,7 @@ def _make(plan: Plan, index: Index, done: Prepared, jobs: int) -> None:
         batches = _batches(plan, index, work)
         results = stack.enter_context(closing(make_all(batches, total, work, min(jobs, len(plan.outputs)))))
         for result in track(results, f"prepare {folder.name}", total):
-            _keep(result, stamps[result.name], manifest, done)
+            _keep(result, stamps[result.name], plan.damaged.get(result.output.file), manifest, done)
         os.fsync(manifest.fileno())
 
 
@@ -246,12 +245,16 @@ def _batches(plan: Plan, index: Index, work: Path) -> Iterator[Batch]:
             yield Batch(Source(shard, member).name, path, members[member], passing=True)
 
 
-def _keep(result: Result, stamp: tuple[int, int], manifest: IO[bytes], done: Prepared) -> None:
+def _keep(result: Result, stamp: State, damaged: str | None, manifest: IO[bytes], done: Prepared) -> None:
+    """Write the line of a file, then move it in place; a damaged one in its stead goes, whatever its suffix."""
     file = result.output.file
     broken = result.line.get("broken")
     if broken is not None:
         file = str(PurePosixPath(file).with_suffix(".jpg")) if result.output.kind == "frame" else file
-        done.broken[file] = f"{result.name}: {broken}"
+        failures = done.transient if result.line.get("transient") else done.broken
+        failures[file] = f"{result.name}: {broken}"
+    if damaged is not None and (broken is not None or damaged != file):
+        (done.folder / damaged).unlink(missing_ok=True)
     about = {"file": file, "source": result.name, "source_bytes": stamp[0], "source_time": stamp[1]}
     manifest.write(json.dumps({**about, **result.line}).encode() + b"\n")
     manifest.flush()

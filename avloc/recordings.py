@@ -10,11 +10,11 @@
 
 A folder without a manifest, laid out as the released loaders expect it (``frames/ID.jpg`` and ``audio/ID.wav``), is
 read as it is. A line of the manifest has ``file``, ``source`` (relative to the folder it was found in),
-``source_bytes``, ``source_time`` and either ``broken``, the reason, or ``bytes`` and ``sha256`` of the file,
-``decoder``, and: for a frame ``height``, ``width`` and ``at`` (seconds; absent: the middle frame); for a sound
-``rate``, ``seconds``, ``peak`` of the source, ``clipped`` (share of its samples at or beyond full scale) and ``gain``
-(what the samples were multiplied by to fit 16 bits); for a mask ``height``, ``width`` and ``area``. The last line
-about a file counts.
+``source_bytes``, ``source_time`` and either ``broken``, the reason, with ``transient`` where it may pass, or ``bytes``,
+``sha256`` and ``time`` (ns; absent in old manifests) of the file, ``decoder``, and: for a frame ``height``, ``width``
+and ``at`` (seconds; absent: the middle frame); for a sound ``rate``, ``seconds``, ``peak`` of the source, ``clipped``
+(share of its samples at or beyond full scale) and ``gain`` (what the samples were multiplied by to fit 16 bits); for a
+mask ``height``, ``width`` and ``area``. The last line about a file counts.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ from avloc.types import DataError, Status
 
 FRAMES, SOUNDS, MASKS = (".jpg", ".png"), (".flac", ".wav"), (".png",)
 """Suffixes that are looked for, in this order; prepared files have the first."""
+SECOND = 10**9
+"""In ns."""
+
+State = tuple[int, int]
+"""Bytes and time (ns) of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,17 @@ class Made(NamedTuple):
     source_time: int
     bytes: int
     sha256: str
+    time: int
     height: int
     width: int
     gain: float
     broken: str
+    transient: bool
+
+    @property
+    def failed_for_good(self) -> bool:
+        """Whether the same source would fail again."""
+        return bool(self.broken) and not self.transient
 
 
 class Recordings:
@@ -96,12 +108,12 @@ class Recordings:
         self._read: tuple[int, int] = (0, 0)  # size and time of the manifest when it was read
 
     def status(self, wanted: Mapping[str, Sequence[Recording]]) -> Status:
-        """Which clips have all their files, of the size that was written; lists the folders once and decodes nothing.
+        """Which clips have all their files, as they were written; lists the folders once and decodes nothing.
 
         Args:
             wanted: Clip id -> the recordings it needs, two in a duet.
         """
-        there = {folder: _listed(self.folder / folder) for folder in ("frames", "audio", "masks")}
+        there = {folder: listed(self.folder / folder) for folder in ("frames", "audio", "masks")}
         made = self.manifest()
         present, missing, broken = [], {}, {}
         for id, recordings in wanted.items():
@@ -109,7 +121,7 @@ class Recordings:
             absent = [f"{folder}/{stem}{ends[0]}" for folder, stem, ends in needs
                       if not any(stem + end in there[folder] for end in ends)]  # fmt: skip
             failed = [made[file] for file in absent if file in made and made[file].broken]
-            damaged = [] if absent else [text for need in needs if (text := _damage(need, there, made))]
+            damaged = [] if absent else [text for need in needs if (text := self._damage(need, there))]
             if damaged:
                 broken[id] = damaged[0]
             elif not absent:
@@ -193,14 +205,19 @@ class Recordings:
             path = self.folder / folder / f"{stem}{end}"
             if not path.is_file():
                 continue
-            line, size = self._made(path), path.stat().st_size
-            if line is not None and line.bytes != size:
-                raise DataError(
-                    f"{path}: the file has {size} bytes, but {line.bytes} were written when it was prepared. "
-                    "Delete it and prepare the data set again."
-                )
+            reason = damage(self.folder, f"{folder}/{path.name}", _state(path), self._made(path))
+            if reason:
+                raise DataError(f"{path}: {reason}; prepare the data set again.")
             return path
         raise DataError(f"{self.folder / folder / stem}{ends[0]}: the file is missing; it was not prepared.")
+
+    def _damage(self, need: tuple[str, str, tuple[str, ...]], there: Mapping[str, Mapping[str, State | None]]) -> str:
+        """`damage` of a needed file that is there, as a sentence."""
+        folder, stem, ends = need
+        name = next(stem + end for end in ends if stem + end in there[folder])
+        file = f"{folder}/{name}"
+        reason = damage(self.folder, file, there[folder][name], self._lines.get(file))
+        return f"{file}: {reason}; prepare it again." if reason else ""
 
     def _made(self, path: Path) -> Made | None:
         """The manifest's line about a file that is there; ``None``: it was put there by someone else."""
@@ -240,43 +257,68 @@ def _brief(line: Mapping[str, Any]) -> Made:
         source_time=int(line.get("source_time", 0)),
         bytes=int(line.get("bytes", 0)),
         sha256=str(line.get("sha256", "")),
+        time=int(line.get("time", 0)),
         height=int(line.get("height", 0)),
         width=int(line.get("width", 0)),
         gain=float(line.get("gain", 1)),
         broken=str(line.get("broken", "")),
+        transient=bool(line.get("transient", False)),
     )
 
 
-def _listed(folder: Path) -> dict[str, int]:
-    """The files of a folder with their sizes."""
+def listed(folder: Path) -> dict[str, State | None]:
+    """The files of a folder; ``None``: a link that leads nowhere."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries}
+        return {entry.name: _state(entry) for entry in entries}
 
 
-def _damage(
-    need: tuple[str, str, tuple[str, ...]], there: Mapping[str, Mapping[str, int]], made: Mapping[str, Made]
-) -> str:
-    """How a file that is there differs from what was written; empty when it does not, or was put there by others."""
-    folder, stem, ends = need
-    name = next(stem + end for end in ends if stem + end in there[folder])
-    line = made.get(f"{folder}/{name}")
-    if line is None or line.broken or line.bytes == there[folder][name]:
+def _state(file: Path | os.DirEntry[str]) -> State | None:
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def damage(folder: Path, file: str, state: State | None, made: Made | None) -> str:
+    """How a file differs from what was written; empty where it does not, or was put there by others.
+
+    Its content is read only where its time is another.
+
+    Args:
+        folder: The family's.
+        file: Below it, as the manifest names it.
+        state: As listed.
+        made: Its line.
+    """
+    if state is None:
+        return "it is a link that leads nowhere"
+    if made is None or made.broken:
         return ""
-    return f"{folder}/{name}: it has {there[folder][name]} bytes, but {line.bytes} were written; prepare it again."
+    size, time = state
+    if size != made.bytes:
+        return f"it has {size} bytes, but {made.bytes} were written when it was prepared"
+    if not made.time or time in (made.time, made.time // SECOND * SECOND):  # tar archives keep whole seconds
+        return ""
+    try:
+        same = _hash(folder / file, size, time, "sha256") == made.sha256
+    except OSError as error:
+        return f"it was changed since it was prepared and cannot be read ({error.strerror})"
+    return "" if same else "its content was changed since it was prepared"
 
 
 def _digest(path: Path) -> str:
     about = path.stat()
-    return _digest_of(path, about.st_size, about.st_mtime_ns)
+    return f"{about.st_size} {_hash(path, about.st_size, about.st_mtime_ns, 'blake2b')}"
 
 
-@lru_cache(maxsize=1 << 16)
-def _digest_of(path: Path, size: int, time: int) -> str:
-    """Once per file, however many clips share it."""
+@lru_cache(maxsize=1 << 18)
+def _hash(path: Path, size: int, time: int, name: str) -> str:
+    """Once per file and state, however many clips share it."""
     with path.open("rb") as file:
-        return f"{size} {hashlib.file_digest(file, 'blake2b').hexdigest()}"
+        return hashlib.file_digest(file, name).hexdigest()
 
 
 def _read_window(path: Path, around: float | None, seconds: float | None) -> tuple[Wave, int]:

@@ -14,6 +14,7 @@ A file is known by its whole name and by what follows a separator or stands in b
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tarfile
@@ -26,7 +27,7 @@ from typing import IO, Any, NamedTuple
 
 from avloc.disk import disk, read_json, write_json
 from avloc.progress import say, track
-from avloc.types import AvlocError
+from avloc.types import AvlocError, DataError
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 IMAGES = {".jpeg", ".jpg", ".png"}
@@ -38,6 +39,18 @@ SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)
 """What reading a shard raises where it is truncated or damaged."""
+
+
+def transient(error: BaseException | None) -> bool:
+    """Whether an error, or its cause, says nothing about the file: no memory or handles left, a share that is gone.
+
+    Decoders and parsers raise `OSError` too, but without a number of the operating system.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in errno.errorcode):
+            return True
+        error = error.__cause__
+    return False
 
 
 class Source(NamedTuple):
@@ -63,7 +76,7 @@ class Source(NamedTuple):
 
 
 class Names:
-    """Sources by name. Of several files of one name the first in alphabetical order counts; `doubles` has the name."""
+    """Sources by name. Of several files of one name the first that was added counts; `doubles` has the name."""
 
     def __init__(self) -> None:
         self._whole: dict[str, Source] = {}
@@ -139,7 +152,7 @@ def search(root: Path, *, wanted_files: Collection[str] = (), skip: Iterable[Pat
     """
     if not root.is_dir():
         raise AvlocError(f"{root} is not a folder; name the one that holds the videos (--from).")
-    index, shards = Index(root), []
+    index, shards, masks = Index(root), [], []
     say(f"Searching {root}")
     for file in walk(root, skip):
         path = PurePosixPath(file)
@@ -153,9 +166,11 @@ def search(root: Path, *, wanted_files: Collection[str] = (), skip: Iterable[Pat
         elif suffix in SOUNDS and "audio" in path.parent.parts:
             index.sounds.add(path.stem, source)
         elif suffix in MASKS or (suffix == ".png" and MASK_FOLDERS & set(path.parent.parts)):
-            index.masks.add(path.name.split(".")[0], source)
+            masks.append(source)
         elif SHARD.search(path.name):
             shards.append(file)
+    for source in sorted(masks, key=lambda mask: mask.suffix not in MASKS):  # arrays before pictures of them
+        index.masks.add(PurePosixPath(source.file).name.split(".")[0], source)
     _look_into(shards, index, memory)
     return index
 
@@ -191,8 +206,8 @@ def _look_into(shards: Sequence[str], index: Index, memory: Path) -> None:
     for file in track(shards, "read the shards' lists", len(shards)):
         stamp = list(index.stamp(Source(file)))
         if known.get(file, {}).get("stamp") != stamp:
-            members, damage = _members(index.root / file)
-            known[file] = {"stamp": stamp, "members": members, "damage": damage}
+            members, damage, lasting = _members(index.root / file)
+            known[file] = {"stamp": stamp if lasting else None, "members": members, "damage": damage}
             write_json(memory, known)
         if known[file]["damage"]:
             index.damaged[file] = known[file]["damage"]
@@ -200,8 +215,8 @@ def _look_into(shards: Sequence[str], index: Index, memory: Path) -> None:
             index.videos.add(PurePosixPath(member).stem, Source(file, member))
 
 
-def _members(shard: Path) -> tuple[list[str], str]:
-    """The names of the videos inside, and what is wrong with the shard, if anything."""
+def _members(shard: Path) -> tuple[list[str], str, bool]:
+    """The names of the videos inside, what is wrong with the shard, if anything, and whether that will stay so."""
     members: list[str] = []
     try:
         with _opened(shard) as archive:
@@ -209,23 +224,23 @@ def _members(shard: Path) -> tuple[list[str], str]:
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in VIDEOS:
                     members.append(member.name)
     except DAMAGE as error:
-        return members, f"the shard is damaged after {len(members)} videos ({error})"
-    return members, ""
+        return members, f"the shard is damaged after {len(members)} videos ({error})", not transient(error)
+    return members, "", True
 
 
-def unpack(shard: Path, wanted: Collection[str], folder: Path) -> Iterator[tuple[str, Path | str]]:
+def unpack(shard: Path, wanted: Collection[str], folder: Path) -> Iterator[tuple[str, Path | DataError]]:
     """Copy videos out of a shard, one after the other in the shard's order.
 
     Names inside a shard are looked up, never used as paths: what is written lies in `folder`, whatever they say.
 
     Yields:
-        A member of `wanted` and the file that it now is, or the reason why it cannot be had; the caller deletes files.
+        A member of `wanted` and the file that it now is, or why it cannot be had; the caller deletes files.
 
     Raises:
         AvlocError: `folder` cannot be written.
     """
     left = dict.fromkeys(wanted)
-    problem = "the shard does not hold it any more"
+    problem = DataError("the shard does not hold it any more")
     try:
         with _opened(shard) as archive:
             for member in archive if left else ():
@@ -238,7 +253,8 @@ def unpack(shard: Path, wanted: Collection[str], folder: Path) -> Iterator[tuple
                 if not left:
                     break
     except DAMAGE as error:
-        problem = f"the shard is truncated or damaged ({error})"
+        problem = DataError(f"the shard is truncated or damaged ({error})")
+        problem.__cause__ = error
     for name in left:
         yield name, problem
 

@@ -13,8 +13,9 @@ import pytest
 from films import Cinema, Films, annotate, film, put
 from typer.testing import CliRunner, Result
 
-from avloc import hookimpl
+from avloc import DataError, hookimpl
 from avloc.cli import app
+from avloc.disk import data_folder
 from avloc.interfaces import Dataset
 from avloc.inventory import list_hash, reasons
 from avloc.registry import registry
@@ -186,3 +187,58 @@ def test_a_misspelt_split_is_named() -> None:
     shown = run("status", "folder", "--split", "tset")
     assert shown.exit_code == 2
     assert "Did you mean 'test'" in shown.output
+
+
+class Trailers(Films):
+    """The list for training has two forms, and any test list will do without."""
+
+    annotations = {  # noqa: RUF012
+        "films.csv": "https://example.org/films",
+        "long.txt": "https://example.org/long",
+        "short.txt": "https://example.org/short",
+    }
+
+    def __init__(self, root: Path | None, *, split: str) -> None:
+        super().__init__(root, split=split)
+        if split != "test" and not (data_folder(root) / "films" / "annotations" / "short.txt").is_file():
+            raise DataError("short.txt: the annotation file is missing.")
+
+
+class Premiere:
+    """The plugin module of `Trailers`."""
+
+    @hookimpl
+    def avloc_datasets(self) -> dict[str, str | type]:
+        return {"trailers": Trailers}
+
+
+def test_annotation_files_that_open_splits_do_without_are_optional(source: Path, tmp_path: Path) -> None:
+    registry().add_module("premiere", Premiere())
+    done = run("prepare", "trailers", "--from", source, "--data", tmp_path)
+    optional = [line for line in done.output.splitlines() if line.startswith("Optional")]
+    assert optional == ["Optional: long.txt, which test can do without. It is published at https://example.org/long."]
+    assert "trailers, train: cannot be opened. short.txt" in done.output and "Not found" not in done.output
+    assert optional[0] in run("status", "trailers", "--data", tmp_path).output
+    put(source / "short.txt", b"")
+    assert "Optional: long.txt, which train, val, test" in run(
+        "prepare", "trailers", "--from", source, "--data", tmp_path
+    ).output  # fmt: skip
+
+
+def test_prepare_names_what_the_next_run_tries_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avloc.extract.LONGEST", 0.0)
+    output = run("prepare", "films", "--from", source, "--data", tmp_path, "--jobs", 1).output
+    assert "4 files failed for a passing reason; the next run tries again:" in output
+    assert f"  frames/{IDS[0]}.jpg: {IDS[0]}.mp4: the decoder crashed (Killed)" in output
+    monkeypatch.undo()
+    assert "2 files made in" in run("prepare", "films", "--from", source, "--data", tmp_path).output
+
+
+def test_status_survives_a_link_that_leads_nowhere(source: Path, tmp_path: Path) -> None:
+    run("prepare", "films", "--from", source, "--data", tmp_path)
+    (tmp_path / "films" / "frames" / f"{IDS[0]}.jpg").unlink()
+    (tmp_path / "films" / "frames" / f"{IDS[0]}.jpg").symlink_to(tmp_path / "gone.jpg")
+    status = run("status", "films", "--data", tmp_path)
+    assert status.exit_code == 0 and "it is a link that leads nowhere" in status.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from films import FPS, RATE, SIZE, Bomb, Cinema, annotate, film, pack, put
 
 from avloc import inventory
 from avloc.disk import exclusive
+from avloc.extract import Output, make
 from avloc.media import read_audio, read_frame
 from avloc.prepare import Prepared, prepare
 from avloc.progress import reporting
@@ -325,7 +327,9 @@ def test_a_decoder_that_never_ends_is_killed(box: Box, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.setattr("avloc.extract.LONGEST", 1.5)
     put(box.source / f"{ID}.mp4", film())
-    assert "the decoder crashed (Killed)" in box.prepare().broken[f"frames/{ID}.jpg"]
+    assert "the decoder crashed (Killed)" in box.prepare().transient[f"frames/{ID}.jpg"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert box.prepare().made == 1 and box.status().present == (ID,)
 
 
 def test_videos_may_lie_in_the_data_folder(box: Box) -> None:
@@ -403,3 +407,107 @@ def test_a_damaged_file_is_told_by_status_and_made_again(box: Box) -> None:
     assert status.present == () and "has 100 bytes" in status.broken[ID]
     box.prepare()
     assert box.status().present == (ID,)
+
+
+def test_an_exchanged_file_of_equal_size_is_made_again(box: Box) -> None:
+    put(box.source / f"{ID}.mp4", film())
+    box.prepare()
+    frame = box.folder / "frames" / f"{ID}.jpg"
+    assert box.lines()[f"frames/{ID}.jpg"]["time"] == frame.stat().st_mtime_ns
+    content = frame.read_bytes()
+    frame.write_bytes(bytes(len(content)))
+    assert "its content was changed" in box.status().broken[ID]
+    assert box.prepare().made == 1 and box.status().present == (ID,) and frame.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "os.kill(os.getpid(), 9)",
+        "raise_(MemoryError())",
+        "raise_(OSError(24, 'Too many open files'))",
+        "os.unlink(path)",  # what is no longer there may come back
+    ],
+)
+def test_what_failed_for_a_passing_reason_is_tried_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: str
+) -> None:
+    code = (
+        "import avloc.media, os\ndef raise_(error): raise error\n"
+        f"def read_audio(path):\n    {failure}\n    raise avloc.media.DataError('the file is missing')\n"
+        "avloc.media.read_audio = read_audio\n"
+    )
+    put(tmp_path / "site" / "sitecustomize.py", code.encode())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    video = put(box.source / f"{ID}.mp4", film())
+    state = video.stat()
+    done = box.prepare()
+    assert (done.made, done.broken, list(done.transient)) == (1, {}, [f"audio/{ID}.flac"])
+    assert box.lines()[f"audio/{ID}.flac"]["transient"] and ID in box.status().broken
+    monkeypatch.delenv("PYTHONPATH")
+    put(video, film())
+    os.utime(video, ns=(state.st_atime_ns, state.st_mtime_ns))
+    again = box.prepare()
+    assert (again.made, again.kept, again.transient) == (1, 0, {}) and box.status().present == (ID,)
+
+
+def damaged(box: Box, suffix: str) -> Path:
+    """A prepared frame that was cut, and a video to make it of again; a ready-made one had the suffix."""
+    image = put(box.source / "frames" / f"{ID}{suffix}", jpeg(5, 7, suffix))
+    put(box.source / "audio" / f"{ID}.wav", wav(np.zeros(100, np.int16)))
+    box.prepare()
+    image.unlink()
+    frame = box.folder / "frames" / f"{ID}{suffix}"
+    frame.write_bytes(b"cut")
+    return frame
+
+
+def test_a_damaged_file_stays_until_the_lock_is_held(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = damaged(box, ".jpg")
+    put(box.source / f"{ID}.mp4", film())
+
+    def stop(*_: object) -> None:
+        raise AvlocError("another process has it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("avloc.prepare.exclusive", stop)
+        with pytest.raises(AvlocError, match="another process"):
+            box.prepare()
+    assert frame.read_bytes() == b"cut"
+    assert box.prepare().made == 1 and box.status().present == (ID,)
+
+
+def test_a_damaged_file_goes_when_its_replacement_has_another_suffix(box: Box) -> None:
+    frame = damaged(box, ".png")
+    put(box.source / f"{ID}.mp4", film())
+    assert box.prepare().made == 1 and box.status().present == (ID,) and not frame.exists()
+    assert frame.with_suffix(".jpg").exists()
+
+
+def test_a_damaged_file_whose_source_is_broken_now_goes_too(box: Box) -> None:
+    frame = damaged(box, ".jpg")
+    put(box.source / f"{ID}.mp4", b"no video")
+    assert len(box.prepare().broken) == 1 and not frame.exists()
+    assert "not a media file" in box.status().broken[ID]
+
+
+def test_a_link_that_leads_nowhere_is_made_anew(box: Box) -> None:
+    put(box.source / f"{ID}.mp4", film())
+    (box.folder / "frames").mkdir(parents=True)
+    (box.folder / "frames" / f"{ID}.jpg").symlink_to(box.folder / "gone.jpg")
+    assert box.prepare().made == 2 and box.status().present == (ID,)
+
+
+def test_doubles_are_named(box: Box) -> None:
+    annotate(box.source, [ID], mask="yes")
+    put(box.source / f"{ID}.mp4", film())
+    put(box.source / "anno" / f"{ID}.png", jpeg(4, 4, ".png"))
+    put(box.source / "truth" / f"{ID}.pkl", pickle.dumps(np.eye(5, 7, dtype=bool)))
+    assert box.prepare().doubles == {f"masks/{ID}.png": f"truth/{ID}.pkl"}
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    line = make(put(tmp_path / "one.png", jpeg(5, 7, ".png")), Output("frames/one.png", "frame"), tmp_path / "made")
+    assert synced == [line["bytes"]] == [(tmp_path / "made").stat().st_size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,61 @@ def test_ids_that_leave_the_folder_are_refused(name: str) -> None:
         Recording(name, "one", ())
     with pytest.raises(DataError, match="cannot be the id"):
         Recording("one", name, ())
+
+
+def written(folder: Path) -> tuple[Path, Path]:
+    """A frame and a sound with their lines."""
+    files = write_frame(folder, "one.png"), write_sound(folder, ramp())
+    for path in files:
+        about, sha256 = path.stat(), hashlib.sha256(path.read_bytes()).hexdigest()
+        file = f"{path.parent.name}/{path.name}"
+        note(folder, {"file": file, "bytes": about.st_size, "sha256": sha256, "time": about.st_mtime_ns})
+    return files
+
+
+def exchange(path: Path) -> None:
+    """Change a byte, not the size."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_exchanged_for_another_of_its_size_is_told(tmp_path: Path, which: int) -> None:
+    path = written(tmp_path)[which]
+    exchange(path)
+    media = Recordings(tmp_path)
+    assert f"{path.parent.name}/{path.name}: its content was changed" in media.status({"one": [ONE]}).broken["one"]
+    with pytest.raises(DataError, match=r"its content was changed .* prepare the data set again"):
+        media.content(ONE)
+
+
+def test_a_file_that_was_copied_is_the_same(tmp_path: Path) -> None:
+    frame, sound = written(tmp_path)
+    os.utime(frame, ns=(0, 5))
+    os.utime(sound, (0, sound.stat().st_mtime_ns // 10**9))
+    media = Recordings(tmp_path)
+    assert media.status({"one": [ONE]}).present == ("one",) and media.image(ONE).shape == (6, 8, 3)
+
+
+def test_what_was_not_touched_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, sound = written(tmp_path)
+    os.utime(sound, (0, sound.stat().st_mtime_ns // 10**9))  # out of a tar archive
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("a file was read"))
+    assert Recordings(tmp_path).status({"one": [ONE]}).present == ("one",)
+
+
+def test_a_manifest_without_times_is_read(tmp_path: Path) -> None:
+    path = write_sound(tmp_path, ramp())
+    write_frame(tmp_path)
+    note(tmp_path, {"file": "audio/one.flac", "bytes": path.stat().st_size, "sha256": "of old"})
+    assert Recordings(tmp_path).status({"one": [ONE]}).present == ("one",)
+
+
+def test_a_link_that_leads_nowhere_is_broken(tmp_path: Path) -> None:
+    write_sound(tmp_path, ramp())
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "one.jpg").symlink_to(tmp_path / "gone.jpg")
+    broken = Recordings(tmp_path).status({"one": [ONE]}).broken
+    assert broken == {"one": "frames/one.jpg: it is a link that leads nowhere; prepare it again."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from films import pack, put
 
-from avloc.sources import Index, search, unpack
-from avloc.types import AvlocError
+from avloc.sources import Index, search, transient, unpack
+from avloc.types import AvlocError, DataError
 
 
 def look(root: Path, **options: Any) -> Index:
@@ -112,7 +113,7 @@ def test_names_in_shards_are_never_used_as_paths(tmp_path: Path) -> None:
     work.mkdir()
     assert index.videos.find(["link"]) is None and len(index.videos) == 2
     got = dict(unpack(shard, ["../../escaped.mp4", "/absolute.mp4", "link.mp4"], work))
-    assert got.pop("link.mp4") == "the shard does not hold it any more"
+    assert str(got.pop("link.mp4")) == "the shard does not hold it any more"
     assert all(isinstance(path, Path) and path.parent == work for path in got.values())
     assert not (tmp_path / "escaped.mp4").exists() and len(list(work.iterdir())) == 2
 
@@ -136,3 +137,30 @@ def test_a_picture_is_no_mask_unless_its_folder_says_so(tmp_path: Path) -> None:
     assert {name: pair[1].file for name, pair in found.items() if pair} == {
         "sample_1": "truth/sample_1.pickle", "sample_2": "masks/sample_2.png",
     }  # fmt: skip
+
+
+def test_of_a_mask_in_several_formats_the_array_is_taken_and_the_double_known(tmp_path: Path) -> None:
+    for name in ("a/masks/one.png", "b/one.jpg.pkl", "c/one.npy", "masks/two.png"):
+        put(tmp_path / "in" / name, b"x")
+    masks = look(tmp_path / "in").masks
+    found = {name: masks.find([name]) for name in ("one", "two")}
+    assert {name: pair[1].file for name, pair in found.items() if pair} == {
+        "one": "b/one.jpg.pkl", "two": "masks/two.png",
+    }  # fmt: skip
+    assert masks.doubles == {"one"}
+
+
+def test_a_shard_that_could_not_be_opened_is_looked_into_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(tmp_path / "in" / "00.tar", {"a.mp4": b"x"})
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+        assert "Too many open files" in look(tmp_path / "in").damaged["00.tar"]
+    index = look(tmp_path / "in")
+    assert index.videos.find(["a"]) and not index.damaged
+
+
+def test_what_says_nothing_about_the_file_is_transient() -> None:
+    caused = DataError("unreadable")
+    caused.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    assert all(map(transient, [MemoryError(), OSError(errno.ENOSPC, "full"), caused]))
+    assert not any(map(transient, [None, DataError("truncated"), OSError("image file is truncated"), ValueError()]))

@@ -316,7 +316,9 @@ def test_what_is_no_whole_checkpoint_is_refused_with_the_reason(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert "No such file" in weights("add", tmp_path / "Toy.pt", fails=True).output
+    path = tmp_path / "nofile.pt"
+    assert f"The file {path} does not exist." in weights("add", path, fails=True).output
+    assert f"{path} cannot be read: No such file" in weights("add", path, "--as", "toy_full", fails=True).output
 
 
 class Module(torch.nn.Module):

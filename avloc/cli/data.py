@@ -102,15 +102,19 @@ def _tell(done: Prepared) -> None:
     """What was made and copied, and everything that was not."""
     if done.copied:
         typer.echo(f"Copied {', '.join(done.copied)}.")
-    for file, place in done.absent.items():
-        typer.echo(f"Not found: {file}. It is published at {place}.")
     for shard, reason in done.damaged.items():
         typer.echo(f"{shard}: {reason}.")
+    manifest = f"in {done.folder / 'manifest.jsonl'}"
     if done.doubles:
-        doubles = _number(done.doubles, "file")
-        typer.echo(f"{doubles} had several sources of one name; the first in alphabetical order was taken.")
-    typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {_number(len(done.broken), 'failure')}.")
-    _first([f"{file}: {reason}" for file, reason in done.broken.items()], f"in {done.folder / 'manifest.jsonl'}")
+        doubles = _number(len(done.doubles), "file")
+        typer.echo(f"{doubles} had several sources of one name; arrays before pictures, the first in the alphabet:")
+        _first([f"{file}: {source} was taken" for file, source in done.doubles.items()], manifest)
+    failures = _number(len(done.broken) + len(done.transient), "failure")
+    typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {failures}.")
+    _first([f"{file}: {reason}" for file, reason in done.broken.items()], manifest)
+    if done.transient:
+        typer.echo(f"{_number(len(done.transient), 'file')} failed for a passing reason; the next run tries again:")
+        _first([f"{file}: {reason}" for file, reason in done.transient.items()], manifest)
     if done.kept:
         typer.echo(f"{_number(done.kept, 'file')} failed before and were not tried again: their sources are the same.")
 
@@ -128,6 +132,8 @@ def _show(name: str, opened: Opened, *, classes: bool) -> None:
 
     for split, reason in opened.failed.items():
         typer.echo(f"{name}, {split}: cannot be opened. {reason}")
+    for file, place in opened.optional.items():
+        typer.echo(f"Optional: {file}, which {', '.join(opened.splits)} can do without. It is published at {place}.")
     for split, dataset in opened.splits.items():
         report = inspect(split, dataset, classes=classes)
         status = report.status

@@ -122,6 +122,8 @@ def _find(name: str) -> tuple[str, type[Encoder], Checkpoint]:
 
 def _recognize(path: Path) -> tuple[str, type[Encoder], Checkpoint]:
     """The checkpoint whose published file has this name."""
+    if not path.exists():
+        raise AvlocError(f"The file {path} does not exist.")
     published = _published()
     found = [entry for entry in published.values() if entry[2].file == path.name]
     if len(found) != 1:

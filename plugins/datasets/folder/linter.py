@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from avloc import DataError, track
+from avloc import DataError, say, track
 from avloc.media import read_audio, read_frame, read_image
 
 from .entries import Entry, scan_entries
@@ -62,9 +62,11 @@ def _check_list(path: Path) -> list[str]:
     beside = [other for other in sorted(path.parent.glob("*.csv")) if {"media", "label"} <= set(_columns(other))]
     if not beside:
         return [f"{path}: a list of mixtures belongs beside its annotation CSV, but there is none."]
-    known = [scan_entries(other)[0] for other in beside]
+    known = {other: scan_entries(other)[0] for other in beside}
     members = [member for mixture in scan_mixtures(path, {})[0] for member in mixture.members]
-    return scan_mixtures(path, max(known, key=lambda entries: sum(member in entries for member in members)))[1]
+    most = max(known, key=lambda other: sum(member in known[other] for member in members))
+    say(f"{path} is compared with {most}.")
+    return scan_mixtures(path, known[most])[1]
 
 
 def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
