@@ -21,6 +21,7 @@ from avloc.cli.answers import (
     names,
     numbers,
     options,
+    require_encoder,
 )
 from avloc.types import AvlocError
 
@@ -75,6 +76,7 @@ def bench(
         from avloc.suite import load_suite
 
         load_plugins(plugin)
+        require_encoder(encoder)
         chosen = load_suite(suite).override(
             methods=names(methods), datasets=names(datasets), seeds=chosen_seeds, encoder=encoder,
             told=names(told), limit=limit, settings=settings or (),
