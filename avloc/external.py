@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from avloc import stages
-from avloc.bench import Invocation, Manifest, Options, Row
 from avloc.columns import open_dataset
 from avloc.disk import read_json, write_json
 from avloc.interfaces import Dataset
 from avloc.lookups import check_parameters, make_metrics
+from avloc.manifest import Invocation, Manifest, Options, Row
 from avloc.predictions import Predictions
 from avloc.progress import track
 from avloc.protocol import load_protocol

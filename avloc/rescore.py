@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from avloc import stages
-from avloc.bench import Invocation, Manifest, Options
 from avloc.columns import open_dataset
 from avloc.disk import read_json, write_json
 from avloc.lookups import make_metrics
+from avloc.manifest import Invocation, Manifest, Options
 from avloc.protocol import load_protocol
 from avloc.store import RunFolder
 from avloc.suite import Component, Suite, Train

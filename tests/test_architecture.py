@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("features", "notes", "published", "lookups", "authoring", "predictions"),
     ("cache", "checkpoint", "inventory", "material", "evidence"),
     ("fit", "planted", "prepare", "tables"),
-    ("stages", "trial", "render", "report"),
+    ("stages", "trial", "render", "report", "manifest"),
     ("columns", "testing"),
     ("bench", "terminal"),
     ("rescore",),

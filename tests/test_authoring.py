@@ -18,8 +18,9 @@ from world import Dot
 
 from avloc import AvlocError, Batch, Context, Features, Prediction, cli, hookimpl
 from avloc.authoring import new_method
-from avloc.bench import Options, bench
+from avloc.bench import bench
 from avloc.cli import authoring
+from avloc.manifest import Options
 from avloc.registry import registry
 from avloc.suite import load_suite
 

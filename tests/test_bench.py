@@ -19,7 +19,8 @@ import torch
 from world import Blocks
 
 from avloc import AvlocError, DataError, hookimpl
-from avloc.bench import Options, bench, plan
+from avloc.bench import bench, plan
+from avloc.manifest import Options
 from avloc.registry import registry
 from avloc.rescore import rescore
 from avloc.store import ArrayLog
@@ -203,7 +204,8 @@ KILLED = """
     import os, signal, sys, time, pathlib
     sys.path.insert(0, {tests!r})
     import world, avloc, avloc.fit, avloc.features, avloc.stages
-    from avloc.bench import Options, bench
+    from avloc.bench import bench
+    from avloc.manifest import Options
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
     avloc.fit.SAVE_EVERY_SECONDS, avloc.fit.SAVE_SHARE = 0.0, 1e9

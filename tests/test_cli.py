@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 import avloc
 from avloc import AvlocError, cli, say, track
-from avloc.bench import Options
+from avloc.manifest import Options
 from avloc.progress import reporting
 from avloc.suite import Suite
 from avloc.terminal import Bars, Lines

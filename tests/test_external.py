@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from world import Blocks
 
 from avloc import AvlocError
-from avloc.bench import Options, bench
+from avloc.bench import bench
 from avloc.cli import app
 from avloc.external import Wanted, score_external
+from avloc.manifest import Options
 from avloc.rescore import rescore
 from avloc.store import ArrayLog
 from avloc.suite import load_suite

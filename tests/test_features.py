@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 from world import Blocks, Dot, Plain
 
 from avloc import AvlocError, Clip, Sample, cli, lookup
-from avloc.bench import Options, bench
+from avloc.bench import bench
 from avloc.cache import clear, entries
 from avloc.checkpoint import ENCODER, load_weights
 from avloc.disk import exclusive
 from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
 from avloc.fit import Fit
+from avloc.manifest import Options
 from avloc.material import Material
 from avloc.store import ArrayLog
 from avloc.suite import Train, load_suite

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from avloc.bench import Options, bench, plan
+from avloc.bench import bench, plan
 from avloc.lookups import check_parameters
+from avloc.manifest import Options
 from avloc.published import Printed
 from avloc.registry import registry
 from avloc.suite import DatasetEntry, MethodEntry, Suite, load_suite, suite_names

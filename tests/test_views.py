@@ -20,10 +20,11 @@ from torch import Tensor
 from world import Blocks, Dot, Plain
 
 from avloc import AvlocError, Batch, Context, DatasetPass, Features, Needs, Sample
-from avloc.bench import Options, bench
+from avloc.bench import bench
 from avloc.checkpoint import load_weights
 from avloc.fit import Fit
 from avloc.interfaces import Phase
+from avloc.manifest import Options
 from avloc.material import Supply
 from avloc.suite import Train, load_suite
 from avloc.views import Altered, Tiled, altered

@@ -16,7 +16,7 @@ import typer
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
-    from avloc.bench import Options
+    from avloc.manifest import Options
 
 BAD_USAGE, STOPPED = 2, 130
 
@@ -90,6 +90,6 @@ def require_encoder(name: str | None) -> None:
 
 
 def options(**options: Any) -> Options:
-    from avloc.bench import Options
+    from avloc.manifest import Options
 
     return Options(**options, command=command())

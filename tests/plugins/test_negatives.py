@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avloc import AvlocError, Dataset, lookup
-from avloc.bench import Options, bench
+from avloc.bench import bench
+from avloc.manifest import Options
 from avloc.suite import load_suite
 
 SUITE = """
