@@ -69,13 +69,13 @@ def _places(score: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[Counts, Cou
     keys = _keys(score)
     keys |= mask.ravel()
     keys.sort()
-    true = np.flatnonzero((keys & 1).astype(np.uint8).view(bool))
+    true = np.flatnonzero(np.bitwise_and(keys, 1, dtype=np.uint8, casting="unsafe").view(bool))
     lowest, lower = true.copy(), np.arange(len(true))
-    keys >>= 1
-    as_before = np.concatenate([[False], keys[1:] == keys[:-1]])
-    tied = np.flatnonzero(as_before[true])
-    lowest[tied] = np.searchsorted(keys, keys[true[tied]])
-    lower[tied] = np.searchsorted(true, lowest[tied])
+    values = keys[true] >> 1
+    tied = np.flatnonzero((keys[true - 1] >> 1 == values) & (true > 0))
+    if len(tied):
+        lowest[tied] = np.searchsorted(keys, values[tied] << 1)
+        lower[tied] = np.searchsorted(true, lowest[tied])
     return true, lowest, lower
 
 
