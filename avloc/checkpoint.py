@@ -50,11 +50,21 @@ class Trained(nn.Module):
             found = {n.removeprefix(ENCODER): t for n, t in tensors.items() if n.startswith(ENCODER)}
             self.encoder.load_state_dict(found)
 
-    def chosen(self, phase: Phase) -> list[nn.Parameter]:
-        """The parameters that a phase trains, all others frozen; an encoder that learns does so in every phase."""
+    def chosen(self, phase: Phase, lr: float) -> list[dict[str, Any]]:
+        """The parameters that a phase trains, all others frozen, and how fast: groups for an optimizer.
+
+        An encoder that learns does so in every phase, at the suite's own rate.
+        """
         for name, parameter in self.method.named_parameters():
             parameter.requires_grad_(name.startswith(phase.parameters))
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [{"params": _trainable(self.method), "lr": lr * phase.lr_scale}]
+        if self.encoder is not None:
+            groups.append({"params": _trainable(self.encoder), "lr": lr})
+        return groups
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

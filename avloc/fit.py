@@ -165,8 +165,7 @@ class Fit:
         self.bare.before_phase(phase.name, dataset_pass)
 
     def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
-        lr = self.train.lr * phase.lr_scale
-        optimizer = torch.optim.Adam(self.whole.chosen(phase), lr=lr, weight_decay=self.train.weight_decay)
+        optimizer = torch.optim.Adam(self.whole.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
         if optimizer_state:
             optimizer.load_state_dict(unflatten(optimizer.state_dict(), optimizer_state))
         model, ready = self.fabric.setup(self.whole, optimizer)
@@ -309,9 +308,13 @@ class Fit:
 
 
 def _split_epochs(epochs: int, phases: Sequence[Phase]) -> list[int]:
-    """Whole epochs per phase by their shares; every phase gets at least one."""
+    """Whole epochs per phase by their shares, `epochs` in total; every phase gets at least one."""
     total = sum(phase.share for phase in phases)
-    return [max(1, round(epochs * phase.share / total)) for phase in phases]
+    exact = [epochs * phase.share / total for phase in phases]
+    whole = [1] * len(phases)
+    for _ in range(epochs - len(phases)):
+        whole[max(range(len(phases)), key=lambda n: exact[n] - whole[n])] += 1
+    return whole
 
 
 def _gathered(features: Features, fabric: Fabric, count: int) -> Features:

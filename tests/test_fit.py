@@ -12,9 +12,10 @@ from lightning_fabric import Fabric
 from world import Blocks, Dot, Plain
 
 from avloc import AvlocError
-from avloc.checkpoint import load_weights
+from avloc.checkpoint import Trained, load_weights
 from avloc.features import encode
 from avloc.fit import Fit
+from avloc.interfaces import Phase
 from avloc.material import Material
 from avloc.suite import Train
 
@@ -49,6 +50,26 @@ def test_training_lowers_the_loss_and_keeps_the_best_epoch(tmp_path: Path) -> No
     kept = max(n for n, line in enumerate(lines) if line["kept"])
     assert scores[kept] == min(scores)
     assert set(load_weights(path)) == {"weight"}
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1, 1), (5, 3, 5, 3, 5, 3, 5), (15, 1), (0.1, 0.2, 3)])
+@pytest.mark.parametrize("epochs", [7, 20, 23])
+def test_phases_share_exactly_the_epochs_there_are(tmp_path: Path, shares: tuple[float, ...], epochs: int) -> None:
+    method = Dot(Plain().info, Blocks.classes)
+    method.phases = lambda: [Phase(f"part{n}", share) for n, share in enumerate(shares)]  # type: ignore[method-assign]
+    planned = _fit(tmp_path, method=method, epochs=epochs).epochs
+    assert sum(planned) == epochs
+    exact = [epochs * share / sum(shares) for share in shares]
+    assert min(planned) >= 1
+    if min(exact) >= 1:
+        assert all(abs(count - wanted) < 1 for count, wanted in zip(planned, exact, strict=True))
+
+
+def test_a_phase_hastens_the_method_and_not_the_encoder() -> None:
+    method, encoder = Dot(Plain().info, Blocks.classes), torch.nn.Linear(2, 2)
+    mine, its = Trained(method, encoder).chosen(Phase(lr_scale=10), 1e-4)  # type: ignore[arg-type]
+    assert (mine["lr"], its["lr"]) == (pytest.approx(1e-3), 1e-4)
+    assert its["params"] == list(encoder.parameters())
 
 
 def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:

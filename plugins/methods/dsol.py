@@ -12,7 +12,11 @@ own image and s' for the foreign one, features x, dictionary entries r and the f
     L_1   = BCE over own and foreign of max_p sigma(s)                 o[c, p] = (w <x[p], r[c]> + b) sigma(s[p])
     L_cat = KL( softmax_c(mean_p o[c, p]), softmax(t(sound)) ) / N      loss = L_cat + 0.5 L_loc
     L_loc = ( BCE(max_p sigma(s), 1) + BCE(2x2 maxima of sigma(s'), 0) ) / 2
-    map_c[p] = softmax_c(3 o[c, p])
+    map_c[p] = softmax_c(3 o[c, p])                                     where one source sounds: sigma(s[p])
+
+Where we part from the paper: it has a data set of simple clips for the first stage and one of mixtures for the second,
+while here both see the training clips of the suite, whatever those are; and it goes to the classifiers in every epoch
+from the second on, `rounds` = 14, for which few suites have the epochs.
 
 The features are the encoder's own. Pseudo labels are those of the nearest cluster centre; tiles of a canvas are objects
 of their own. The repository names clusters by hand; here the names are the best assignment on the training labels,
@@ -41,6 +45,7 @@ from avloc.functional import (
     split_tiles,
     two_layers,
     unit,
+    unnamed_predictions,
     weak_labels,
 )
 
@@ -104,7 +109,7 @@ class DSOL(Method):
         encoder: What the features come from.
         classes: As many clusters are made, at most one per object.
         dim: Width of the location networks.
-        rounds: How often the first stage alternates between location and classification.
+        rounds: How often the first stage alternates between location and classification; 14 in the paper.
         pseudo: What the classifiers learn: ``kmeans``, the clusters; ``label``, the video-level labels.
         mask_at: Location score over which a cell belongs to the object.
         sharpness: Of the softmax over classes that makes maps.
@@ -114,7 +119,8 @@ class DSOL(Method):
     paper = (
         "Hu et al., Discriminative Sounding Objects Localization via Self-supervised Audiovisual Matching, NeurIPS 2020"
     )
-    needs = Needs(told="vocabulary", labels="weak", views=("foreign",), seen=True)
+    revision = 2
+    needs = Needs(labels="weak", views=("foreign",), seen=True)
 
     centres: Tensor
     dictionary: Tensor
@@ -139,6 +145,7 @@ class DSOL(Method):
         self.object_scale, self.object_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
         self.classify = nn.ModuleDict({name: nn.Linear(encoder.dim, len(classes)) for name in ("image", "audio")})
         self.teacher = nn.Linear(encoder.dim, len(classes))  # of no phase: only ever a copy
+        self.index = {name: n for n, name in enumerate(classes)}
         self.rounds, self.pseudo, self.mask_at, self.sharpness = rounds, pseudo, mask_at, sharpness
         for name in ("centres", "dictionary"):
             self.register_buffer(name, torch.zeros(len(classes), encoder.dim))
@@ -227,12 +234,22 @@ class DSOL(Method):
         return class_maps(features.image_map, self.dictionary, location, **scales)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        objects = self.class_maps(features, self.locate(features.image_map, features.audio))[:, self.cluster_of]
-        probabilities = objects.mean((2, 3)).softmax(1)
+        location = self.locate(features.image_map, features.audio)
+        alone = location.sigmoid()[:, None]  # (B, 1, h, w)
+        if not batch.classes:
+            return unnamed_predictions(batch, alone)
+        columns = self.cluster_of[
+            [self.index[name] for name in batch.classes]
+        ]  # they may be fewer, or in another order
+        objects = self.class_maps(features, location)
+        probabilities = objects.mean((2, 3)).softmax(1)[:, columns]
         sources = queried_sources(batch, probabilities)
-        maps = (self.sharpness * objects).softmax(1)  # (B, N, h, w)
+        maps = (self.sharpness * objects).softmax(1)[:, columns]  # (B, N, h, w)
         clips = torch.arange(len(maps), device=maps.device)[:, None]
-        return named_predictions(batch, sources, maps[clips, sources.clamp_min(0)], probabilities)
+        maps = maps[clips, sources.clamp_min(0)]  # (B, K, h, w)
+        if batch.counts is not None:
+            maps = torch.where((batch.counts == 1)[:, None, None, None], alone, maps)
+        return named_predictions(batch, sources, maps, probabilities)
 
 
 def _shares(weights: Tensor) -> Tensor:

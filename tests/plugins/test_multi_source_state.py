@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from avloc_plugins.methods.attention10k import Attention10k
@@ -14,7 +16,7 @@ from avloc_plugins.methods.dsol import DSOL, class_maps, dilated
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize
 from avloc_plugins.methods.ots import OTS
 from lightning_fabric import Fabric
-from planted_world import WORLD, D, N, build, plant, total
+from planted_world import CLASSES, WORLD, D, N, build, plant, total
 from world import Blocks, Plain
 
 from avloc import AvlocError, Batch, Context, Features, Method
@@ -40,7 +42,7 @@ def _learn(kind: type[Method], folder: Path, **params: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "killed"), [*((kind, 3) for kind in METHODS), (CoarseToFine, 4), (DSOL, 5), (DSOL, 6)]
+    ("kind", "killed"), [*((kind, 3) for kind in METHODS), (CoarseToFine, 4), (DSOL, 4), (DSOL, 5), (DSOL, 6)]
 )
 def test_killed_and_resumed_it_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], killed: int
@@ -114,6 +116,37 @@ class TestDSOL:
         assert not any(name.startswith("teacher") for names in trained.values() for name in names)
         assert not trained["location"] & trained["classification"]
         assert trained["mixed"] - trained["location"] == {"object_scale", "object_bias"}
+
+    def test_maps_belong_to_names_whatever_their_order_and_number(self) -> None:
+        method = build(DSOL)
+        method.before_phase("classification", self._pass())
+        features, batch, _ = plant(6)
+
+        def maps(names: tuple[str, ...]) -> list[dict[str, Any]]:
+            every = replace(batch, classes=names, counts=torch.full((6,), len(names)), told=None)
+            found = method.localize(features, every)
+            return [dict(zip(one.labels, one.maps, strict=True)) for one in found]
+
+        for names in (CLASSES[::-1], CLASSES[2:]):
+            for mine, whole in zip(maps(names), maps(CLASSES), strict=True):
+                assert set(mine) == set(names)
+                assert all(np.array_equal(mine[name], whole[name]) for name in names)
+
+    def test_one_source_is_where_the_sound_is(self) -> None:
+        method = build(DSOL)
+        method.before_phase("classification", self._pass())
+        assert isinstance(method, DSOL)
+        features, batch, _ = plant(3)
+        where = method.locate(features.image_map, features.audio).sigmoid().detach().numpy()
+        nothing = replace(batch, counts=None, told=None, classes=())
+        mixed = replace(batch, counts=torch.tensor([1, 2, 1]), told=None, classes=CLASSES)
+        for one, map in zip(method.localize(features, nothing), where, strict=True):
+            assert one.labels == ()
+            np.testing.assert_allclose(one.maps, map[None])
+        first, second, third = method.localize(features, mixed)
+        assert (len(first.labels), len(second.labels)) == (1, 2)
+        np.testing.assert_allclose([first.maps[0], third.maps[0]], where[::2])
+        assert not np.allclose(second.maps[0], where[1])
 
     def test_fewer_objects_than_classes(self) -> None:
         method = build(DSOL)
