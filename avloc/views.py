@@ -35,7 +35,7 @@ class Altered(Dataset):
     """Altered copies of a split's clips: the sound shifted in time, and where asked every tile's pixels changed.
 
     The sound starts at a random place and goes round, so that the encoder's window hears another part of it. Pixels
-    are changed as for Alignment (Senocak et al., ICCV 2023): quarter turns, flips, shifts, blur, colours, grayscale.
+    are changed by quarter turns, flips, shifts, blur, colours and grayscale (after Senocak et al., ICCV 2023).
 
     Args:
         dataset: The split.
@@ -109,7 +109,7 @@ class Tiled(Dataset):
 
 
 def altered(image: Image, rng: np.random.Generator) -> Image:
-    """One image ``(H, W, 3)``, changed but no larger or smaller: what Alignment's training views do to pixels."""
+    """One image ``(H, W, 3)``, changed but no larger or smaller."""
     height, width = image.shape[:2]
     turned = np.rot90(image, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned

@@ -16,6 +16,10 @@ With unit image cells v and unit sounds a, whole images g and sounds h in a spac
 A sound's neighbour is drawn independently of the image's. The authors' lists of neighbours come from encoders that they
 did not release; ours are by cosine of the encoder's own pooled features, and never contain the clip itself. The paper
 localizes with unprojected features; a frozen encoder would leave nothing to learn without the heads.
+
+Augmented views part from the released ones in three ways: images are shifted and not cropped; sounds start anywhere and
+go round, where the release shifts its window by up to 3.5 s; and brightness, contrast and saturation change by a factor
+of 0.6 to 1.4, where the release's is 0 to 0.4, which we take for a slip since it can only darken.
 """
 
 from __future__ import annotations

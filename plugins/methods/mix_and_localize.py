@@ -13,6 +13,10 @@ i, unit vectors b1[k] and b2[k] of head k for both mixtures::
 
 The loss is the same whichever head takes which image, so maps have no names and the protocol matches them with sources.
 K is `Needs.tiles` and 2, as in the paper; a subclass that needs other tiles has as many heads.
+
+Where we part from the paper: its two mixtures hold crops of every video that are drawn independently, and another group
+in every epoch; here, so that features can be kept, every clip leads one mixture, and the second time it is heard the
+whole mixture starts elsewhere and goes round.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ cells v and unit sounds a of the correspondence (1) and localization (2) heads, 
     loss = CE(I2A) + CE(A2I),    map[n, p] = (<v1bar[n, p], a1bar[n]> + <v2bar[n, p], a2bar[n]>) / 2
 
 Both matrices have images as rows. The map is on the scale of cosines and never min-max normalized. In the paper the
-backbones are averaged too; methods are heads here, so an encoder that learns is shared by teacher and student.
+backbones are averaged too. Methods are heads here, so an encoder that learns is shared by teacher and student, and is
+not averaged: with ``train_encoder`` the averaged heads lag behind it, most of all at the default momentum.
 """
 
 from __future__ import annotations
