@@ -190,9 +190,10 @@ def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> T
         with exclusive(folder, "the class names' embeddings"):
             log = ArrayLog(folder)
             todo = [name for name in dict.fromkeys(classes) if name not in log.records]
-            for name, row in zip(todo, encoder.encode_text(todo).float().cpu().numpy(), strict=True):
-                log.append(name, {"text": row})
-            log.commit()
+            if todo:  # unless another process embedded them while this one waited
+                for name, row in zip(todo, encoder.encode_text(todo).float().cpu().numpy(), strict=True):
+                    log.append(name, {"text": row})
+                log.commit()
     return torch.from_numpy(np.stack([log.read(name)["text"] for name in classes]))
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,3 +358,25 @@ def test_a_limit_counts_the_clips_that_are_here() -> None:
     assert found.ids == ("train1", "train3")
     assert set(found.missing) == {"train0", "train2"}
     assert len(encode(data, Plain(), "blocks", limit=9, device="cpu").ids) == 4
+
+
+def test_names_that_another_process_embeds_meanwhile_are_not_embedded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, embedded = Plain(), []
+    original, hold = encoder.encode_text, exclusive
+
+    def embed(names: list[str]) -> torch.Tensor:
+        embedded.append(list(names))
+        return original(names)
+
+    @contextmanager
+    def late(folder: Path, what: str) -> Iterator[None]:
+        monkeypatch.setattr("avloc.features.exclusive", hold)
+        encode_text(encoder, Blocks.classes, "one")  # the other process was first
+        with hold(folder, what):
+            yield
+
+    monkeypatch.setattr(encoder, "encode_text", embed)
+    monkeypatch.setattr("avloc.features.exclusive", late)
+    found = encode_text(encoder, Blocks.classes, "one")
+    assert embedded == [list(Blocks.classes)]
+    assert found is not None and torch.equal(found, original(Blocks.classes))
