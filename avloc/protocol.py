@@ -129,6 +129,7 @@ class Protocol(Data):
                 f"Clip {prediction.clip!r} has no object prior to refine its maps with: the encoder has no backbone "
                 "map, or the prediction was stored before priors were; take another encoder, or run with --force."
             )
+        named = bool(prediction.labels) or not len(prediction.maps)
         if self.match == "broadcast" and len(prediction.maps):
             prediction = _merged(prediction)
         masks = self._truth(truth, frames)  # (S, size, size * frames)
@@ -148,7 +149,7 @@ class Protocol(Data):
         confidence = np.full(len(chosen), -np.inf)
         own = self.confidence == "method"
         confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
-        return Localization(scores, claimed, confidence, found, false_alarms), Truth(masks, truth.labels)
+        return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
 
     def describe(self) -> str:
         """One line for the notes under a table; what methods are told is left to the table's rows."""

@@ -241,6 +241,7 @@ class Localization:
         found: ``(S,)`` bool; False where the method offered no map for this source (its maps and masks are
             then zero, and every metric counts it as a miss).
         false_alarms: Named maps that match no true source.
+        named: Whether the method says which source a map shows. Maps without names are found for every source.
     """
 
     scores: npt.NDArray[np.float32]
@@ -248,6 +249,7 @@ class Localization:
     confidence: FloatArray
     found: BoolArray
     false_alarms: int = 0
+    named: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.scores)

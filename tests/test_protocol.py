@@ -426,3 +426,15 @@ def test_refining_without_a_prior_is_an_error_and_says_so_in_the_table() -> None
     assert "refined by the object prior, 60% of the sum" in protocol.describe()
     with pytest.raises(AvlocError, match="no object prior"):
         protocol.apply(Prediction("clip", rows(0), ("a",)), truth("a"))
+
+
+@pytest.mark.parametrize("preset", ["avloc", "tvsl_released"])
+def test_maps_without_names_are_told_from_named_ones_and_from_none(preset: str) -> None:
+    protocol, truth = (
+        load_protocol(preset),
+        Truth(np.ones((1, 4, 4), np.float32), ("dog",), (np.array([[0, 0, 1, 1]]),)),
+    )
+    maps = np.random.default_rng(0).random((1, 4, 4))
+    assert not protocol.apply(Prediction("a", maps), truth)[0].named
+    assert protocol.apply(Prediction("a", maps, ("dog",)), truth)[0].named
+    assert protocol.apply(Prediction("a", maps[:0]), truth)[0].named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -458,3 +459,6 @@ def test_detection_f1() -> None:
         named = Localization(found.scores, found.masks, found.confidence, np.array(present), alarms)
         rows.append(DetectionF1().rows(named, truth))
     assert DetectionF1().reduce(np.concatenate(rows)) == pytest.approx(6 / 10)
+    nameless = replace(named, named=False)
+    assert DetectionF1().reduce(np.concatenate([*rows, DetectionF1().rows(nameless, truth)])) == pytest.approx(6 / 10)
+    assert np.isnan(DetectionF1().reduce(DetectionF1().rows(nameless, truth)))
