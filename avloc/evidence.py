@@ -12,7 +12,7 @@ import pandas as pd
 
 from avloc import statistics
 from avloc.grid import DIFFERS
-from avloc.notes import Json, listing, named, where
+from avloc.notes import Json, data_of, listing, named, where
 from avloc.statistics import FEW, FloatArray, Indices
 from avloc.types import AvlocError
 
@@ -43,7 +43,8 @@ class Column:
 
     Attributes:
         index: Which dataset.
-        title: Of it.
+        title: Of the column.
+        data: Title of the dataset, which columns under several protocols share.
         scored: Index of the table's row -> per seed the stored rows, by clip and source.
         groups: ``(n,)`` the video of every source that any of them has.
         order: Clip and source of the same.
@@ -51,6 +52,7 @@ class Column:
 
     index: int
     title: str
+    data: str
     scored: dict[int, list[pd.DataFrame]]
     groups: pd.Series[str]
     order: pd.MultiIndex
@@ -142,7 +144,7 @@ def gather(
         if others:
             found.sentences.append(f"Not tested, since they are no means of per-source rows: {titles}.")
     for column in study.columns:
-        found.sentences += _doubts(column)
+        found.sentences += [sentence for sentence in _doubts(column) if sentence not in found.sentences]
     return found
 
 
@@ -160,7 +162,7 @@ def _column(index: int, dataset: Json, results: Path, frame: pd.DataFrame, rows:
     every = pd.concat(parts)
     groups = every[~every.index.duplicated()].sort_index()
     assert isinstance(groups.index, pd.MultiIndex)
-    return Column(index, dataset["title"], scored, groups, groups.index)
+    return Column(index, dataset["title"], data_of(dataset)["title"], scored, groups, groups.index)
 
 
 def _read(results: Path, run: object, score: object) -> pd.DataFrame:
@@ -246,13 +248,13 @@ def _doubts(column: Column) -> Iterator[str]:
     groups = column.groups.unique()
     if len(groups) < FEW:
         yield (
-            f"ATTENTION, {column.title}: only {len(groups)} videos; below {FEW} neither intervals nor tests keep what "
+            f"ATTENTION, {column.data}: only {len(groups)} videos; below {FEW} neither intervals nor tests keep what "
             "they promise."
         )
     shared = Counter(video for group in groups for video in str(group).split("+"))
     often = sum(count > 1 for count in shared.values())
     if often:
         yield (
-            f"{column.title}: {often} of {len(shared)} videos are in more than one mixture. Mixtures count as "
+            f"{column.data}: {often} of {len(shared)} videos are in more than one mixture. Mixtures count as "
             "independent, so that intervals are narrower, and tests bolder, than they should be."
         )

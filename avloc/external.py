@@ -13,7 +13,7 @@ import yaml
 
 from avloc import stages
 from avloc.columns import open_dataset
-from avloc.disk import read_json, write_json
+from avloc.disk import write_json
 from avloc.interfaces import Dataset
 from avloc.lookups import check_parameters, make_metrics
 from avloc.manifest import Invocation, Manifest, Options, Row
@@ -21,7 +21,7 @@ from avloc.predictions import Predictions
 from avloc.progress import track
 from avloc.protocol import load_protocol
 from avloc.registry import registry, unknown
-from avloc.rescore import parse_metric
+from avloc.rescore import parse_metric, stored_manifest
 from avloc.store import ArrayLog, RunFolder
 from avloc.suite import Component, Suite, Train, identify, load_suite
 from avloc.types import TOLD_LEVELS, AvlocError, DataError
@@ -71,7 +71,9 @@ def score_external(wanted: Wanted, options: Options) -> Manifest:
     """
     if wanted.told is not None and wanted.told not in TOLD_LEVELS:
         raise AvlocError(unknown("level of told", wanted.told, TOLD_LEVELS))
-    manifest, component, fingerprint = _joined(wanted, options) if wanted.suite else _alone(wanted, options)
+    manifest, component, fingerprint = (
+        _joined(wanted, wanted.suite, options) if wanted.suite else _alone(wanted, options)
+    )
     column = manifest["datasets"][0] if not wanted.suite else _column(manifest, wanted.dataset)
     data = open_dataset(component, "test", options.data)
     if fingerprint and data.fingerprint() != fingerprint:
@@ -117,21 +119,18 @@ def _alone(wanted: Wanted, options: Options) -> tuple[Manifest, Component, str]:
     return {**made, "datasets": [column], "train_text": "no training here: made elsewhere"}, component, ""
 
 
-def _joined(wanted: Wanted, options: Options) -> tuple[Manifest, Component, str]:
+def _joined(wanted: Wanted, suite: str, options: Options) -> tuple[Manifest, Component, str]:
     """A suite's manifest, the dataset of the column, and the fingerprint of its test clips."""
     if wanted.protocol or wanted.metrics:
         raise AvlocError(
             f"A table has one protocol and its metrics: leave out --protocol and --metrics, and score the whole table "
-            f"again with avloc score --suite {wanted.suite} --protocol ..."
+            f"again with avloc score --suite {suite} --protocol ..."
         )
-    path = options.results / "suites" / f"{wanted.suite}.json"
-    if not path.is_file():
-        raise AvlocError(f"There are no results of suite {wanted.suite!r} in {options.results}. Run avloc bench first.")
-    manifest: Manifest = read_json(path)
+    manifest = stored_manifest(suite, options)
     column = _column(manifest, wanted.dataset)
     done = [row for row in manifest["rows"] if row["dataset"] == column["name"] and row["status"] == "done"]
     if not done:
-        raise AvlocError(f"Suite {wanted.suite!r} has no finished run on {column['name']!r} to stand beside.")
+        raise AvlocError(f"Suite {suite!r} has no finished run on {column['name']!r} to stand beside.")
     declared = RunFolder(options.results, done[0]["run"]).identity()["identity"]["data"]
     return manifest, Component(name=declared["name"], params=declared["params"]), declared["fingerprints"]["test"]
 

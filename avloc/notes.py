@@ -7,7 +7,7 @@ silence: what is too long to name is counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,11 +69,12 @@ def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) ->
         files: Score id -> the score file.
     """
     found: list[str] = []
-    for dataset in manifest["datasets"]:
-        found += _dataset(dataset, where(frame, dataset=dataset["name"], encoder=dataset["encoder"]), files)
+    for columns in _by_data(manifest["datasets"]):
+        found += _dataset(columns, frame, files)
     if manifest.get("limit"):
         found.append(f"ATTENTION: only the first {manifest['limit']} clips of every split were used (--limit).")
-    found.append(f"Protocol: {manifest['protocol_text']}")
+    texts = dict.fromkeys(protocol_text(manifest, column) for column in manifest["datasets"])
+    found += [f"Protocol: {text}" for text in texts if text]
     levels = list(dict.fromkeys(frame.told))
     found += [f"Methods are told {TOLD[level]} ({level})." for level in levels]
     found.append(f"Heads are trained with {manifest['train_text']}.")
@@ -84,8 +85,28 @@ def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) ->
     return found
 
 
-def _dataset(dataset: Json, lines: pd.DataFrame, files: Mapping[str, Json]) -> Iterator[str]:
-    title = dataset["title"]
+def protocol_text(manifest: Json, column: Json) -> str:
+    """What a column was scored under: where protocols stand side by side its own, otherwise that of the table."""
+    return str(column.get("protocol_text", manifest["protocol_text"]))
+
+
+def data_of(column: Json) -> Json:
+    """Name and title of a column's data; where protocols stand side by side, the column's own name one as well."""
+    data: Json = column.get("data", column)
+    return data
+
+
+def _by_data(columns: Sequence[Json]) -> list[list[Json]]:
+    """Columns of the same data seen through the same encoder together, whatever their protocols."""
+    found: dict[tuple[str, str], list[Json]] = {}
+    for column in columns:
+        found.setdefault((data_of(column)["name"], column["encoder"]), []).append(column)
+    return list(found.values())
+
+
+def _dataset(columns: Sequence[Json], frame: pd.DataFrame, files: Mapping[str, Json]) -> Iterator[str]:
+    dataset, title = columns[0], data_of(columns[0])["title"]
+    lines = frame[frame.dataset.isin([column["name"] for column in columns]) & (frame.encoder == dataset["encoder"])]
     if dataset["status"] == "absent":
         command = f" Get it with: {dataset['command']}" if dataset["command"] else ""
         yield f"{title} is absent: {dataset['reason'].rstrip('.')}.{command}"
@@ -97,7 +118,7 @@ def _dataset(dataset: Json, lines: pd.DataFrame, files: Mapping[str, Json]) -> I
         yield f"{title}: nothing was scored; {encoder}."
         return
     if len(done.drop_duplicates(["listed", "scored", "sources"])) > 1:
-        scored = ", ".join(f"{row.label} ({row.block}, seed {row.seed}) {row.scored}" for row in done.itertuples())
+        scored = listing(f"{row.label} ({row.block}, seed {row.seed}) {row.scored}" for row in done.itertuples())
         yield f"ATTENTION, {title}: the rows were not scored on the same clips and do not compare: {scored}."
     first = files[done.score.iloc[0]]
     counts, path = first["counts"], f"runs/{first['run']}/scores/{first['score']}.json"

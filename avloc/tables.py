@@ -18,7 +18,7 @@ import pandas as pd
 from avloc.disk import read_json
 from avloc.evidence import Evidence, Reduce, Study, gather
 from avloc.grid import BEATEN, DASH, DIFFERS, Cell, Group, Row, Table
-from avloc.notes import Footnotes, Json, listing, sentences, spell, where
+from avloc.notes import Footnotes, Json, listing, protocol_text, sentences, spell, where
 from avloc.published import Printed
 from avloc.registry import unknown
 from avloc.statistics import FloatArray, mean_and_deviation
@@ -82,7 +82,8 @@ def load(results: Path, suite: str) -> Scores:
     done = [row for row in manifest["rows"] if row["status"] == "done"]
     scored = {row["score"]: results / "runs" / row["run"] / "scores" / f"{row['score']}.json" for row in done}
     found = {score: _score_file(path, keys) for score, path in scored.items()}
-    lines = [line for row in manifest["rows"] for line in _lines(row, manifest, found)]
+    texts = {column["name"]: protocol_text(manifest, column) for column in manifest["datasets"]}
+    lines = [line for row in manifest["rows"] for line in _lines(row, manifest, found, texts)]
     return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), found, results)
 
 
@@ -113,11 +114,11 @@ def _score_file(path: Path, metrics: Sequence[str]) -> Json:
     return content
 
 
-def _lines(row: Json, manifest: Json, found: Mapping[str, Json]) -> Iterator[Json]:
+def _lines(row: Json, manifest: Json, found: Mapping[str, Json], protocols: Mapping[str, str]) -> Iterator[Json]:
     file = found[row["score"]] if row["status"] == "done" else None
     counts = file["counts"] if file else {}
     shared = {name: row[name] for name in COLUMNS if name in row}
-    shared |= {"suite": manifest["suite"], "protocol": manifest["protocol_text"]}
+    shared |= {"suite": manifest["suite"], "protocol": protocols.get(row["dataset"], manifest["protocol_text"])}
     hears = row.get("hears")
     shared["hears"] = row["block"] != "controls" if hears is None else hears  # older manifests do not say
     shared |= {"params": json.dumps(row["params"], sort_keys=True, ensure_ascii=False)}
@@ -143,7 +144,8 @@ class Wishes:
         intervals: 95 % intervals behind every number.
         reference: The method (its name or its label) that all others are tested against; ``None``: the suite's own
             ``reference``, ``""``: no tests.
-        digits: After the decimal point; ``None``: one for percents, two for other units.
+        digits: Significant ones of every mean, at least 1; what stands behind a mean has as many decimals as it.
+            ``None``: one decimal for percents, two for other units.
         reducer: A metric of the manifest -> how its rows become one number. Needed for the intervals of metrics that
             are no mean of their rows.
     """
@@ -276,21 +278,23 @@ class _Making:
     def _column(self, lines: pd.DataFrame, metric: Json, index: int) -> list[Cell]:
         """One metric on one dataset: mean and deviation over seeds, and who is best."""
         percent = metric["unit"] == "%"
-        scale, digits = (100 if percent else 1), (1 if percent else 2) if self.digits is None else self.digits
+        scale = 100 if percent else 1
+        written = _Decimals(1 if percent else 2, self.digits)
         cells = []
         for row, key in enumerate(self.keys):
             mine = where(lines, **{name: key[name] for name in ROW})
-            cell = _number(mine.value.dropna().to_numpy(float) * scale, digits)
+            cell = _number(mine.value.dropna().to_numpy(float) * scale, written)
             place = (index, metric["key"], row)
             if place in self.evidence.intervals and cell.value is not None:
                 low, high = (end * scale for end in self.evidence.intervals[place])
-                cell = replace(cell, text=f"{cell.text} [{low:.{digits}f}, {high:.{digits}f}]", interval=(low, high))
+                ends = ", ".join(written(end, cell.value) for end in (low, high))
+                cell = replace(cell, text=f"{cell.text} [{ends}]", interval=(low, high))
             reason, p = _reason(mine), self.evidence.p_values.get(place)
             mark = (self.footnotes.mark(reason) if reason else "") + (DIFFERS if p is not None and p < 0.05 else "")
             cells.append(replace(cell, mark=mark, p=p))
         higher = metric["higher_is_better"]
         # Numbers that print alike share a place.
-        means = [None if cell.value is None else round(cell.value, digits) for cell in cells]
+        means = [None if cell.value is None else float(written(cell.value, cell.value)) for cell in cells]
         beaten = _beaten(self.keys, means, higher)
         self.beaten |= any(beaten)
         ranked = zip(cells, _ranks(means, higher), beaten, strict=True)
@@ -302,13 +306,29 @@ def _header(metric: Json) -> str:
     return f"{metric['title'] or metric['key']}{unit}" + ("" if metric["higher_is_better"] else " ↓")
 
 
-def _number(values: FloatArray, digits: int) -> Cell:
+@dataclass(frozen=True, slots=True)
+class _Decimals:
+    """Writes numbers: with fixed decimals, or with as many as give their mean its significant digits."""
+
+    fixed: int
+    significant: int | None
+
+    def __call__(self, number: float, mean: float) -> str:
+        decimals = self.fixed
+        if self.significant is not None and math.isfinite(mean):
+            # Rounding decides the power of ten: two digits of 9.96 are 10, and not 10.0.
+            power = int(f"{mean:.{self.significant - 1}e}".partition("e")[2])
+            decimals = self.significant - 1 - power
+        return f"{round(number, decimals):.{max(0, decimals)}f}"
+
+
+def _number(values: FloatArray, written: _Decimals) -> Cell:
     """Mean and deviation over seeds."""
     mean, deviation = mean_and_deviation(values)
     if math.isnan(mean):
         return Cell()
-    spread = f" ± {deviation:.{digits}f}" if deviation is not None else ""
-    return Cell(f"{mean:.{digits}f}{spread}", value=mean, deviation=deviation)
+    spread = f" ± {written(deviation, mean)}" if deviation is not None else ""
+    return Cell(written(mean, mean) + spread, value=mean, deviation=deviation)
 
 
 def _ranks(means: Sequence[float | None], higher: bool) -> list[int]:

@@ -321,9 +321,34 @@ def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> 
     assert all(cell.mark == "" for row in store.table().rows for cell in row.cells[0])
 
 
-def test_digits(store: Store) -> None:
-    store.row("a", 0.41234, distance=5.678)
-    assert [texts(store.table(digits=digits).rows[0]) for digits in (0, 3)] == [["41", "6"], ["41.234", "5.678"]]
+@pytest.mark.parametrize(
+    ("cap", "digits", "text"),
+    [
+        (0.41234, 1, "40"), (0.41234, 2, "41"), (0.41234, 3, "41.2"), (0.41234, 5, "41.234"), (0.0041234, 3, "0.412"),
+        (0.9996, 3, "100"), (0.9996, 4, "99.96"), (0.0996, 2, "10"), (1.0, 3, "100"), (0.4, 3, "40.0"),
+        (0.0, 3, "0.00"),
+    ],
+)  # fmt: skip
+def test_digits_are_significant_ones(store: Store, cap: float, digits: int, text: str) -> None:
+    store.row("a", cap, distance=1234.5)
+    written = texts(store.table(digits=digits).rows[0])
+    assert written == [text, {1: "1000", 2: "1200", 3: "1230", 4: "1234", 5: "1234.5"}[digits]]
+
+
+def test_deviation_and_interval_have_the_decimals_of_their_mean(store: Store) -> None:
+    seeds = [quality(0.4, 1), quality(0.5, 2)]
+    store.rows("a", seeds, VIDEOS)
+    cell = store.table(digits=4, intervals=True).rows[0].cells[0][0]
+    assert cell.interval is not None and cell.value is not None
+    low, high = cell.interval
+    assert cell.text == f"{cell.value:.2f} ± {cell.deviation:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def test_numbers_that_print_alike_share_a_place(store: Store) -> None:
+    for method, cap in (("a", 0.5004), ("b", 0.4996), ("c", 0.49)):
+        store.row(method, cap)
+    ranks = {d: [row.cells[0][0].rank for row in store.table(digits=d).rows] for d in (1, 2, 3, 4)}
+    assert ranks == {1: [1, 1, 1], 2: [1, 1, 2], 3: [1, 1, 2], 4: [1, 2, 0]}
 
 
 def test_columns_are_chosen_by_dataset_metric_or_both_and_keep_their_order(store: Store) -> None:

@@ -26,6 +26,7 @@ from avloc.cli.answers import (
 from avloc.types import AvlocError
 
 JOBS = "How many datasets at a time, each in a process of its own; default: one per core, one on a GPU."
+PROTOCOL = "A protocol's name, see avloc protocols; several with commas between stand side by side."
 PREDICTED = "Whose test clips the predictions are about: name, or '{name: ..., parameter: ...}'; a column with --suite."
 
 app = typer.Typer()
@@ -98,8 +99,9 @@ def bench(
 @app.command()
 def score(
     suite: Annotated[str | None, typer.Option(help="A suite that was run here; default multi_source.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="A protocol's name; see avloc list protocols.")] = None,
+    protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
     metrics: Annotated[str | None, typer.Option(help="Names with commas between; name@value sets a threshold.")] = None,
+    datasets: Annotated[str | None, typer.Option(help="Only these columns; names with commas between.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="A folder of predictions made elsewhere.")] = None,
     dataset: Annotated[str | None, typer.Option(help=PREDICTED)] = None,
     name: Annotated[str | None, typer.Option(help="Of the predictions' row; default the folder's.")] = None,
@@ -108,7 +110,9 @@ def score(
     data: Data = None,
     plugin: Plugins = None,
 ) -> None:
-    """Score stored predictions under another protocol or with other metrics; runs no method.
+    """Score stored predictions under other protocols or with other metrics; runs no method.
+
+    Several protocols make a table of the same predictions with a group of columns for each.
 
     With --predictions: score maps, masks or boxes that were made outside avloc, in a folder with a file for every test
     clip ID: ID.npz (array maps (Q, h, w), optionally labels and scores (Q,)), ID.png or ID__LABEL.png (gray), or any
@@ -120,6 +124,8 @@ def score(
         load_plugins(plugin)
         chosen_options = options(results=results, data=data)
         chosen = None if suite is None else tabling.stem(suite)
+        if predictions is not None and datasets:
+            raise AvlocError("--datasets chooses columns of a suite; --predictions are about one --dataset.")
         _require_together(predictions, {"--dataset": dataset, "--name": name, "--told": told})
         with progress():
             if predictions is not None:
@@ -130,7 +136,10 @@ def score(
             else:
                 from avloc.rescore import rescore
 
-                manifest = rescore(chosen or "multi_source", chosen_options, protocol=protocol, metrics=names(metrics))
+                manifest = rescore(
+                    chosen or "multi_source", chosen_options, protocol=",".join(names(protocol) or ()) or None,
+                    metrics=names(metrics), datasets=names(datasets),
+                )  # fmt: skip
         _show(results, manifest["suite"])
 
 

@@ -34,6 +34,7 @@ class Format(StrEnum):
 
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
+DIGITS = "Significant digits of every mean; default: one decimal for percents, two for other units."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 
@@ -53,7 +54,7 @@ def table(
     reference: Annotated[str | None, typer.Option(help="Test all others against this method; '' for none.")] = None,
     columns: Annotated[list[str] | None, typer.Option(help=COLUMNS)] = None,
     transpose: Annotated[bool, typer.Option("--transpose", help="Methods side by side.")] = False,
-    digits: Annotated[int | None, typer.Option(min=0, max=9, help="After the decimal point.")] = None,
+    digits: Annotated[int | None, typer.Option(min=1, max=9, help=DIGITS)] = None,
     caption: Annotated[str | None, typer.Option(help="Instead of the suite's title.")] = None,
     label: Annotated[str | None, typer.Option(callback=_label, help="For LaTeX's \\ref, such as tab:duets.")] = None,
     output: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,

@@ -25,7 +25,7 @@ def pixel_average_precision(scores: FloatArray, masks: Masks) -> Values:
         masks: ``(N, H, W)``; a pixel is true where the mask is above 0.
 
     Returns:
-        ``(N,)`` in [0, 1]; 0 where the mask is empty.
+        ``(N,)`` in [0, 1]; 0 where the mask is empty, as scikit-learn and the releases that call it have it.
     """
     return np.array([_average_precision(s, m > 0) for s, m in zip(scores, masks, strict=True)], np.float64)
 
@@ -121,6 +121,11 @@ def own_precisions(found: Localization, truth: Truth) -> Values:
     return values
 
 
+def _unseen(truth: Truth) -> npt.NDArray[np.bool_]:
+    """``(S,)``: which sources have no pixel to find, so that there is no recall and no AP."""
+    return ~(truth.masks > 0).any((1, 2))
+
+
 class _Mean(Metric):
     """A metric with one value per source, averaged over those that are defined."""
 
@@ -133,12 +138,15 @@ class _Mean(Metric):
 class PixelAP(_Mean):
     """Mean pixel-level AP over sources; 0 for a source without a map, or with NaN in it.
 
+    Rows are NaN, and left out, where the true mask is empty.
+
     Args:
-        drop_undefined: Leave out, as T-VSL's release does, the sources on which its call of scikit-learn fails: truth
-            that is not binary, such as a count of overlapping boxes, and maps with NaN. Their rows are NaN, so that
-            they can be counted.
+        drop_undefined: What is left out is what T-VSL's release leaves out, the sources on which its call of
+            scikit-learn fails: truth that is not binary, such as a count of overlapping boxes, and maps with NaN.
+            Their rows are NaN, so that they can be counted. An empty mask counts there, as 0.
     """
 
+    revision = 2
     title = "pixel AP"
     name = "pixel_ap"
 
@@ -157,6 +165,8 @@ class PixelAP(_Mean):
         if self.drop_undefined:
             graded = ((truth.masks != 0) & (truth.masks != 1)).any((1, 2))
             values[found.found & (graded | ~_finite(found.scores))] = np.nan
+        else:
+            values[_unseen(truth)] = np.nan
         return values[:, None]
 
 
@@ -171,23 +181,25 @@ class PermutationAP(_Mean):
     """Mean pixel AP after the maps of a clip were dealt to its sources as suits them best.
 
     Ours: papers name a permutation-invariant AP (PIAP), but no released code computes one. It looks at the truth, so it
-    says how well a method separates sources, and nothing of whether it can tell them apart.
+    says how well a method separates sources, and nothing of whether it can tell them apart. Rows are NaN, and left
+    out, where the true mask is empty.
     """
 
+    revision = 2
     title = "permutation-invariant AP (ours)"
     key = "permutation_ap"
 
     def rows(self, found: Localization, truth: Truth) -> Values:
         """``(S, 1)``: the AP of every source under the best of all assignments of the clip's maps."""
-        own = own_precisions(found, truth)
+        own, unseen = own_precisions(found, truth), _unseen(truth)
         if len(own) < 2:
-            return own[:, None]
+            return np.where(unseen, np.nan, own)[:, None]
         every = np.diag(own)  # (maps, sources)
         usable = found.found & _finite(found.scores)
         for source, mask in enumerate(truth.masks):
             for other in np.flatnonzero(usable & (np.arange(len(own)) != source)):
                 every[other, source] = _average_precision(found.scores[other], mask > 0)
-        return permutation_ap(every)[:, None]
+        return np.where(unseen, np.nan, permutation_ap(every))[:, None]
 
 
 class SwappedPIAP(_Mean):
@@ -211,6 +223,7 @@ class PixelAUROC(_Mean):
     Rows are NaN, and left out, where the truth is empty or everything.
     """
 
+    revision = 2
     title = "pixel AUROC"
     key = "pixel_auroc"
 
@@ -218,4 +231,4 @@ class PixelAUROC(_Mean):
         """``(S, 1)``: the AUROC of every source's map."""
         usable = found.found & _finite(found.scores)
         values = pixel_auroc(np.nan_to_num(found.scores), truth.masks)
-        return np.where(usable, values, 0.0)[:, None]
+        return np.where(usable | np.isnan(values), values, 0.0)[:, None]

@@ -242,6 +242,27 @@ def test_pixel_ap_at_the_edges() -> None:
     assert pixel_average_precision(np.exp(scores), mask * 2) == 1, "monotone changes and weights do not matter"
 
 
+@pytest.mark.parametrize("metric", [PixelAP(), CAP(), PermutationAP(), PixelAUROC()], ids=lambda m: m.key)
+def test_where_there_is_no_pixel_to_find_ap_is_not_defined(metric: Metric) -> None:
+    found, truth = case(4)
+    truth.masks[[1, 3]] = 0
+    found.found[3] = False  # it makes no difference whether the method offered a map
+    rows = metric.rows(found, truth)[:, 0]
+    assert np.isnan(rows).tolist() == [False, True, False, True]
+    alone = metric.rows(*some(found, truth, slice(1, 2)))
+    assert np.isnan(alone).all() and np.isnan(metric.reduce(alone))
+    assert metric.reduce(rows[:, None]) == pytest.approx(np.nanmean(rows))
+
+
+def test_published_evaluators_count_a_source_without_a_pixel_as_missed() -> None:
+    """evaluators.md, E1: cIoU 0 always; tvsl.md: T-VSL's AP is 0."""
+    found, truth = case(3)
+    truth.masks[1] = 0
+    for metric in (PixelAP(drop_undefined=True), CAP(drop_undefined=True), CIoUMean(), CIoUSuccess(at=0.3), AUC()):
+        rows = metric.rows(found, truth)
+        assert rows[1, 0] == 0 and np.isfinite(rows).all()
+
+
 def test_undefined_ap_is_dropped_only_when_asked_and_can_be_counted() -> None:
     found, truth = case(4)
     truth.masks[0, 0, 0] = 2  # overlapping boxes
