@@ -50,7 +50,7 @@ def new_method(name: str, folder: Path) -> list[Path]:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or any(map(keyword.iskeyword, (name, _class_name(name)))):
         raise AvlocError(
             f"{name!r} cannot name a method: use lower-case letters, digits and single underscores, beginning with a "
             "letter, and no word of Python's."

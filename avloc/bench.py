@@ -255,7 +255,7 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         row["score"] = stages.score(folder, stage.test_data, protocol, work.metrics, counts, title)
         row["status"] = "done"
         registry().announce(run, "scored")
-    except Exception as error:  # a method may raise anything; the other runs must go on
+    except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
         row |= {"status": "failed", "reason": folder.fail(error), "run": folder.id}
         registry().announce(run, "failed")
         say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row['reason']}")

@@ -189,8 +189,7 @@ class Fit:
         parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
         for part in filter(None, parts):
             terms = model.loss(*self._load(self.material.train, part), context)
-            if not terms:
-                raise AvlocError(f"{type(self.bare).__name__} has weights but its loss returned no terms.")
+            _require_terms(terms, type(self.bare).__name__)
             total = torch.stack(list(terms.values())).sum() / len(parts)
             if not torch.isfinite(total):
                 values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
@@ -305,6 +304,22 @@ class Fit:
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         self.whole.put(model)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+
+
+def _require_terms(terms: object, name: str) -> None:
+    """What a method's loss returned must be trainable: named scalars that depend on its weights."""
+    if not isinstance(terms, dict):
+        raise AvlocError(
+            f"The loss of {name} should return a dict of named terms, but returned {type(terms).__name__}."
+        )
+    if not terms:
+        raise AvlocError(f"{name} has weights but its loss returned no terms.")
+    for term, value in terms.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            what = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise AvlocError(f"The loss of {name}: the term {term!r} should be a scalar tensor, but is {what}.")
+    if not any(value.requires_grad for value in terms.values()):
+        raise AvlocError(f"The loss of {name} depends on none of its weights; is a detach() or no_grad() in the way?")
 
 
 def _split_epochs(epochs: int, phases: Sequence[Phase]) -> list[int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
-from avloc.interfaces import EncoderInfo, Method, Metric, parameters
+from avloc.interfaces import EncoderInfo, Method, Metric, Needs, View, parameters
 from avloc.registry import Kind, registry, unknown
 from avloc.suite import Component
-from avloc.types import AvlocError
+from avloc.types import TOLD_LEVELS, AvlocError
 
 
 def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
@@ -59,4 +60,22 @@ def component(kind: Kind, entry: Component) -> type[Method] | Exception:
         return error
     if not issubclass(found, Method):
         return AvlocError(f"The {kind} {entry.name!r} is not derived from avloc.Method.")
-    return found
+    wrong = _wrong_attribute(found)
+    return AvlocError(f"The class of the {kind} {entry.name!r}: {wrong}") if wrong else found
+
+
+def _wrong_attribute(method: type[Method]) -> str:
+    """What is wrong with what a method declares; empty when nothing is."""
+    for name, kind in (("title", str), ("paper", str), ("revision", int), ("trains", bool), ("hears", bool)):
+        if type(getattr(method, name)) is not kind:
+            return f"{name} should be of type {kind.__name__}, but is {getattr(method, name)!r}."
+    needs = method.needs
+    if not isinstance(needs, Needs):
+        return f"needs should be made by avloc.Needs(...), but is {needs!r}."
+    for name, known in (("told", TOLD_LEVELS), ("labels", ("none", "weak"))):
+        if getattr(needs, name) not in known:
+            return unknown(f"value of needs.{name}", str(getattr(needs, name)), known)
+    for view in needs.views:
+        if view not in get_args(View):
+            return unknown("view", str(view), get_args(View))
+    return ""

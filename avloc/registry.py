@@ -96,7 +96,7 @@ class Registry:
     def __init__(self, *, discover: bool = True) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(_Hooks)
-        self.failures: dict[str, Exception] = {}
+        self.failures: dict[str, BaseException] = {}
         self.files: list[Path] = []
         self.objects: list[str] = []
         self._tables: dict[Kind, dict[str, Entry]] = {}
@@ -111,7 +111,8 @@ class Registry:
             AvlocError: There is no such file, or it does not import.
         """
         if not path.is_file():
-            raise AvlocError(f"Plugin file {path} does not exist.")
+            what = "is a folder; name the Python file in it" if path.is_dir() else "does not exist"
+            raise AvlocError(f"Plugin file {path} {what}.")
         existing = None if path.stem in _FILES else importlib.util.find_spec(path.stem)
         if existing is not None and Path(existing.origin or "").resolve() != path.resolve():
             raise AvlocError(f"Plugin file {path} has the name of the installed module {path.stem!r}; rename it.")
@@ -136,6 +137,11 @@ class Registry:
             cause = self.failures[path.stem]
             place = f"line {cause.lineno}: {cause.msg}" if isinstance(cause, SyntaxError) else repr(cause)
             raise AvlocError(f"Plugin file {path} does not import: {place}.") from cause
+        module = self._manager.get_plugin(path.stem)
+        if module is None or not self._manager.get_hookcallers(module):
+            raise AvlocError(
+                f"Plugin file {path} registers nothing: put @hookimpl over its avloc_methods() or the like."
+            )
         self.files.append(path)
 
     def add_module(self, name: str, module: Any) -> None:
@@ -151,7 +157,7 @@ class Registry:
         except pluggy.PluginValidationError as error:
             self._manager.unregister(name=name)
             raise AvlocError(f"Plugin {name!r} implements a hook that avloc does not have: {error}") from error
-        except Exception as error:  # a stranger's module may raise anything; the others must go on
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
             self.failures[name] = error
             warnings.warn(f"Plugin {name!r} could not be imported and is left out: {error!r}", stacklevel=2)
         self._tables.clear()
@@ -172,6 +178,8 @@ class Registry:
         for call in getattr(self._manager.hook, f"avloc_{kind}s").get_hookimpls():
             try:
                 found = call.function()
+                if not isinstance(found, dict):
+                    raise TypeError(f"it returned {found!r}, and no dict of name -> class")
             except Exception as error:
                 self.failures[call.plugin_name] = error
                 warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3)

@@ -7,6 +7,8 @@ when it ran is recorded beside it.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import platform
 import subprocess
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from avloc.features import Encoded
 from avloc.fit import Fit, to_device
 from avloc.interfaces import Dataset, EncoderInfo, Method, Metric, parameters
 from avloc.material import Supply
-from avloc.progress import track
+from avloc.progress import say, track
 from avloc.protocol import Protocol
 from avloc.registry import registry
 from avloc.store import ArrayLog, RunFolder
@@ -144,6 +147,7 @@ def fit(
         if force:
             folder.clear()
         if folder.complete:
+            _mention_edit(folder, method, run)
             return
         started = time.time()
         accelerator, _, index = stage.device.partition(":")
@@ -156,7 +160,7 @@ def fit(
             on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
         )  # fmt: skip
         work.run()
-        folder.finish(identity, provenance(started, stage.device))
+        folder.finish(identity, {**provenance(started, stage.device), "source": _source(method)})
 
 
 @torch.no_grad()
@@ -176,6 +180,7 @@ def predict(
             folder.clear()
         log = ArrayLog(folder.path)
         if folder.complete and set(stage.test.ids) <= log.records.keys():
+            _mention_edit(folder, method, run)
             return
         started = time.time()
         module = build(run, method, stage)
@@ -200,8 +205,31 @@ def predict(
                     continue
                 log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), frames=test.frames(id))
             log.commit()
-        about = {**provenance(started, stage.device), "clips": len(log.records)}
+        about = {**provenance(started, stage.device), "source": _source(method), "clips": len(log.records)}
         folder.finish(identity, about)
+
+
+def _source(method: type[Method]) -> str:
+    """A digest of the file that a method stands in; empty where it stands in none."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
+    except (OSError, TypeError):
+        return ""
+
+
+def _mention_edit(folder: RunFolder, method: type[Method], run: Run) -> None:
+    """An id knows a method's parameters and revision, and not its code: say so where that is another now."""
+    made_by = folder.identity()["provenance"].get("source")
+    if made_by and made_by != _source(method):
+        _say_once(
+            f"{run.method.name}: its file was changed since its stored runs were made, which are kept. If it computes "
+            "something else now, raise its class attribute revision, or use --force."
+        )
+
+
+@cache
+def _say_once(message: str) -> None:
+    say(message)
 
 
 def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:

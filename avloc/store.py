@@ -192,12 +192,13 @@ class RunFolder:
         write_json(self.path / "run.json", {"id": self.id, "identity": identity, "provenance": provenance})
 
     def fail(self, error: BaseException) -> str:
-        """Leave ``error.txt``; returns the error's last line."""
+        """Leave ``error.txt``; returns the error in one line."""
         text = "".join(traceback.format_exception(error))
         with disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "error.txt").write_text(text, encoding="utf-8")
-        return text.strip().splitlines()[-1]
+        first = next(iter(str(error).strip().splitlines()), "")
+        return first if isinstance(error, AvlocError) else f"{type(error).__name__}: {first}".removesuffix(": ")
 
     def clear(self) -> None:
         """Forget everything but the lock (``--force``); first of all that the run was complete."""

@@ -217,6 +217,8 @@ class Prediction:
 
     def __post_init__(self) -> None:
         where = f"prediction for clip {self.clip!r}"
+        if not isinstance(self.maps, np.ndarray):
+            raise AvlocError(f"{where}: maps must be a NumPy array; make one with .detach().cpu().numpy().")
         if self.maps.ndim != 3 or not np.issubdtype(self.maps.dtype, np.floating):
             raise AvlocError(f"{where}: maps must be (Q, h, w) floats, but are {self.maps.shape}.")
         if not np.isfinite(self.maps).all():

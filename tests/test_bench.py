@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from world import Blocks
+from world import Blocks, Dot
 
-from avloc import AvlocError, DataError, hookimpl
+from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
 from avloc.bench import bench, plan
 from avloc.manifest import Options
 from avloc.registry import registry
@@ -392,6 +392,64 @@ def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
         (values,) = _values(tmp_path / device, bench(suite, Options(tmp_path / device, device=device))).values()
         found.append(values)
     assert found[1] == pytest.approx(found[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("needs", None, "needs should be made by avloc.Needs"),
+        ("needs", Needs(told="oracel"), "Did you mean 'oracle'"),  # type: ignore[arg-type]
+        ("needs", Needs(views=("mirrored",)), "There is no view 'mirrored'"),  # type: ignore[arg-type]
+        ("needs", Needs(labels="strong"), "needs.labels"),  # type: ignore[arg-type]
+        ("title", 3, "title should be of type str"),
+        ("revision", "two", "revision should be of type int"),
+        ("loss", lambda self, *_: self.weight.sum(), "should return a dict of named terms, but returned Tensor"),
+        ("loss", lambda self, *_: {"a": self.weight}, "the term 'a' should be a scalar tensor, but is of shape"),
+        ("loss", lambda self, *_: {"a": self.weight.sum().detach()}, "depends on none of its weights"),
+        ("loss", lambda self, *_: sys.exit(3), "SystemExit: 3"),
+        ("localize", lambda self, *_: sys.exit(3), "SystemExit: 3"),
+        ("localize", lambda self, *_: _raise("boom\nsecond line"), "RuntimeError: boom"),
+        ("localize", lambda self, *_: Prediction("a", self.weight[None]), "maps must be a NumPy array"),
+    ],
+)
+def test_whatever_is_wrong_with_a_method_costs_its_row_alone(
+    suite: Suite, tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    class Wrong:
+        @hookimpl
+        def avloc_methods(self) -> dict[str, type]:
+            return {"wrong": type("Wrong", (Dot,), {name: value})}
+
+    registry().add_module("wrong", Wrong())
+    rows = bench(suite.override(methods=["wrong", "told"], seeds=[0]), Options(tmp_path))["rows"]
+    assert [row["status"] for row in rows] == ["failed", "done"]
+    assert words in rows[0]["reason"] and "\n" not in rows[0]["reason"]
+
+
+def _raise(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def test_an_edited_method_is_mentioned_and_its_runs_are_kept(suite_file: Path, tmp_path: Path) -> None:
+    plugin, said = tmp_path / "edited.py", []
+    text = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from world import Dot, World
+from avloc import hookimpl
+class Edited(Dot):
+    pass
+avloc_datasets, avloc_encoders = hookimpl(lambda: World().avloc_datasets()), hookimpl(lambda: World().avloc_encoders())
+@hookimpl
+def avloc_methods():
+    return {{"edited": Edited}}
+"""
+    options = ["--suite", str(suite_file), "--methods", "edited", "--seeds", "0", "--results", str(tmp_path / "r")]
+    for line in ("", "", "# another day"):
+        plugin.write_text(text + line)
+        command = [sys.executable, "-m", "avloc", "bench", "--plugin", str(plugin), *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        said.append("its file was changed" in done.stderr)
+    assert said == [False, False, True]
 
 
 class Untaught(Blocks):

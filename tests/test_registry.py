@@ -170,3 +170,26 @@ def test_listing_imports_no_component() -> None:
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_plugin_that_exits_or_lists_nonsense_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listing:
+        @hookimpl
+        def avloc_methods(self) -> list[str]:
+            return ["mine"]
+
+    with pytest.warns(UserWarning, match="could not be imported"):
+        found = installed(monkeypatch, exits=lambda: sys.exit("no GPU"), lists=Listing, good=lambda: Shouting(a=dict))
+    with pytest.warns(UserWarning, match="failed to list its methods"):
+        assert set(found.entries("method")) == {"a"}
+    assert set(found.failures) == {"exits", "lists"}
+    assert "no dict of name -> class" in str(found.failures["lists"])
+
+
+def test_a_file_that_registers_nothing_and_a_folder_are_named(registry: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "forgot_the_hook.py"
+    file.write_text("def avloc_methods():\n    return {'mine': dict}\n")
+    with pytest.raises(AvlocError, match="registers nothing: put @hookimpl over"):
+        registry.add_file(file)
+    with pytest.raises(AvlocError, match="is a folder; name the Python file in it"):
+        registry.add_file(tmp_path)
