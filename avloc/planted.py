@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from tempfile import TemporaryDirectory
@@ -171,6 +171,27 @@ def scene(count: int, *, sources: Sequence[int] = (1,), frames: int = 1) -> Scen
         counts=torch.tensor([len(row) for row in told]),
     )  # fmt: skip
     return Scene(features, batch, tuple(sample.truth for sample in samples if sample.truth is not None))
+
+
+@torch.no_grad()
+def pairs(count: int) -> Scene:
+    """Images of two objects, each twice: first the one sounds, then the other.
+
+    Of the two masks of a truth, the first is the source's and the second that of the silent object, which is not told.
+    """
+    seen, heard = scene(count, sources=(2,)), scene(len(CLASSES))
+    assert seen.batch.told is not None and heard.batch.told is not None
+    told = seen.batch.told.T.reshape(-1, 1)  # (2 count, 1)
+    sounds = heard.batch.told[:, 0].argsort()[told[:, 0]]
+    found = {name: getattr(heard.features, name)[sounds] for name in ("audio_map", "audio")}
+    found |= {name: getattr(seen.features, name).repeat(2, *[1] * (getattr(seen.features, name).ndim - 1))
+              for name in ("image_map", "image", "backbone_map")}  # fmt: skip
+    ids = tuple(f"{id} {n}" for n in range(2) for id in seen.batch.ids)
+    batch = Batch(
+        ids, seen.batch.frames.repeat(2), ids, CLASSES, told=told, counts=torch.ones(len(ids), dtype=torch.int64)
+    )
+    turned = tuple(Truth(truth.masks[::-1].copy(), truth.labels[::-1]) for truth in seen.truths)
+    return Scene(replace(seen.features, **found), batch, seen.truths + turned)
 
 
 def material(needs: Needs, train: Train) -> Material:

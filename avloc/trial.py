@@ -99,6 +99,11 @@ class Subject:
             method, checkpoint = self.fit(Path(folder))
             return method, load_weights(checkpoint)
 
+    @property
+    def taught(self) -> Method:
+        """The method after an epoch of every phase; as it is where there is nothing to learn."""
+        return self.briefly_fitted[0] if self.learns else self.build()
+
     def fitted(self, seed: int, epochs: int) -> Method:
         """The method after a training, from its checkpoint; as it is where there is nothing to train."""
         if (seed, epochs) not in self._fitted:
@@ -211,9 +216,24 @@ def difference(one: Prediction, other: Prediction) -> float:
     return float(np.abs(one.maps - other.maps[order]).max() / max(np.abs(one.maps).max(), 1e-12))
 
 
-def rank(prediction: Prediction, source: BoolArray) -> float:
-    """The probability that a pixel of the source ranks above another one, in the best of the clip's maps."""
-    maps = torch.from_numpy(np.asarray(prediction.maps, np.float32))[None]
-    resized = nn.functional.interpolate(maps, size=source.shape)[0].numpy()
-    pairs = [(map[source][:, None], map[~source]) for map in resized]
-    return max(float((inside > outside).mean() + (inside == outside).mean() / 2) for inside, outside in pairs)
+def rank(prediction: Prediction, source: BoolArray, other: BoolArray) -> float:
+    """The probability that a pixel of the source ranks above one of the other region.
+
+    In the mean of the clip's maps: the best of many would look good by chance, and as good upside down.
+    """
+    mean = torch.from_numpy(np.asarray(prediction.maps, np.float32).mean(0))[None, None]
+    map = nn.functional.interpolate(mean, size=source.shape)[0, 0].numpy()
+    inside, outside = map[source][:, None], map[other]
+    return float((inside > outside).mean() + (inside == outside).mean() / 2)
+
+
+def shape_difference(one: Prediction, other: Prediction) -> float:
+    """As `difference`, of maps without their offset and scale, which say nothing about where a source is."""
+
+    def standard(prediction: Prediction) -> Prediction:
+        maps = prediction.maps - prediction.maps.mean((1, 2), keepdims=True)
+        peaks = np.abs(prediction.maps).max((1, 2), keepdims=True)
+        scale = maps.std((1, 2), keepdims=True)
+        return replace(prediction, maps=np.where(scale > 1e-5 * peaks, maps / np.maximum(scale, 1e-30), 0.0))
+
+    return difference(standard(one), standard(other))

@@ -96,6 +96,8 @@ def test_the_new_package_is_formatted(package: Path) -> None:
         ("2nd", "cannot name a method"),
         ("idée", "cannot name a method"),
         ("lambda", "cannot name a method"),
+        ("true", "cannot name a method"),
+        ("none", "cannot name a method"),
         ("../away", "cannot name a method"),
         ("dot", "a method 'dot' already, of the plugin 'world'"),
         ("shuffled", "means something else"),

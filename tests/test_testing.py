@@ -339,6 +339,52 @@ class Mute(Sound):
         return unnamed_predictions(batch, features.image_map.norm(dim=1, keepdim=True))
 
 
+class Salient(Sound):
+    """Broken: the sound only makes a map of what stands out larger or smaller."""
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        loudness = 1 + features.audio.norm(dim=1)[:, None, None, None]
+        return unnamed_predictions(batch, features.image_map.std(1, keepdim=True) * loudness)
+
+
+class Guessing(Sound):
+    """Broken: of three maps that know nothing but the sound, one is always good."""
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        h, w = features.image_map.shape[2:]
+        waves = (1e3 * features.audio[:, :1] * torch.arange(3 * h * w)).sin()
+        return unnamed_predictions(batch, waves.reshape(len(batch), 3, h, w))
+
+
+class Late(Sound):
+    """Broken: the gradient of a term that starts after a while is not finite on silence."""
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        terms = super().loss(features, batch, context)
+        if self.training and context.epoch >= 1:
+            terms["late"] = 0 * self.heads(features.image_map, features.audio)[1].norm(dim=1).sqrt().sum()
+        return terms
+
+
+class Unordered(Named):
+    """Broken, once it has learned: its maps are in the order of the training classes."""
+
+    needs = Needs(told="oracle", text=True)
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, tau: float = 0.1) -> None:
+        super().__init__(encoder, classes, tau=tau)
+        self.offsets = torch.nn.Parameter(torch.zeros(len(classes)))
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        aims = torch.arange(len(self.offsets), dtype=torch.float32)
+        return {**super().loss(features, batch, context), "offsets": 1e3 * (self.offsets - aims).square().sum()}
+
+    def localize(self, features: Features, batch: Batch) -> list[Prediction]:
+        assert batch.told is not None
+        maps = self.maps(features) + self.offsets[batch.told.clamp_min(0)][:, :, None, None]
+        return named_predictions(batch, batch.told, maps)
+
+
 class Pretending(Sound):
     """Broken: a control that listens."""
 
@@ -374,6 +420,11 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Frozen, "trains, and localizes the same from its checkpoint", "changed no weight"),
     (Inverted, "a planted source lights up", "does not light up"),
     (Blind, "a planted source lights up", "does not light up"),
+    (Guessing, "a planted source lights up", "does not light up"),
+    (Salient, "a planted source lights up", "above one of an object that is silent with 0.5"),
+    (Salient, "another sound gives another map", "nothing in its maps but their scale"),
+    (Late, "loss and gradients are finite on degenerate features", "not finite on silence, in phase .main., epoch 99"),
+    (Unordered, "works with what it needs to be told, and no more", "change with the order of batch.classes"),
     (Mute, "another sound gives another map", "declares hears = False"),
     (Pretending, "another sound gives another map", "another clip's sound changes its maps"),
 ]
