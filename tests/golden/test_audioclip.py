@@ -17,6 +17,8 @@ from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
 from avloc_plugins.encoders.audioclip.loss import contrastive_loss, logits
 from torch import Tensor
 
+from avloc.functional import unit
+
 pytestmark = pytest.mark.golden
 
 PROMPTS = (
@@ -130,6 +132,13 @@ def test_image(
 ) -> None:
     close(embeddings["image"], original["image"])
     close(model.encode_image(torch.as_tensor(fill.fixed_image(2)))[2], original["image_layer4"])
+
+
+def test_text_of_the_whole_released_model(model: AudioCLIP, golden_folder: Path) -> None:
+    """T-VSL's table of class names; its two mixed-up names stand in the order of the file."""
+    whole = np.load(golden_folder / "tvsl/tvsl_e2e.npz")
+    names = [str(name) for name in whole["names"]]
+    close(unit(model.encode_text(names)), whole["text_all"])
 
 
 @SIZES

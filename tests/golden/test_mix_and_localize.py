@@ -42,7 +42,7 @@ def test_loss_and_gradients(golden_folder: Path) -> None:
     np.testing.assert_allclose(loss.item(), expected["loss"], rtol=1e-5)
     for x, name in ((image_map, "gv"), (heads, "ga")):
         assert x.grad is not None
-        np.testing.assert_allclose(x.grad, expected[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(x.grad, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_the_networks_loss_and_maps(golden_folder: Path) -> None:
