@@ -8,7 +8,7 @@ install:
 	$(PYTHON) -m pip install -e '.[dev]'
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 lint:
 	$(PYTHON) -m ruff check .

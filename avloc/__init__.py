@@ -48,15 +48,8 @@ if TYPE_CHECKING:
         Needs as Needs,
         Phase as Phase,
     )
-    from avloc.progress import (
-        say as say,
-        track as track,
-    )
-    from avloc.registry import (
-        hookimpl as hookimpl,
-        lookup as lookup,
-        unknown as unknown,
-    )
+    from avloc.progress import say as say, track as track
+    from avloc.registry import hookimpl as hookimpl, lookup as lookup
     from avloc.types import (
         AvlocError as AvlocError,
         Batch as Batch,
@@ -69,4 +62,5 @@ if TYPE_CHECKING:
         Status as Status,
         Told as Told,
         Truth as Truth,
+        unknown as unknown,
     )

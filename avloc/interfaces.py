@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from avloc.recordings import Recording
 from avloc.types import (
     AvlocError,
     Batch,
@@ -29,7 +27,6 @@ from avloc.types import (
     Told,
     Truth,
 )
-from avloc.weights import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +64,6 @@ class Encoder(nn.Module, ABC):
 
     info: EncoderInfo
     revision: ClassVar[int] = 1
-    checkpoints: ClassVar[tuple[Checkpoint, ...]] = ()
-    """Published weights it can load; ``avloc weights`` fetches, checks and keeps them."""
-
-    @classmethod
-    def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-        """Check a published checkpoint strictly; returns the tensors to keep, under the encoder's own names.
-
-        Args:
-            state: As read from the file.
-            where: The file, for errors.
-
-        Raises:
-            AvlocError: A key is missing, extra or wrongly shaped; lists them.
-        """
-        raise AvlocError(f"{where}: {cls.__name__} loads no published checkpoints.")
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -260,21 +242,6 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Sentences about flaws of the annotation that every table over this dataset prints."""
-    family: ClassVar[str] = ""
-    """Folder under ``--data`` that holds its prepared media and annotations; shared by datasets over the same media."""
-    annotations: ClassVar[Mapping[str, str]] = {}
-    """Annotation files it reads -> where their authors publish them."""
-    checks: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of annotation files that `check` understands, such as ``.csv``."""
-
-    @classmethod
-    def check(cls, file: Path) -> list[str]:
-        """Everything wrong with a user's annotation file and its media, a sentence each (``avloc data check``)."""
-        raise AvlocError(f"{cls.__name__} reads no annotation files of users.")
-
-    def recordings(self) -> Sequence[Recording]:
-        """The media that ``avloc data prepare`` should look for; empty where there is nothing to prepare."""
-        return ()
 
     def content(self, id: str) -> str:
         """A digest of all that `load` returns for a clip but its truth: the feature cache's key.
@@ -353,9 +320,3 @@ class Metric(ABC):
     @abstractmethod
     def reduce(self, rows: FloatArray) -> float:
         """``(n, k)`` rows of all sources to one number, as a fraction (tables print percent)."""
-
-
-def parameters(component: type) -> dict[str, Any]:
-    """Keyword-only constructor parameters of a plugin class with their defaults."""
-    found = inspect.signature(component).parameters.values()
-    return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "split"}

@@ -14,12 +14,10 @@ classes or to ``"module:Class"``, which is imported only when asked for.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -28,7 +26,7 @@ from typing import Any, Literal
 
 import pluggy
 
-from avloc.types import AvlocError
+from avloc.types import AvlocError, unknown
 
 GROUP = "avloc"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -222,14 +220,6 @@ class Registry:
                 call.function(run=run, event=event)
             except Exception as error:
                 warnings.warn(f"Plugin {call.plugin_name!r} failed on event {event!r}: {error!r}", stacklevel=2)
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist, with the nearest one that does."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
 
 
 @cache

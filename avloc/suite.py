@@ -6,8 +6,6 @@ name the file, the key and its neighbours.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,21 +13,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from avloc.registry import unknown
-from avloc.types import TOLD_LEVELS, AvlocError, Told
+from avloc.components import Component
+from avloc.types import TOLD_LEVELS, AvlocError, StrictModel, Told, unknown
 
 Block = Literal["methods", "controls", "untrained", "shuffled"]
 UNTRAINED, SHUFFLED = "untrained", "shuffled"
 """The two controls that are not methods of their own: a method before training, and one that hears another clip."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Train(_Strict):
+class Train(StrictModel):
     """How heads are trained.
 
     Attributes:
@@ -64,26 +58,6 @@ class Train(_Strict):
         return self.train_encoder or not self.cache
 
 
-class Component(_Strict):
-    """A plugin's name and the parameters that differ from its defaults.
-
-    Written ``name`` or ``{name: ..., parameter: ...}``; keys that are no field of the model are parameters.
-    """
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _grammar(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping) and "params" not in value:
-            fields = {key: item for key, item in value.items() if key in cls.model_fields}
-            return {**fields, "params": {key: item for key, item in value.items() if key not in fields}}
-        return value
-
-
 class MethodEntry(Component):
     """A method (or control) of a suite.
 
@@ -113,7 +87,7 @@ class DatasetEntry(Component):
     title: str = ""
 
 
-class Suite(_Strict):
+class Suite(StrictModel):
     """What one table compares.
 
     Attributes:
@@ -238,12 +212,6 @@ class Run:
     def shuffled(self) -> bool:
         """Whether the method hears another clip's audio when it localizes."""
         return self.block == SHUFFLED
-
-
-def identify(identity: Mapping[str, Any]) -> str:
-    """The id of anything: the first 12 hex digits of the SHA-256 of its canonical JSON."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def suite_names() -> list[str]:

@@ -7,12 +7,14 @@ their arguments and name the clip in the error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
+Maps = npt.NDArray[np.float32]
 
 Told = Literal["none", "vocabulary", "count", "oracle"]
 """What a protocol tells a method, each level including those before it: nothing; the dataset's class names;
@@ -259,3 +262,15 @@ class Localization:
             raise AvlocError(f"localization: scores {self.scores.shape} and masks {self.masks.shape} differ.")
         if self.confidence.shape != (n,) or self.found.shape != (n,):
             raise AvlocError("localization: confidence and found must have one value per source.")
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist, with the nearest one that does."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"There is no {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}."

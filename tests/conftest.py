@@ -10,9 +10,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; two OpenMP threads on two busy cores stall each other
 
 import pytest
-from world import SUITE, World
 
 from avloc.registry import registry
+from helpers.world import SUITE, World
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Who may import whom, who may print, and that the core names no plugin: an AST walk over the sources."""
+"""Which package imports which, who may print, and that the core names no plugin: an AST walk over the sources."""
 
 from __future__ import annotations
 
@@ -13,58 +13,35 @@ from pathlib import Path
 import pytest
 
 from avloc.registry import KINDS, Registry
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "avloc").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "progress", "_torch_ext"),
-    ("disk", "download", "parallel", "media", "functional", "shared", "splits", "statistics"),
-    ("masks", "mixture", "recordings", "rules", "sources", "weights"),
-    ("extract", "interfaces", "lists"),
-    ("registry",),
-    ("protocol", "suite", "store"),
-    ("views", "grid"),
-    ("features", "notes", "published", "lookups", "authoring", "predictions"),
-    ("cache", "checkpoint", "inventory", "material", "evidence"),
-    ("fit", "planted", "prepare", "tables"),
-    ("stages", "trial", "render", "report", "manifest"),
-    ("columns", "testing"),
-    ("bench", "terminal"),
-    ("rescore",),
-    ("external",),
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("types", "_torch_ext"),
+    ("progress", "store", "registry", "interfaces", "functional", "hints"),
+    ("workers", "weights", "components", "tables"),
+    ("suite", "data"),
+    ("features", "scoring"),
+    ("training", "results"),
+    ("runner",),
+    ("report", "testing"),
     ("cli",),
-    ("__main__",),
 )
-"""A module imports only modules of rows above its own."""
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-LEAVES = {
-    "disk",
-    "download",
-    "lists",
-    "media",
-    "mixture",
-    "functional",
-    "progress",
-    "recordings",
-    "rules",
-    "shared",
-    "splits",
-    "statistics",
-    "weights",
-}
-"""Usable from anywhere, plugins too; they know nothing but types and each other."""
-TORCHLESS = {"tables", "grid", "evidence", "notes", "published", "render", "store", "statistics", "report"}
-"""What only looks at results that are there."""
-PRINTERS = {"cli", "terminal"}
+"""A package imports packages of earlier lines, and those of its own line that stand left of it."""
+ORDER = {package: place for place, package in enumerate(name for floor in FLOORS for name in floor)}
+PUBLIC = {"functional", "data", "weights", "report", "testing"}
+"""What plugins may import besides names from ``avloc`` itself."""
+TORCHLESS = {"tables", "store", "suite", "progress", "registry"}
+"""What listing things, reading suites and printing tables load."""
 
 ENGLISH = {"cap", "center", "folder", "negatives", "random", "saliency", "tiny", "whole"}
 """Component names that are words as well: as a part of a sentence they are allowed, as a whole string they are not."""
 
 
-def module_of(path: Path) -> str:
-    """``avloc/fit.py`` -> ``fit``; ``avloc/report/page.py`` -> ``report``."""
+def package_of(path: Path) -> str:
+    """``avloc/suite.py`` -> ``suite``; ``avloc/training/fit.py`` -> ``training``."""
     return path.relative_to(ROOT / "avloc").with_suffix("").parts[0]
 
 
@@ -87,61 +64,72 @@ def imports(path: Path, *, type_checking: bool = True) -> Iterator[tuple[str, st
             yield from ((module, alias.name) for alias in node.names)
 
 
-def core_modules(path: Path) -> Iterator[str]:
-    """The modules of avloc that a core module imports."""
-    for module, name in imports(path):
-        if module == "avloc" and name in LEVEL:
-            yield name
-        elif module == "avloc" and name:
-            pytest.fail(f"{path.name} imports {name} from the public front; import it from its own module")
-        elif module.startswith("avloc."):
-            yield module.split(".")[1]
-
-
 def names(path: Path, module: str) -> bool:
     """Whether a file imports a top-level package, also lazily; not for type hints only."""
     return any(found.split(".")[0] == module for found, _ in imports(path, type_checking=False))
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
-def test_imports_go_down(path: Path) -> None:
-    module = module_of(path)
-    if module == "__init__":  # the public front, which loads every name on first use
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
+def test_imports_go_one_way(path: Path) -> None:
+    own = package_of(path)
+    if own in ("__init__", "__main__"):  # the public front, which loads every name on first use
         return
-    assert module in LEVEL, f"give {module} a place in LAYERS"
-    for target in core_modules(path):
-        assert target == module or LEVEL[target] < LEVEL[module], f"{module} imports {target}"
-        if module in LEAVES:
-            assert target in LEAVES | {"types"}, f"the leaf module {module} imports {target}"
+    assert own in ORDER, f"give {own} a place in FLOORS"
+    for module, name in imports(path):
+        if module == "avloc":
+            pytest.fail(f"{relative(path)} imports {name} from the public front; import it from its own package")
+        if not module.startswith("avloc."):
+            continue
+        target = module.split(".")[1]
+        if target != own:
+            assert ORDER[target] < ORDER[own], f"{own} imports {target}"
+            inner = module.removeprefix(f"avloc.{target}").strip(".")
+            assert inner in ("", "prepared"), f"{relative(path)} imports {name} from {module}, not from its package"
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in CORE if path.name == "__init__.py"], ids=relative)
+def test_a_package_says_what_it_is_and_what_it_exports(path: Path) -> None:
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    assert len((ast.get_docstring(module) or "").split()) > 10
+    assert any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in module.body)
+    exported = {node.value for node in exports(module) if isinstance(node, ast.Constant)}
+    assert not exported & {file.stem for file in path.parent.glob("*.py")}, "a module has the name of an export"
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
 def test_only_the_registry_knows_pluggy_and_nobody_knows_plugins(path: Path) -> None:
-    assert not names(path, "pluggy") or module_of(path) == "registry"
+    assert not names(path, "pluggy") or package_of(path) == "registry"
     assert not names(path, "avloc_plugins")
 
 
-@pytest.mark.parametrize("path", [p for p in CORE if module_of(p) in TORCHLESS], ids=lambda path: path.name)
-def test_what_reads_results_needs_no_torch(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in CORE if package_of(path) in TORCHLESS], ids=relative)
+def test_what_lists_and_prints_needs_no_torch(path: Path) -> None:
     assert not names(path, "torch")
-    assert not {"interfaces", "features", "fit", "stages", "bench"} & set(core_modules(path))
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import avloc, avloc.tables, avloc.render, avloc.store, avloc.suite, avloc.protocol, avloc.cli, avloc.terminal",
-        "from avloc.registry import KINDS, registry; [registry().entries(kind) for kind in KINDS]",
-    ],
-)
-def test_looking_things_up_imports_no_torch(code: str) -> None:
-    check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+LIGHT = {
+    "import avloc, avloc.tables, avloc.store, avloc.suite, avloc.scoring, avloc.cli": ("torch",),
+    "from avloc.registry import KINDS, registry; [registry().entries(kind) for kind in KINDS]": ("torch",),
+    "from avloc import Method": ("av", "PIL", "soundfile", "cv2", "lightning_fabric", "pandas"),
+    "import avloc.results": ("lightning_fabric",),
+}
+"""What some imports must not load."""
 
 
-@pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("code", LIGHT)
+def test_what_is_imported_loads_no_more_than_it_needs(code: str) -> None:
+    check = f"{code}; import sys; print(*sorted(set({LIGHT[code]}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=relative)
 def test_only_the_command_line_prints(path: Path) -> None:
-    if path in CORE and module_of(path) in PRINTERS:
+    if path in CORE and package_of(path) == "cli":
         return
     for module, _ in imports(path):
         assert module.split(".")[0] not in ("rich", "typer", "tqdm", "click"), f"{path} imports {module}"
@@ -164,11 +152,17 @@ def docstrings(tree: ast.AST) -> set[ast.AST]:
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+def exports(tree: ast.Module) -> set[ast.AST]:
+    """The strings of ``__all__``."""
+    lists = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
+    return {node for found in lists for node in ast.walk(found)}
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
 def test_the_core_names_no_plugin(path: Path) -> None:
     plain = "|".join(sorted(map(re.escape, set(registered()) - ENGLISH), key=len, reverse=True))
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    ignored = docstrings(tree)
+    ignored = docstrings(tree) | exports(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in ignored:
             where = f"{path.name}:{node.lineno} names a plugin: {node.value!r}"
@@ -176,20 +170,20 @@ def test_the_core_names_no_plugin(path: Path) -> None:
             assert not re.search(rf"\b({plain})\b", node.value), where
 
 
-@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_plugins_import_the_public_front_and_never_each_other(path: Path) -> None:
+@pytest.mark.parametrize("path", PLUGINS, ids=relative)
+def test_plugins_import_the_public_surface_and_never_each_other(path: Path) -> None:
     import avloc
 
     kinds = {ROOT / "plugins" / folder for folder in ("methods", "encoders", "datasets", "metrics")}
     own_package = path.parent not in kinds and path.parent != ROOT / "plugins"
     targets = {module.rpartition(".")[2] for module in registered().values()}
     for module, name in imports(path):
-        where = f"{path.relative_to(ROOT)} imports {module} {name}"
+        where = f"{relative(path)} imports {name} from {module}"
         assert not module.startswith("avloc_plugins"), where
         if module == "avloc":
-            assert name in avloc.__all__ or name in LEAVES, where
+            assert name in avloc.__all__ or name in PUBLIC, where
         elif module.startswith("avloc."):
-            assert module.split(".")[1] in LEAVES, where
+            assert module.removeprefix("avloc.") in PUBLIC | {"data.prepared"}, where
         elif module.startswith("."):
             assert not module.startswith(".."), where
             # Beside a one-file plugin there may be a helper that carries its name, but not another plugin.

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from avloc import cli
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
 
 

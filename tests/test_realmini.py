@@ -20,12 +20,13 @@ import pandas as pd
 import PIL.Image
 import pytest
 import soundfile
-from folders import PICTURED, Row, opened, row, table
 
 from avloc import Dataset, lookup
 from avloc.features import encoder_audio, encoder_image
+from helpers import SHARED
+from helpers.folders import PICTURED, Row, opened, row, table
 
-REALMINI = Path(os.environ.get("AVLOC_REALMINI") or Path(__file__).parents[2] / "shared" / "realmini")
+REALMINI = Path(os.environ.get("AVLOC_REALMINI") or SHARED / "realmini")
 pytestmark = [
     pytest.mark.slow, pytest.mark.skipif(not REALMINI.is_dir(), reason=f"{REALMINI} is absent"),
 ]  # fmt: skip

@@ -13,7 +13,8 @@ import pytest
 
 import avloc.registry
 from avloc import AvlocError, hookimpl
-from avloc.registry import Registry, unknown
+from avloc.registry import Registry
+from avloc.types import unknown
 
 
 class Shouting:

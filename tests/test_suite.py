@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from avloc import AvlocError
-from avloc.suite import identify, load_suite, suite_names
+from avloc.store import identify
+from avloc.suite import load_suite, suite_names
 
 
 def test_shipped_suites_load() -> None:

@@ -1,16 +1,19 @@
-"""The command line: parse, one library call, print.
+"""The command line: parse, one library call, print tables to stdout and progress to stderr.
 
-Torch is imported inside the commands that compute, so that help, lists and tables answer at once.
+In come arguments, out comes an exit status; every command has a file. Torch is imported inside the commands that
+compute, so that help, lists and tables answer at once.
 """
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-import avloc
 from avloc.cli import authoring, benching, cache, data, protocols, weights
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="avloc",
@@ -29,7 +32,7 @@ app.add_typer(weights.app, name="weights")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"avloc {avloc.__version__}")
+        typer.echo(f"avloc {version('avloc')}")
         raise typer.Exit
 
 

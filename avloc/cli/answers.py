@@ -16,7 +16,7 @@ import typer
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
-    from avloc.manifest import Options
+    from avloc.results import Options
 
 BAD_USAGE, STOPPED = 2, 130
 
@@ -83,13 +83,14 @@ def load_plugins(files: Sequence[Path] | None) -> None:
 
 def require_encoder(name: str | None) -> None:
     """A suite's encoder may be absent with its plugin; one that the user typed may not."""
-    from avloc.registry import registry, unknown
+    from avloc.registry import registry
+    from avloc.types import unknown
 
     if name is not None and name not in registry().entries("encoder"):
         raise AvlocError(unknown("encoder", name, registry().entries("encoder")))
 
 
 def options(**options: Any) -> Options:
-    from avloc.manifest import Options
+    from avloc.results import Options
 
     return Options(**options, command=command())

@@ -29,7 +29,7 @@ def new(
 ) -> None:
     """Write a working package of one's own: a plugin that trains, its test, and how it is installed."""
     with answers():
-        from avloc.authoring import new_method
+        from avloc.cli.templates_ import new_method
 
         plugin, *others = new_method(name, to)
         typer.echo(f"Wrote {plugin}, and beside it {', '.join(file.name for file in others)}. Next:")
@@ -47,9 +47,9 @@ def check(
     failed = 0
     with answers():
         load_plugins(plugin)
-        from avloc.testing import checks
+        from avloc.testing import conformance_checks
 
-        for title, run in checks(name):
+        for title, run in conformance_checks(name):
             try:
                 run()
             except Exception as error:  # a method may raise anything; that is a finding

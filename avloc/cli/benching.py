@@ -45,10 +45,10 @@ class Listed(StrEnum):
 
 
 def _show(results: Path, suite: str) -> None:
-    from avloc.tables import layout, load
-    from avloc.terminal import console, show_table
+    from avloc.cli.terminal import console, show_table
+    from avloc.tables import build_table, load
 
-    show_table(layout(load(results, suite)), console())
+    show_table(build_table(load(results, suite)), console())
 
 
 @app.command()
@@ -82,15 +82,15 @@ def bench(
             methods=names(methods), datasets=names(datasets), seeds=chosen_seeds, encoder=encoder,
             told=names(told), limit=limit, settings=settings or (),
         )  # fmt: skip
-        from avloc import bench as work  # after the suite was read: a misspelt one need not wait for torch
-        from avloc.terminal import console, progress, show_plan
+        from avloc.cli.terminal import console, progress, show_plan
+        from avloc.runner import bench as run_suite, plan
 
         chosen_options = options(results=results, data=data, device=device, force=force, jobs=jobs)
         if dry_run:
-            show_plan(work.plan(chosen, chosen_options), console())
+            show_plan(plan(chosen, chosen_options), console())
             return
         with progress():
-            manifest = work.bench(chosen, chosen_options)
+            manifest = run_suite(chosen, chosen_options)
         _show(results, manifest["suite"])
     if any(row["status"] == "failed" for row in manifest["rows"]):
         raise typer.Exit(1)
@@ -119,7 +119,7 @@ def score(
     JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
     """
     with answers():
-        from avloc.terminal import progress
+        from avloc.cli.terminal import progress
 
         load_plugins(plugin)
         chosen_options = options(results=results, data=data)
@@ -129,12 +129,12 @@ def score(
         _require_together(predictions, {"--dataset": dataset, "--name": name, "--told": told})
         with progress():
             if predictions is not None:
-                from avloc.external import Wanted, score_external
+                from avloc.results import Wanted, score_external
 
                 wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), told)
                 manifest = score_external(wanted, chosen_options)
             else:
-                from avloc.rescore import rescore
+                from avloc.results import rescore
 
                 manifest = rescore(
                     chosen or "multi_source", chosen_options, protocol=",".join(names(protocol) or ()) or None,
@@ -159,7 +159,7 @@ def list_names(
 ) -> None:
     """List the methods, encoders, datasets, metrics, suites and protocols there are."""
     with answers():
-        from avloc.terminal import console, show_rows
+        from avloc.cli.terminal import console, show_rows
 
         load_plugins(plugin)
         for kind in [what] if what else list(Listed):
@@ -168,8 +168,8 @@ def list_names(
 
 
 def _listing(kind: Listed) -> tuple[list[str], list[list[str]]]:
-    from avloc.protocol import load_protocol, preset_names
     from avloc.registry import KINDS, registry
+    from avloc.scoring import load_protocol, preset_names
     from avloc.suite import load_suite, suite_names
 
     if kind is Listed.suites:
@@ -191,8 +191,8 @@ def pretrain(
 ) -> None:
     """Train an encoder's weights from scratch by its own recipe."""
     with answers():
+        from avloc.cli.terminal import progress
         from avloc.registry import registry
-        from avloc.terminal import progress
 
         load_plugins(plugin)
         encoder: Any = registry().get("encoder", name)

@@ -17,9 +17,8 @@ def show(context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     with answers():
-        from avloc.cache import entries
-        from avloc.disk import cache_folder
-        from avloc.terminal import console, show_rows
+        from avloc.cli.terminal import console, show_rows
+        from avloc.store import cache_folder, entries
 
         found = entries()
         rows = [
@@ -37,7 +36,7 @@ def clear(
 ) -> None:
     """Delete folders of the cache; what is needed is made again. Data sets and weights you brought are not touched."""
     with answers():
-        from avloc.cache import clear as delete
+        from avloc.store import clear as delete
 
         if bool(names) == everything:
             raise typer.BadParameter("say which folders (avloc cache lists them), or --all.")

@@ -11,8 +11,7 @@ import typer
 from avloc.cli.answers import Data, Plugins, answers, load_plugins
 
 if TYPE_CHECKING:
-    from avloc.inventory import Opened, Report
-    from avloc.prepare import Prepared
+    from avloc.data.prepared import Opened, Prepared, Report
 
 app = typer.Typer(help="Prepare, inspect and check data sets.", no_args_is_help=True)
 
@@ -29,8 +28,8 @@ Settings = Annotated[
 def list_data(data: Data = None, plugin: Plugins = None) -> None:
     """List the data sets: what each needs, where that is, and whether it is there."""
     with answers():
-        from avloc.inventory import listings
-        from avloc.terminal import console, show_rows
+        from avloc.cli.terminal import console, show_rows
+        from avloc.data.prepared import listings
 
         load_plugins(plugin)
         rows = [[one.name, one.needs, one.place, one.state] for one in listings(data)]
@@ -50,13 +49,12 @@ def prepare(
 ) -> None:
     """Make each clip's frame and sound, once. What is there is not made again; a stopped run goes on."""
     with answers():
-        from avloc import prepare as work
-        from avloc.inventory import open_splits
-        from avloc.terminal import progress
+        from avloc.cli.terminal import progress
+        from avloc.data.prepared import open_splits, prepare as prepare_media
 
         load_plugins(plugin)
         with progress():
-            done = work.prepare(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
+            done = prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
         _tell(done)
         _show(name, open_splits(name, data, settings or ()), classes=False)
 
@@ -72,7 +70,7 @@ def status(
 ) -> None:
     """Say which clips of a data set can be used, and why the others cannot."""
     with answers():
-        from avloc.inventory import open_splits
+        from avloc.data.prepared import open_splits
 
         load_plugins(plugin)
         _show(name, open_splits(name, data, settings or (), split), classes=classes)
@@ -85,8 +83,8 @@ def check(
 ) -> None:
     """Say everything that is wrong with an annotation file of yours and the media it names."""
     with answers():
-        from avloc.inventory import check_file
-        from avloc.terminal import progress
+        from avloc.cli.terminal import progress
+        from avloc.data.prepared import check_file
 
         load_plugins(plugin)
         with progress():
@@ -128,7 +126,7 @@ def _first(lines: Sequence[str], where: str) -> None:
 
 def _show(name: str, opened: Opened, *, classes: bool) -> None:
     """Every split's counts, reasons and verdict."""
-    from avloc.inventory import inspect
+    from avloc.data.prepared import inspect
 
     for split, reason in opened.failed.items():
         typer.echo(f"{name}, {split}: cannot be opened. {reason}")
@@ -147,7 +145,7 @@ def _show(name: str, opened: Opened, *, classes: bool) -> None:
 
 
 def _reasons(state: str, clips: Mapping[str, str]) -> None:
-    from avloc.inventory import reasons
+    from avloc.data.prepared import reasons
 
     for reason in reasons(clips):
         ids = ", ".join(reason.ids[:NAMED]) + (", ..." if len(reason.ids) > NAMED else "")
@@ -155,7 +153,7 @@ def _reasons(state: str, clips: Mapping[str, str]) -> None:
 
 
 def _classes(report: Report) -> None:
-    from avloc.terminal import console, show_rows
+    from avloc.cli.terminal import console, show_rows
 
     states = ("present", "missing", "broken")
     rows = [[label, *(f"{counts[state]:,}" for state in states)] for label, counts in report.classes.items()]

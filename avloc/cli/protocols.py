@@ -15,8 +15,8 @@ app = typer.Typer(help="How published evaluators turn maps into numbers, and how
 def show(name: Annotated[str | None, typer.Argument(help="A protocol to explain; none: list all.")] = None) -> None:
     """List the protocols by name, or explain one: its keys, its note, and what it was checked against."""
     with answers():
-        from avloc.protocol import load_protocol, preset_names
-        from avloc.terminal import console, show_rows
+        from avloc.cli.terminal import console, show_rows
+        from avloc.scoring import load_protocol, preset_names
 
         if name is None:
             presets = {preset: load_protocol(preset) for preset in preset_names()}

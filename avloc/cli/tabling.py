@@ -16,7 +16,7 @@ from avloc.cli.answers import Plugins, Results, SuiteName, answers, load_plugins
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
-    from avloc.grid import Table
+    from avloc.tables import Table
 
 app = typer.Typer()
 
@@ -66,9 +66,7 @@ def table(
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
     with answers():
-        from avloc import render
-        from avloc.published import Printed
-        from avloc.tables import Wishes, layout, load
+        from avloc.tables import Printed, Wishes, build_table, load, render
 
         load_plugins(plugin)
         if label and format not in (Format.latex, Format.json):
@@ -83,7 +81,7 @@ def table(
             if format is Format.csv:
                 _write(render.csv(scores), output, "utf-8")
                 return
-            laid_out = layout(scores, Wishes(published, intervals, reference, digits, _reducer))
+            laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
         shown = _arranged(laid_out, columns, transpose, caption, label)
         if format is Format.terminal:
             _print(shown, output)
@@ -109,8 +107,7 @@ def _refuse(given: dict[str, Any], why: str) -> None:
 
 def _reducer(metric: dict[str, Any]) -> Callable[[Any], float]:
     """How a metric's rows become one number; only the metric itself knows, and it takes torch to ask it."""
-    from avloc.lookups import make_metrics
-    from avloc.suite import Component
+    from avloc.components import Component, make_metrics
 
     return make_metrics([Component(name=metric["name"], params=metric["params"])])[metric["key"]].reduce
 
@@ -118,7 +115,7 @@ def _reducer(metric: dict[str, Any]) -> Callable[[Any], float]:
 def _arranged(
     table: Table, columns: list[str] | None, transpose: bool, caption: str | None, label: str | None
 ) -> Table:
-    from avloc.grid import column_names, select, transposed
+    from avloc.tables import column_names, select, transposed
 
     if columns:
         known = column_names(table)
@@ -130,18 +127,18 @@ def _arranged(
 
 
 def _print(table: Table, output: Path | None) -> None:
-    from avloc.disk import disk
-    from avloc.terminal import console, show_table
+    from avloc.cli.terminal import console, show_table
+    from avloc.store import writing
 
-    with disk(output or Path()), output.open("w", encoding="utf-8") if output else nullcontext() as file:
+    with writing(output or Path()), output.open("w", encoding="utf-8") if output else nullcontext() as file:
         show_table(table, console(file))
 
 
 def _write(text: str, output: Path | None, encoding: str) -> None:
-    from avloc.disk import disk
+    from avloc.store import writing
 
     if output is None:
         typer.echo(text, nl=False)
         return
-    with disk(output):
+    with writing(output):
         output.write_text(text, encoding=encoding)

@@ -11,8 +11,7 @@ from avloc.cli.answers import Plugins, answers, load_plugins
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
-    from avloc.interfaces import Encoder
-    from avloc.weights import Checkpoint
+    from avloc.weights import Checkpoint, HasCheckpoints
 
 app = typer.Typer(help="Fetch, add and list checkpoints of encoders.", no_args_is_help=True)
 
@@ -24,14 +23,14 @@ VERIFIED = {
     "unknown": "its sha256 is {sha256}; nobody published one to compare it with",
     "no": "its sha256 {sha256} is not the published {published}, so it is somebody's own version",
 }
-"""`verified` of a card (`avloc.weights.add`) as a sentence's end."""
+"""`verified` of a card (`avloc.weights.checkpoints.add`) as a sentence's end."""
 
 
 @app.command("list")
 def list_weights(plugin: Plugins = None) -> None:
     """List the checkpoints that encoders can load, and which are installed."""
     with answers():
-        from avloc.terminal import console, show_rows
+        from avloc.cli.terminal import console, show_rows
         from avloc.weights import card_of
 
         load_plugins(plugin)
@@ -54,7 +53,7 @@ def _state(card: dict[str, Any] | None) -> str:
 def fetch(name: Name, plugin: Plugins = None) -> None:
     """Download a checkpoint, verify it and install it. A broken download goes on where it stopped."""
     with answers():
-        from avloc.terminal import progress
+        from avloc.cli.terminal import progress
         from avloc.weights import card_of, fetch as download
 
         load_plugins(plugin)
@@ -87,21 +86,24 @@ def add(
 @app.command()
 def where() -> None:
     """Print the folder that checkpoints are kept in (AVLOC_WEIGHTS sets another)."""
-    from avloc.disk import weights_folder
+    from avloc.store import weights_folder
 
     typer.echo(weights_folder())
 
 
-def _published() -> dict[str, tuple[str, type[Encoder], Checkpoint]]:
+def _published() -> dict[str, tuple[str, type[HasCheckpoints], Checkpoint]]:
     """Name of every checkpoint -> the encoder's name, its class, and the checkpoint."""
     from avloc.registry import registry
+    from avloc.weights import HasCheckpoints
 
-    found: dict[str, tuple[str, type[Encoder], Checkpoint]] = {}
+    found: dict[str, tuple[str, type[HasCheckpoints], Checkpoint]] = {}
     for name in registry().entries("encoder"):
         try:
-            encoder: type[Encoder] = registry().get("encoder", name)
+            encoder = registry().get("encoder", name)
         except AvlocError as error:  # one broken plugin must not keep the others' weights from being listed
             typer.echo(f"avloc: {error} Its weights are left out.", err=True)
+            continue
+        if not issubclass(encoder, HasCheckpoints):
             continue
         for checkpoint in encoder.checkpoints:
             if checkpoint.name in found:
@@ -111,8 +113,8 @@ def _published() -> dict[str, tuple[str, type[Encoder], Checkpoint]]:
     return found
 
 
-def _find(name: str) -> tuple[str, type[Encoder], Checkpoint]:
-    from avloc.registry import unknown
+def _find(name: str) -> tuple[str, type[HasCheckpoints], Checkpoint]:
+    from avloc.types import unknown
 
     published = _published()
     if name not in published:
@@ -120,7 +122,7 @@ def _find(name: str) -> tuple[str, type[Encoder], Checkpoint]:
     return published[name]
 
 
-def _recognize(path: Path) -> tuple[str, type[Encoder], Checkpoint]:
+def _recognize(path: Path) -> tuple[str, type[HasCheckpoints], Checkpoint]:
     """The checkpoint whose published file has this name."""
     if not path.exists():
         raise AvlocError(f"The file {path} does not exist.")

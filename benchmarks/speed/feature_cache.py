@@ -21,9 +21,8 @@ from lightning_fabric import Fabric
 
 from avloc import Clip, Dataset, Encoder, Sample, Status, lookup
 from avloc.features import encode_text
-from avloc.fit import Fit
-from avloc.material import Supply
 from avloc.suite import Train
+from avloc.training import Fit, Supply
 
 CLASSES = ("dog barking", "playing violin, fiddle", "airplane", "people eating")
 RATE, SECONDS = 44_100, 5

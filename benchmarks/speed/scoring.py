@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
 from avloc import Localization, Prediction, Truth, lookup
-from avloc.protocol import Protocol, load_protocol
+from avloc.scoring import Protocol, load_protocol
 
 METRICS = ("pixel_ap", "cap", "permutation_ap", "ciou_success", "ciou_mean", "auc")
 CHUNK, SIZE = 256, 224
@@ -63,7 +63,7 @@ metrics = [lookup("metric", name)() for name in METRICS]
 
 
 def ours(clips: range) -> Values:
-    """``(clips, metrics)``: the rows of every metric, as `avloc.stages.score` asks for them."""
+    """``(clips, metrics)``: the rows of every metric, as `avloc.scoring.scores.score` asks for them."""
     return np.array([[metric.rows(*pair)[0, 0] for metric in metrics] for pair in map(chunk.pair, clips)])
 
 

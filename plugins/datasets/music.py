@@ -15,20 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, Dataset, unknown
-from avloc.disk import data_folder
-from avloc.lists import (
+from avloc.data import data_folder, rasterize, read_boxes
+from avloc.data.prepared import (
     SPLITS,
     Entry,
     Listed,
+    Recording,
     Tile,
     annotation,
     learning_part,
-    read_boxes,
     read_objects,
     read_rows,
 )
-from avloc.recordings import Recording
-from avloc.rules import rasterize
 
 SHAPE = r"[A-Za-z0-9_-]{11}_[0-9]{3}_[0-9]{5}"
 """Of an id: the YouTube video, the second that the frame is in, and its number in the video."""

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from avloc import AvlocError, DataError, Dataset, unknown
-from avloc.disk import data_folder
-from avloc.lists import (
+from avloc.data import data_folder, rasterize, read_boxes
+from avloc.data.prepared import (
     CUT,
     SPLITS,
     Listed,
@@ -29,11 +29,9 @@ from avloc.lists import (
     learning_pairs,
     learning_part,
     listed_pairs,
-    read_boxes,
     read_objects,
     read_rows,
 )
-from avloc.rules import rasterize
 
 CORRUPT = -2.8823037615171176e16
 """What 12 boxes of VGG-SS have for a coordinate."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from avloc import AvlocError, DataError, Dataset, unknown
-from avloc.disk import data_folder
-from avloc.lists import (
+from avloc.data import data_folder
+from avloc.data.prepared import (
     CUT,
     SPLITS,
     Listed,
+    Recording,
     Row,
     Tile,
     annotation,
@@ -25,7 +26,6 @@ from avloc.lists import (
     listed_pairs,
     read_rows,
 )
-from avloc.recordings import Recording
 
 SAMPLE = r"sample[0-9]{4}"
 """Of a test clip's id."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize, pad
 
 from avloc import AvlocError, Sample, lookup, track
-from avloc.media import resample, resize_image
+from avloc.data import resample, resize_image
 
 from .tiny import RATE, SECONDS, Tiny
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from avloc import AvlocError, Encoder, EncoderInfo, unknown
-from avloc.weights import Checkpoint, load_checkpoint, require_exact
+from avloc.weights import Checkpoint, HasCheckpoints, load_checkpoint, require_exact
 
 DIM, PATCH, SIDE = 512, 32, 224
 RATE, SECONDS = 16_000, 3.0
@@ -36,7 +36,7 @@ AUDIO_WINDOW = "audio_encoder.spectrogram.window"
 Standardize = Literal["clip", "batch"]
 
 
-class Wav2CLIP(Encoder):
+class Wav2CLIP(HasCheckpoints, Encoder):
     """224 x 224 frames to 7 x 7 tokens, 3 s of sound to 5 x 9 (time x frequency), class names to vectors; D = 512.
 
     Image tokens are the patch tokens of the last block after the final layer norm and CLIP's projection; every frame

@@ -27,16 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Phase, Prediction
-from avloc.functional import (
-    binary_contrast,
-    mean,
-    named_predictions,
-    queried_sources,
-    take,
-    tokens,
-    unit,
-    weak_labels,
-)
+from avloc.functional import binary_contrast, mean, named_predictions, queried_sources, take, tokens, unit, weak_labels
 
 
 def pair_loss(logits: Tensor) -> Tensor:

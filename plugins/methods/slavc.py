@@ -26,14 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
-from avloc.functional import (
-    Heads,
-    cosine_map,
-    diagonal_cross_entropy,
-    every_pair,
-    unnamed_predictions,
-    update_average,
-)
+from avloc.functional import Heads, cosine_map, diagonal_cross_entropy, every_pair, unnamed_predictions, update_average
 
 TwoSpaces = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Image map ``(B, D, h, w)`` and sound ``(B, D)`` in the space of correspondence, and both in that of localization."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from avloc import Localization, Metric, Truth
-from avloc.shared import shared
 
 FloatArray = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -111,7 +112,7 @@ def _finite(scores: FloatArray) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(scores.min((1, 2))) & np.isfinite(scores.max((1, 2))))
 
 
-@shared
+@lru_cache(maxsize=32)  # several metrics ask for the values of one localization, in several threads
 def own_precisions(found: Localization, truth: Truth) -> Values:
     """``(S,)``: the AP of every source's own map, 0 where there is none or NaN is in it."""
     usable = found.found & _finite(found.scores)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from avloc import Localization, Truth
-from avloc.shared import shared
 
 FloatArray = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ def _ciou(claimed: npt.NDArray[np.bool_], weights: FloatArray) -> float:
     return float(weights[claimed].sum(dtype=np.float64) / (weights.sum(dtype=np.float64) + wrong))
 
 
-@shared
+@lru_cache(maxsize=32)  # several metrics ask for the values of one localization, in several threads
 def own_cious(found: Localization, truth: Truth) -> Values:
     """``(S,)``: the cIoU of every source."""
     return ciou(found.masks, truth.masks)

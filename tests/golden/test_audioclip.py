@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from avloc_plugins.encoders.audioclip.audio import ESResNeXt, from_int16
-from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
-from avloc_plugins.encoders.audioclip.loss import contrastive_loss, logits
 from torch import Tensor
 
 from avloc.functional import unit
+from avloc_plugins.encoders.audioclip.audio import ESResNeXt, from_int16
+from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
+from avloc_plugins.encoders.audioclip.loss import contrastive_loss, logits
 
 pytestmark = pytest.mark.golden
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from avloc_plugins.methods.avgn import AVGN, localization_loss
 from torch import Tensor, nn
 
 from avloc import Batch, EncoderInfo, Features
 from avloc.functional import diagonal_cross_entropy
+from avloc_plugins.methods.avgn import AVGN, localization_loss
 
 pytestmark = pytest.mark.golden
 

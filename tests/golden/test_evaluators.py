@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from avloc import Localization, Metric, Prediction, Truth
+from avloc.data import rasterize
+from avloc.scoring import Protocol, load_protocol
 from avloc_plugins.metrics.average_precision import PixelAP, pixel_average_precision
 from avloc_plugins.metrics.iou import auc_of, ciou, smoothed_iou
 from avloc_plugins.metrics.iou_success import AUC, CIoUMean, CIoUSuccess, IoUSmoothed
-
-from avloc import Localization, Metric, Prediction, Truth
-from avloc.protocol import Protocol, load_protocol
-from avloc.rules import rasterize
 
 PROJECT = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("AVLOC_GOLDEN", PROJECT.parent / "shared" / "golden"))

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from avloc import Localization, Metric, Prediction, Truth
+from avloc.scoring import load_protocol
 from avloc_plugins.metrics.average_precision import SwappedPIAP
 from avloc_plugins.metrics.iou import auc_of
 from avloc_plugins.metrics.iou_extended import ExtendedAP, ExtendedPrecision, extended_f1, f1_at
 from avloc_plugins.metrics.iou_groups import ClipAUC, ClipCIoUSuccess, InteractiveAUC, InteractiveCIoU, lowest_of_group
 from avloc_plugins.metrics.iou_success import AUC, CIoUMean, CIoUSuccess
 from avloc_plugins.metrics.iou_sweep import THRESHOLDS, AUCBestThreshold, CIoUBestThreshold
-
-from avloc import Localization, Metric, Prediction, Truth
-from avloc.protocol import load_protocol
 
 PROJECT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("AVLOC_GOLDEN", PROJECT.parent / "shared" / "golden"))

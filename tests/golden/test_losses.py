@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from avloc.functional import every_pair, sigmoid_weighted_mean, unit, update_average
 from avloc_plugins.methods.alignment import alignment_loss, local_loss, whole_loss
 from avloc_plugins.methods.ezvsl import ezvsl_loss
 from avloc_plugins.methods.fnac import fnac_loss
 from avloc_plugins.methods.lvs import lvs_loss
 from avloc_plugins.methods.marginnce import marginnce_loss
 from avloc_plugins.methods.slavc import slavc_loss
-from torch import Tensor, nn
-
-from avloc.functional import every_pair, sigmoid_weighted_mean, unit, update_average
 
 pytestmark = pytest.mark.golden
 

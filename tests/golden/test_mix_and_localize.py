@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from avloc_plugins.methods.mix_and_localize import cycle_loss
 from torch import Tensor
 
 from avloc.functional import cosine_map, own_products
+from avloc_plugins.methods.mix_and_localize import cycle_loss
 
 pytestmark = pytest.mark.golden
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
+from avloc.functional import cosine_map, unit
 from avloc_plugins.methods.attention10k import attend, attention10k_loss
 from avloc_plugins.methods.coarse_to_fine import fine_loss, pair_loss
 from avloc_plugins.methods.dsol import class_maps, location_loss, sounding_loss
 from avloc_plugins.methods.ots import avenet_loss, ots_loss
-from torch import Tensor
-
-from avloc.functional import cosine_map, unit
 
 pytestmark = pytest.mark.golden
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from avloc_plugins.methods.tvsl import TVSL
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features
+from avloc_plugins.methods.tvsl import TVSL
 
 pytestmark = pytest.mark.golden
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from avloc_plugins.encoders.wav2clip import Standardize, Wav2CLIP
 
 pytestmark = pytest.mark.golden

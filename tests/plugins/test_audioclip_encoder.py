@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from avloc_plugins.encoders.audioclip.audio import ESResNeXt
-from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
-from avloc_plugins.encoders.audioclip.image import released_positions, resized_positions
-from avloc_plugins.encoders.audioclip.loss import contrastive_loss
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from avloc import AvlocError, lookup
+from avloc_plugins.encoders.audioclip.audio import ESResNeXt
+from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
+from avloc_plugins.encoders.audioclip.image import released_positions, resized_positions
+from avloc_plugins.encoders.audioclip.loss import contrastive_loss
 
 SECONDS_5 = 220_500
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from avloc.registry import Registry
-from avloc.testing import checks
+from avloc.testing import conformance_checks
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("audioclip", {"trained": False}),
@@ -26,7 +26,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(run, id=f"{name}{params or ''}-{title}", marks=[pytest.mark.slow] if name in LARGE else [])
         for name, params in [*methods, *VARIANTS]
-        for title, run in checks(name, **params)
+        for title, run in conformance_checks(name, **params)
     ]
 
 

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from avloc import Batch, Context, EncoderInfo, Features, Method
+from avloc.functional import Heads, cosine_map, identity_heads, own_maps, sigmoid_weighted_mean, unit
 from avloc_plugins.methods.alignment import Alignment, alignment_loss, local_loss
 from avloc_plugins.methods.audioclip import AudioCLIP
 from avloc_plugins.methods.ezvsl import EZVSL, ezvsl_loss
@@ -18,10 +22,6 @@ from avloc_plugins.methods.lvs import LVS, lvs_loss
 from avloc_plugins.methods.marginnce import MarginNCE, marginnce_loss
 from avloc_plugins.methods.slavc import SLAVC, slavc_loss
 from avloc_plugins.methods.wav2clip import Wav2CLIP
-from torch import Tensor
-
-from avloc import Batch, Context, EncoderInfo, Features, Method
-from avloc.functional import Heads, cosine_map, identity_heads, own_maps, sigmoid_weighted_mean, unit
 
 D = 16
 INFO = EncoderInfo(D)

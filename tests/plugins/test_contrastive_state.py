@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
+
+from avloc import Batch, Context, EncoderInfo, Features, Method
+from avloc.features import Altered, encode
+from avloc.suite import Train
+from avloc.training import Fit, Material, load_weights
 from avloc_plugins.methods import alignment
 from avloc_plugins.methods.alignment import Alignment, nearest
 from avloc_plugins.methods.fnac import FNAC
 from avloc_plugins.methods.slavc import SLAVC
-from lightning_fabric import Fabric
-from world import Blocks, Plain
-
-from avloc import Batch, Context, EncoderInfo, Features, Method
-from avloc.checkpoint import load_weights
-from avloc.features import encode
-from avloc.fit import Fit
-from avloc.material import Material
-from avloc.suite import Train
-from avloc.views import Altered
+from helpers.world import Blocks, Plain
 
 D = 16
 
@@ -123,8 +120,8 @@ def test_killed_and_resumed_it_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], params: dict[str, Any]
 ) -> None:
     whole = load_weights(_learn(kind, tmp_path / "whole", **params))
-    monkeypatch.setattr("avloc.fit.SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("avloc.fit.SAVE_SHARE", 1e9)
+    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("avloc.training.fit.SAVE_SHARE", 1e9)
     steps, original = [], Fit._step
 
     def step(self: Fit, *args: Any) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import copied, needs_copies
 
 from avloc import AvlocError, DataError, Dataset, lookup
 from avloc.suite import load_suite
+from helpers.published import copied, needs_copies
 
 DUETS = {"name": "toybox_duet", "train": 30, "val": 12, "test": 24, "bank": 60}
 SINGLES = {"name": "toybox_single", "train": 30, "val": 12, "test": 12}

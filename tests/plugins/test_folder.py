@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-from folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
 
-from avloc import DataError, lookup, media
+from avloc import DataError, lookup
+from avloc.data import media
+from helpers import ROOT
+from helpers.folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +222,7 @@ def test_a_spreadsheets_csv_is_read(folder: Path) -> None:
 
 
 def test_the_readmes_example_is_read(folder: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _, example = readme.split("## Your own clips")[1].split("```\n")[:2]
     (folder / "annotations.csv").write_text(example, encoding="utf-8")
     test, train = opened(folder), opened(folder, "train")

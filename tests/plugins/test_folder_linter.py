@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import soundfile
-from folders import PICTURED, Row, photograph, row, table
 
 from avloc import lookup
 from avloc.progress import Silent, reporting
+from helpers.folders import PICTURED, Row, photograph, row, table
 
 
 def check(path: Path) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import PICTURED, Row, opened, photograph, table
 
 from avloc import DataError
+from helpers.folders import PICTURED, Row, opened, photograph, table
 
 LABELS = {"a": "dog", "b": "cat", "c": "cow", "d": "dog"}
 RIGHT = "[[0.5, 0.0, 1.0, 1.0]]"

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Prediction
+from avloc.components import parameters
+from avloc.functional import unit
+from avloc.registry import Registry
 from avloc_plugins.methods.audioclip import AudioCLIP
 from avloc_plugins.methods.avgn import AVGN, localization_loss
 from avloc_plugins.methods.controls import Center, Random, Saliency, TextOnly, Whole
 from avloc_plugins.methods.ezvsl import EZVSL, ezvsl_loss
 from avloc_plugins.methods.tvsl import TVSL
 from avloc_plugins.methods.tvsl_mil import TVSLMIL, correspondence_loss
-from torch import Tensor
-
-from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import unit
-from avloc.interfaces import parameters
-from avloc.registry import Registry
 
 D, N = 24, 12
 CLASSES = tuple(f"class {n}" for n in range(N))

@@ -12,6 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sklearn.metrics import auc as sklearn_auc, average_precision_score, roc_auc_score
+
+from avloc import AvlocError, Localization, Metric, Prediction, Truth
+from avloc.components import parameters
+from avloc.registry import registry
+from avloc.scoring import load_protocol
 from avloc_plugins.metrics.average_precision import (
     CAP,
     PermutationAP,
@@ -29,12 +35,6 @@ from avloc_plugins.metrics.iou_negatives import FAUC, NSA, PIA, PIAAUC, FLoc
 from avloc_plugins.metrics.iou_success import AUC, CIoUMean, CIoUSuccess, IoUSmoothed
 from avloc_plugins.metrics.iou_sweep import AUCBestThreshold, CIoUBestThreshold
 from avloc_plugins.metrics.side import SideAccuracy, picks_own_tile
-from sklearn.metrics import auc as sklearn_auc, average_precision_score, roc_auc_score
-
-from avloc import AvlocError, Localization, Metric, Prediction, Truth
-from avloc.interfaces import parameters
-from avloc.protocol import load_protocol
-from avloc.registry import registry
 
 Array = npt.NDArray[Any]
 OF_SOURCES: list[Metric] = [

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from avloc import AvlocError, Batch, Context, Features, Method, Needs
+from avloc.functional import split_tiles, unit
 from avloc_plugins.methods.attention10k import Attention10k, attend, attention10k_loss
 from avloc_plugins.methods.coarse_to_fine import CoarseToFine, by_class, fine_loss, pair_loss
 from avloc_plugins.methods.dsol import DSOL
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize, cycle_loss
 from avloc_plugins.methods.ots import OTS, avenet_loss, ots_loss
-from planted_world import CLASSES, D, build, changed, plant, total
-from torch import Tensor
-
-from avloc import AvlocError, Batch, Context, Features, Method, Needs
-from avloc.functional import split_tiles, unit
+from helpers.planted_world import CLASSES, D, build, changed, plant, total
 
 METHODS: list[type[Method]] = [OTS, Attention10k, CoarseToFine, DSOL, MixAndLocalize]
 NAMED = (CoarseToFine, DSOL)

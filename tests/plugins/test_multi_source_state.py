@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+
+from avloc import AvlocError, Batch, Context, Features, Method
+from avloc.functional import unit
+from avloc.suite import Train
+from avloc.training import Fit, Supply, load_weights
 from avloc_plugins.methods.attention10k import Attention10k
 from avloc_plugins.methods.coarse_to_fine import CoarseToFine
 from avloc_plugins.methods.dsol import DSOL, class_maps, dilated
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize
 from avloc_plugins.methods.ots import OTS
-from lightning_fabric import Fabric
-from planted_world import CLASSES, WORLD, D, N, build, plant, total
-from world import Blocks, Plain
-
-from avloc import AvlocError, Batch, Context, Features, Method
-from avloc.checkpoint import load_weights
-from avloc.fit import Fit
-from avloc.functional import unit
-from avloc.material import Supply
-from avloc.suite import Train
+from helpers.planted_world import CLASSES, WORLD, D, N, build, plant, total
+from helpers.world import Blocks, Plain
 
 METHODS: list[type[Method]] = [OTS, Attention10k, CoarseToFine, DSOL, MixAndLocalize]
 
@@ -49,8 +47,8 @@ def test_killed_and_resumed_it_learns_the_same(
 ) -> None:
     params = {"rounds": 1} if kind is DSOL else {}
     whole = load_weights(_learn(kind, tmp_path / "whole", **params))
-    monkeypatch.setattr("avloc.fit.SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("avloc.fit.SAVE_SHARE", 1e9)
+    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("avloc.training.fit.SAVE_SHARE", 1e9)
     steps, original = [], Fit._step
 
     def step(self: Fit, *args: Any) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import COPIES, annotate, copied, frame, needs_copies, opened, sound
 
 from avloc import AvlocError, DataError, Dataset
+from helpers.published import COPIES, annotate, copied, frame, needs_copies, opened, sound
 
 A, B = "aaaaaaaaaaa_004_00135", "bbbbbbbbbb-_000_00007"
 SOLO: list[dict[str, Any]] = [

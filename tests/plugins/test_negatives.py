@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from avloc import AvlocError, Dataset, lookup
-from avloc.bench import bench
-from avloc.manifest import Options
+from avloc.results import Options
+from avloc.runner import bench
 from avloc.suite import load_suite
 
 SUITE = """

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
-from avloc_plugins.encoders.timm_resnet import RATE, TimmResNet
 from lightning_fabric import Fabric
 
 from avloc import AvlocError, Clip, Dataset, Sample, Status, lookup
-from avloc.checkpoint import ENCODER, load_weights
-from avloc.fit import Fit
-from avloc.material import Supply
 from avloc.suite import Train
+from avloc.training import ENCODER, Fit, Supply, load_weights
+from avloc_plugins.encoders.timm_resnet import RATE, TimmResNet
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from avloc_plugins.encoders import tiny_pretrain
-from avloc_plugins.encoders.tiny import SHIPPED, Tiny
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 
 from avloc import AvlocError, lookup
+from avloc_plugins.encoders import tiny_pretrain
+from avloc_plugins.encoders.tiny import SHIPPED, Tiny
 
 SECONDS_3 = 48_000
 

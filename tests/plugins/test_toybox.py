@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from avloc import AvlocError, DataError, Dataset, lookup
-from avloc.interfaces import parameters
+from avloc.components import parameters
 
 NAMES = ("toybox_single", "toybox_duet", "toybox_scene")
 

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from world import Blocks, Plain
 
-from avloc.checkpoint import ENCODER, load_weights
-from avloc.fit import Fit
 from avloc.interfaces import Method
-from avloc.material import Supply
 from avloc.registry import registry
 from avloc.suite import Train
+from avloc.training import ENCODER, Fit, Supply, load_weights
+from helpers.world import Blocks, Plain
 
 SMALL: dict[str, dict[str, Any]] = {"avgn": {"dim": 16, "depth": 1, "heads": 2}, "dsol": {"rounds": 1}}
 """Parameters of those that would take long."""

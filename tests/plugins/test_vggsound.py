@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import annotate, clip, copied, needs_copies, opened
 
 from avloc import AvlocError, DataError, Dataset
-from avloc.lists import rasterize
+from avloc.data import rasterize
+from helpers.published import annotate, clip, copied, needs_copies, opened
 
 A, B, C = "aaaaaaaaaaa_000010", "bbbbbbbbbb-_000000", "_cccccccccc_000120"
 CORRUPT = -2.8823037615171176e16
@@ -323,7 +323,7 @@ def test_all_clips_of_vggss_are_left_out_of_training(real: Path) -> None:
 
 
 def test_boxes_are_rasterized_by_the_protocols_rule() -> None:
-    from avloc.rules import rasterize as protocols
+    from avloc.data import rasterize as protocols
 
     boxes = np.random.default_rng(0).random((20, 4))
     np.testing.assert_array_equal(rasterize(boxes, 37, 91), protocols(boxes, 37, 91))

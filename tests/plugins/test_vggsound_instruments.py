@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from published import COPIES, annotate, clip, copied, needs_copies, opened
 
 from avloc import AvlocError, DataError, Dataset
+from helpers.published import COPIES, annotate, clip, copied, needs_copies, opened
 
 SINGLES = "sample0000,accordion\r\nsample0001,violin"
 DUETS = "sample0000,accordion,sample0001,violin\r\nsample0001,violin,sample0000,accordion"

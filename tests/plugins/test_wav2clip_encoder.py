@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from avloc_plugins.encoders.wav2clip import Wav2CLIP
 from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
 from avloc import AvlocError, lookup
 from avloc.cli import app
+from avloc_plugins.encoders.wav2clip import Wav2CLIP
 
 SECONDS_3 = 48_000
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, Dataset, Sample, Status, Truth, unknown
-from avloc.media import resample
+from avloc.data import resample
 
 from .source import TOYBOX, Named, digest, opened
 

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from avloc import AvlocError, DataError, Dataset, Sample, Status, Truth
-from avloc.mixture import mixed_truth, side_by_side
-from avloc.splits import draw_mixtures
+from avloc.data import draw_mixtures, mix, mixed_truth
 
 from .source import TOYBOX, Named, digest, opened
 
@@ -78,7 +77,7 @@ class SideBySide(Dataset):
         samples = [self._whole.load(member) for member in self._mixtures[id]]
         if any(sample.clip.frames > 1 for sample in samples):
             raise DataError(f"side_by_side: {id!r} would hold canvases of several frames; take single clips.")
-        return side_by_side(samples, id) if self._mixing else samples[0]
+        return mix(samples, id) if self._mixing else samples[0]
 
     def truth(self, id: str) -> Truth:
         """Of a canvas at its own resolution; frames have that of the first clip."""

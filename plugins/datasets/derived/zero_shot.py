@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from avloc import AvlocError, Dataset, Sample, Status, Truth, unknown
-from avloc.splits import hold_out
+from avloc.data import hold_out
 
 from .source import TOYBOX, Named, digest, opened
 

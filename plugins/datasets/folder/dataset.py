@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import Clip, DataError, Dataset, Sample, Status, Truth, unknown
-from avloc.media import read_audio, read_frame, read_image
-from avloc.mixture import mixed_truth, side_by_side
+from avloc.data import mix, mixed_truth, read_audio, read_frame, read_image
+from avloc.data.prepared import ChecksAnnotations
 
 from .entries import Entry, Source, assigned, read_entries
 from .linter import check
@@ -23,7 +23,7 @@ from .mixtures import Mixtures, draw_bank, read_mixtures
 from .rows import SPLITS
 
 
-class Folder(Dataset):
+class Folder(ChecksAnnotations, Dataset):
     """The clips of one split of a CSV, or mixtures of them; see the package's text for the files' columns.
 
     Args:
@@ -100,13 +100,13 @@ class Folder(Dataset):
         return Status(tuple(present), missing)
 
     def load(self, id: str) -> Sample:
-        """The middle frame and the whole sound; the truth has the frame's size. Mixtures as `side_by_side` makes them.
+        """The middle frame and the whole sound; the truth has the frame's size. Mixtures as `mix` makes them.
 
         Raises:
             DataError: The media or a mask cannot be used; names the file and the cause.
         """
         samples = [self._load(member) for member in self._members(id)]
-        return side_by_side(samples, id) if id in self._mixtures else samples[0]
+        return mix(samples, id) if id in self._mixtures else samples[0]
 
     def labels(self, id: str) -> tuple[str, ...]:
         """As the CSV has them, each once."""

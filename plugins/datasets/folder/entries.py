@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from avloc import unknown
-from avloc.splits import hold_out
+from avloc.data import hold_out
 
 from .rows import SPLITS, read_rows, require_right
 

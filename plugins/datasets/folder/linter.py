@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, say, track
-from avloc.media import read_audio, read_frame, read_image
+from avloc.data import read_audio, read_frame, read_image
 
 from .entries import Entry, scan_entries
 from .mixtures import scan_mixtures

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avloc import AvlocError, DataError, unknown
-from avloc.splits import draw_mixtures
+from avloc.data import draw_mixtures
 
 from .entries import Entry
 from .rows import SPLITS, read_rows, require_right

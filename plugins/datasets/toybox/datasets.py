@@ -18,9 +18,7 @@ import cv2
 import numpy as np
 
 from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
-from avloc.disk import cache_folder, tag_as_cache
-from avloc.media import read_audio, read_frame
-from avloc.mixture import mixed_truth, side_by_side
+from avloc.data import cache_folder, mix, mixed_truth, read_audio, read_frame, tag_as_cache
 
 from .files import VERSION, Annotation, name_of, read_log, verify
 from .kinds import SEEN, UNSEEN, Kind
@@ -294,7 +292,7 @@ class ToyboxDuet(Dataset):
         return Status(tuple(present), missing, broken)
 
     def load(self, id: str) -> Sample:
-        return side_by_side([self.singles.load(member) for member in self._mixtures()[id]], id)
+        return mix([self.singles.load(member) for member in self._mixtures()[id]], id)
 
     def labels(self, id: str) -> tuple[str, ...]:
         return tuple(label for member in self._mixtures()[id] for label in self.singles.labels(member))

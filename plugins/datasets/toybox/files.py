@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from avloc import AvlocError, DataError
-from avloc.media import write_video
+from avloc.data import write_video
 
 from .scene import FPS, Recipe, Rendered, render
 from .sounds import RATE

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from avloc import AvlocError, track
-from avloc.disk import disk, exclusive
+from avloc.data import exclusive, writing
 
 from .files import Annotation, Job, drop_torn_line, name_of, read_log, write_clip
 from .kinds import Kind
@@ -39,7 +39,7 @@ def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], descri
     """
     if len(read_log(folder)) >= len(recipes):
         return
-    with exclusive(folder, "the built-in clips"), disk(folder):
+    with exclusive(folder, "the built-in clips"), writing(folder):
         done = read_log(folder)
         jobs = [
             (folder, index, recipe, (*entropy, index))

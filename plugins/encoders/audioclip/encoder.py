@@ -15,7 +15,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
 from avloc import AvlocError, Encoder, EncoderInfo, unknown
-from avloc.weights import Checkpoint, load_checkpoint, require_exact
+from avloc.weights import Checkpoint, HasCheckpoints, load_checkpoint, require_exact
 
 from .audio import ESResNeXt
 from .image import Position, Tokens, attention_pool, backbone
@@ -25,7 +25,7 @@ RELEASES = "https://github.com/AndreyGuzhov/AudioCLIP/releases/download/v0.1"
 SIZE = 537_302_068
 
 
-class AudioCLIP(Encoder):
+class AudioCLIP(HasCheckpoints, Encoder):
     """224 x 224 frames to 7 x 7 tokens, 5 s of sound to 13 x 11 (time x frequency), class names to vectors; D = 1024.
 
     The pooled embedding of a canvas of several frames is CLIP's attention pool over the whole canvas. Batch norm

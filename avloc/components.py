@@ -1,0 +1,144 @@
+"""A plugin's name with its parameters: how suites write it, what is checked before anything runs, and its identity.
+
+`avloc.interfaces` is imported late, in the functions that need it: reading a suite must not load torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import Field, model_validator
+
+from avloc.registry import Kind, registry
+from avloc.types import TOLD_LEVELS, AvlocError, StrictModel, unknown
+
+if TYPE_CHECKING:
+    from avloc.interfaces import Dataset, Encoder, Method, Metric
+
+
+class Component(StrictModel):
+    """A plugin's name and the parameters that differ from its defaults.
+
+    Written ``name`` or ``{name: ..., parameter: ...}``; keys that are no field of the model are parameters.
+    """
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grammar(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and "params" not in value:
+            fields = {key: item for key, item in value.items() if key in cls.model_fields}
+            return {**fields, "params": {key: item for key, item in value.items() if key not in fields}}
+        return value
+
+
+def parameters(kind: type) -> dict[str, Any]:
+    """Keyword-only constructor parameters of a plugin class with their defaults."""
+    found = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "split"}
+
+
+def component_id(component: Component, kind: type) -> dict[str, Any]:
+    """A component as it stands in ids: name, revision, and parameters with defaults filled in."""
+    filled = {**parameters(kind), **component.params}
+    return {"name": component.name, "revision": getattr(kind, "revision", 1), "params": filled}
+
+
+def check_parameters(kind: Kind, component: Component, cls: type) -> None:
+    """Names must exist and values must be of their default's kind.
+
+    Raises:
+        AvlocError: A parameter does not exist ("did you mean"), or its value is of another type.
+    """
+    known = parameters(cls)
+    for name, value in component.params.items():
+        if name not in known:
+            raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
+        expected = type(known[name])
+        accepted = (int, float) if expected is float else expected
+        if expected in (bool, int, float, str) and (
+            not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool)
+        ):
+            raise AvlocError(f"{component.name}: {name} should be of type {expected.__name__}, but is {value!r}.")
+
+
+def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
+    """Metrics by key, in order.
+
+    Raises:
+        AvlocError: An unknown metric or parameter, or one key twice.
+    """
+    found = {}
+    for component in components:
+        kind = registry().get("metric", component.name)
+        check_parameters("metric", component, kind)
+        metric = kind(**component.params)
+        if metric.key in found:
+            raise AvlocError(f"The metric {metric.key!r} is listed twice.")
+        found[metric.key] = metric
+    return found
+
+
+def make_encoder(component: Component) -> Encoder:
+    """The encoder, in evaluation mode on the CPU, frozen."""
+    encoder: Encoder = registry().get("encoder", component.name)(**component.params)
+    return encoder.eval().requires_grad_(False)
+
+
+def open_dataset(component: Component, split: str, data: Path | None) -> Dataset:
+    """One split of a dataset under ``--data``, its media made where they can be."""
+    opened: Dataset = registry().get("dataset", component.name)(data, split=split, **component.params)
+    opened.prepare()
+    return opened
+
+
+def method_class(component: Component) -> type[Method] | Exception:
+    """The class, or the reason why a registered name does not import or is no method."""
+    from avloc.interfaces import Method
+
+    try:
+        found = registry().get("method", component.name)
+    except AvlocError as error:
+        return error
+    if not issubclass(found, Method):
+        return AvlocError(f"The method {component.name!r} is not derived from avloc.Method.")
+    wrong = _wrong_attribute(found)
+    return AvlocError(f"The class of the method {component.name!r}: {wrong}") if wrong else found
+
+
+def check_values(component: Component, method: type[Method]) -> None:
+    """Build the method once, small, so that a value it refuses is known before anything runs."""
+    from avloc.interfaces import EncoderInfo
+
+    try:
+        method(EncoderInfo(8, backbone_dim=8), ("a", "b"), **component.params)
+    except AvlocError:
+        raise
+    except Exception:  # it may want a real encoder; its run will tell
+        return
+
+
+def _wrong_attribute(method: type[Method]) -> str:
+    """What is wrong with what a method declares; empty when nothing is."""
+    from avloc.interfaces import Needs, View
+
+    for name, kind in (("title", str), ("paper", str), ("revision", int), ("trains", bool), ("hears", bool)):
+        if type(getattr(method, name)) is not kind:
+            return f"{name} should be of type {kind.__name__}, but is {getattr(method, name)!r}."
+    needs = method.needs
+    if not isinstance(needs, Needs):
+        return f"needs should be made by avloc.Needs(...), but is {needs!r}."
+    for name, known in (("told", TOLD_LEVELS), ("labels", ("none", "weak"))):
+        if getattr(needs, name) not in known:
+            return unknown(f"value of needs.{name}", str(getattr(needs, name)), known)
+    for view in needs.views:
+        if view not in get_args(View):
+            return unknown("view", str(view), get_args(View))
+    return ""

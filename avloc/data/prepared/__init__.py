@@ -1,0 +1,75 @@
+"""Data sets whose media are extracted once: recordings, annotation lists, extraction, and what there is of them.
+
+In come the videos and annotation files that a user has, out come frames, sounds and masks under ``--data``. The data
+sets of papers call it, and ``avloc data``.
+"""
+
+from avloc.data.prepared.extract import Output, make
+from avloc.data.prepared.inventory import (
+    ChecksAnnotations,
+    Opened,
+    Report,
+    check_file,
+    inspect,
+    list_hash,
+    listings,
+    open_splits,
+    reasons,
+)
+from avloc.data.prepared.lists import (
+    CUT,
+    SPLITS,
+    Entry,
+    Listed,
+    Row,
+    Tile,
+    annotation,
+    cut,
+    cuts,
+    learning_pairs,
+    learning_part,
+    listed_pairs,
+    read_objects,
+    read_rows,
+)
+from avloc.data.prepared.preparation import Prepared, prepare
+from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings, read_manifest
+from avloc.data.prepared.sources import Index, search, transient, unpack
+
+__all__ = [
+    "CUT",
+    "SPLITS",
+    "ChecksAnnotations",
+    "Entry",
+    "HasRecordings",
+    "Index",
+    "Listed",
+    "Opened",
+    "Output",
+    "Prepared",
+    "Recording",
+    "Recordings",
+    "Report",
+    "Row",
+    "Tile",
+    "annotation",
+    "check_file",
+    "cut",
+    "cuts",
+    "inspect",
+    "learning_pairs",
+    "learning_part",
+    "list_hash",
+    "listed_pairs",
+    "listings",
+    "make",
+    "open_splits",
+    "prepare",
+    "read_manifest",
+    "read_objects",
+    "read_rows",
+    "reasons",
+    "search",
+    "transient",
+    "unpack",
+]

@@ -1,0 +1,22 @@
+"""From clips to features: what a frozen encoder makes of clips, cached, or computed in every step.
+
+In come a data set's split and an encoder, out come `avloc.Features` by clip id. Training and the runner call it.
+"""
+
+from avloc.features.feature_set import Cached, Encoded, Live, encode, encode_text, encoder_audio, encoder_image, watch
+from avloc.features.views import Altered, Tiled, altered, copy_of
+
+__all__ = [
+    "Altered",
+    "Cached",
+    "Encoded",
+    "Live",
+    "Tiled",
+    "altered",
+    "copy_of",
+    "encode",
+    "encode_text",
+    "encoder_audio",
+    "encoder_image",
+    "watch",
+]

@@ -1,0 +1,297 @@
+"""What encoders make of clips: computed once and kept on disk for frozen ones, or anew in every step.
+
+The cache is one `ArrayLog` per encoder and dataset, shared by all splits, methods and seeds. A clip's key is the
+digest of its content, so an edited file is encoded again and an added one leaves the others alone. Every clip is
+encoded by itself: its features do not depend on its neighbours, on the batch size, or on whether another process was
+killed half-way. Arrays are memory-mapped; what stays in memory is an index.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avloc.data import resample, resize_image
+from avloc.interfaces import Dataset, Encoder, EncoderInfo
+from avloc.progress import track
+from avloc.store import ArrayLog, cache_folder, exclusive, identify, write_json
+from avloc.types import AvlocError, Clip, DataError, Features, Sample
+
+COMMIT_EVERY = 32
+READERS = 4
+"""Threads that decode media ahead of the encoder."""
+PREPROCESSING = 3
+"""Raise it when `encoder_image`, `encoder_audio`, `avloc.data.mixtures` or `avloc.data.media` give other values."""
+
+
+def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
+    """``(3, size, frames * size)``: the canvas as the encoder wants it."""
+    pixels = resize_image(clip.image, info.image_size, info.image_size * clip.frames)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255  # (3, H, W)
+    mean, std = torch.tensor(info.image_mean), torch.tensor(info.image_std)
+    return (image - mean[:, None, None]) / std[:, None, None]
+
+
+def encoder_audio(clip: Clip, info: EncoderInfo) -> Tensor:
+    """``(T,)``: the centre window at the encoder's rate, tiled where the clip is shorter."""
+    wave = resample(clip.audio, clip.rate, info.audio_rate)
+    length = round(info.audio_seconds * info.audio_rate)
+    if len(wave) < length:
+        wave = np.tile(wave, -(-length // len(wave)))
+    start = (len(wave) - length) // 2
+    return torch.from_numpy(np.ascontiguousarray(wave[start : start + length], dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Encoded(ABC):
+    """The usable clips of one split, seen through an encoder.
+
+    Attributes:
+        log: What is known of the clips: labels, group, tiles; for `Cached` also their features.
+        keys: Usable clip -> its key in `log`, in the dataset's order.
+        missing: Id -> reason, media absent.
+        broken: Id -> reason, media there but unusable.
+    """
+
+    log: ArrayLog
+    keys: Mapping[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Usable clips."""
+        return tuple(self.keys)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        """Video-level class names of a clip."""
+        return tuple(self.log.records[self.keys[id]]["labels"])
+
+    def group(self, id: str) -> str:
+        """The video a clip comes from."""
+        return str(self.log.records[self.keys[id]]["group"] or id)
+
+    def frames(self, id: str) -> int:
+        """Tiles on the clip's canvas."""
+        return int(self.log.records[self.keys[id]]["frames"])
+
+    @abstractmethod
+    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+        """Stack the features of clips with equally many tiles; with `audio_of`, their audio comes from other clips."""
+
+
+@dataclass(frozen=True)
+class Cached(Encoded):
+    """Features from the cache: half precision, read from a memory map."""
+
+    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+        images = [self.log.read(self.keys[id]) for id in ids]
+        sounds = images if audio_of is None else [self.log.read(self.keys[id]) for id in audio_of]
+
+        def stack(name: str, source: list[dict[str, np.ndarray]]) -> Tensor:
+            return torch.from_numpy(np.stack([arrays[name] for arrays in source]))
+
+        return Features(
+            image_map=stack("image_map", images),
+            image=stack("image", images),
+            audio_map=stack("audio_map", sounds),
+            audio=stack("audio", sounds),
+            backbone_map=stack("backbone_map", images) if "backbone_map" in images[0] else None,
+        )
+
+
+@dataclass(frozen=True)
+class Live(Encoded):
+    """Features computed anew every time, with gradients where the encoder is being trained.
+
+    Attributes:
+        dataset: Loads the clips.
+        encoder: Sees them.
+    """
+
+    dataset: Dataset = field(kw_only=True)
+    encoder: Encoder = field(kw_only=True)
+
+    def through(self, encoder: Encoder) -> Live:
+        """The same clips seen through another encoder, such as a trained copy."""
+        return replace(self, encoder=encoder)
+
+    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+        clips = {sample.clip.id: sample.clip for sample in _loaded(self.dataset, {*ids, *(audio_of or ())})}
+        info = self.encoder.info
+        device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
+        images = torch.stack([encoder_image(clips[id], info) for id in ids])  # (B, 3, H, W)
+        waves = torch.stack([encoder_audio(clips[id], info) for id in audio_of or ids])  # (B, T)
+        image_map, image, backbone = self.encoder.encode_image(images.to(device))
+        audio_map, audio = self.encoder.encode_audio(waves.to(device))
+        return Features(image_map, image, audio_map, audio, backbone)
+
+
+def _loaded(dataset: Dataset, ids: set[str]) -> Iterator[Sample]:
+    """The clips of a step; one that stopped being readable ends the run, with its reason."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(dataset.load, sorted(ids))
+
+
+@torch.no_grad()
+def encode(
+    dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None, device: str, fingerprint: str = ""
+) -> Cached:
+    """Encode what is not in the cache yet of a split; media that cannot be used are named, never replaced.
+
+    Args:
+        dataset: One split.
+        encoder: Frozen, in eval mode, on `device`.
+        name: Of the dataset; its splits and variants share one log.
+        limit: Only the first clips of the official list.
+        device: Where the encoder is.
+        fingerprint: The encoder's, where the caller has it already.
+    """
+    fingerprint = fingerprint or encoder.fingerprint()
+    folder = encoder_folder(encoder, fingerprint) / name
+    about = {"dataset": name, "encoder": type(encoder).__name__, "weights": encoder.info.weights}
+    return Cached(*_usable(dataset, folder, encoder, limit, device, about))
+
+
+def watch(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> Live:
+    """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
+    folder = cache_folder() / "features" / "undecoded" / name
+    usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
+    return Live(*usable, dataset=dataset, encoder=encoder)
+
+
+def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
+    """Where the cache keeps what this encoder, with these weights, made of clips."""
+    key = {
+        "encoder": fingerprint, "revision": encoder.revision, "info": repr(replace(encoder.info, weights="")),
+        "preprocessing": PREPROCESSING,
+    }  # fmt: skip
+    return cache_folder() / "features" / identify(key)
+
+
+@torch.no_grad()
+def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> Tensor | None:
+    """``(N, D)`` embeddings of class names, from the cache where they are there; ``None`` without a text tower."""
+    if not encoder.info.has_text:
+        return None
+    folder = encoder_folder(encoder, fingerprint) / "text"
+    log = ArrayLog(folder)
+    if not set(classes) <= log.records.keys():
+        with exclusive(folder, "the class names' embeddings"):
+            log = ArrayLog(folder)
+            todo = [name for name in dict.fromkeys(classes) if name not in log.records]
+            if todo:  # unless another process embedded them while this one waited
+                for name, row in zip(todo, encoder.encode_text(todo).float().cpu().numpy(), strict=True):
+                    log.append(name, {"text": row})
+                log.commit()
+    return torch.from_numpy(np.stack([log.read(name)["text"] for name in classes]))
+
+
+def _usable(
+    dataset: Dataset,
+    folder: Path,
+    encoder: Encoder | None,
+    limit: int | None,
+    device: str,
+    about: Mapping[str, str],
+) -> tuple[ArrayLog, dict[str, str], dict[str, str], dict[str, str]]:
+    """The log with all that can be used of a split in it, the usable clips' keys, and what is missing and broken."""
+    status = dataset.status()
+    present = set(status.present)
+    listed = _first(dataset.ids(), present, limit)
+    known = set(listed)
+    broken = {id: reason for id, reason in status.broken.items() if id in known}
+    keys: dict[str, str] = {}
+    for id in listed:
+        try:
+            if id in present:
+                keys[id] = dataset.content(id)[:24]
+        except DataError as error:
+            broken[id] = str(error)
+    log = ArrayLog(folder)
+    if any(key not in log.records for key in keys.values()):
+        with exclusive(folder, f"the features of {about['dataset']}"):
+            write_json(folder / "about.json", about)
+            log = ArrayLog(folder)  # another process may have written while this one waited
+            _encode_clips(keys, dataset, encoder, log, broken, device, f"encode {about['dataset']}")
+    usable = {id: key for id, key in keys.items() if id not in broken}
+    return log, usable, {id: reason for id, reason in status.missing.items() if id in known}, broken
+
+
+def _first(ids: Sequence[str], present: set[str], limit: int | None) -> Sequence[str]:
+    """The list up to its `limit`-th clip that is here: where clips are missing a limit still leaves something to do."""
+    if limit is None:
+        return ids
+    here = [position for position, id in enumerate(ids) if id in present]
+    return ids[: here[limit - 1] + 1] if len(here) >= limit else ids
+
+
+def _encode_clips(
+    keys: Mapping[str, str],
+    dataset: Dataset,
+    encoder: Encoder | None,
+    log: ArrayLog,
+    broken: dict[str, str],
+    device: str,
+    description: str,
+) -> None:
+    """Append the clips that the log does not have; what cannot be used ends in `broken`, with its reason."""
+    first_of = {key: id for id, key in reversed(list(keys.items())) if key not in log.records}
+    todo = list(reversed(first_of.values()))
+    for done, (id, sample) in enumerate(track(_ahead(dataset, todo), description, len(todo)), start=1):
+        if isinstance(sample, DataError):
+            broken[id] = str(sample)
+            continue
+        clip = sample.clip
+        group = "" if clip.group == id else clip.group  # the same content may go by several ids
+        try:
+            arrays = {} if encoder is None else _arrays(clip, encoder, device)
+            log.append(keys[id], arrays, labels=list(sample.labels), group=group, frames=clip.frames)
+        except AvlocError as error:  # features that are not finite
+            broken[id] = str(error)
+        if done % COMMIT_EVERY == 0:
+            log.commit()
+    log.commit()
+    reasons = {keys[id]: reason for id, reason in broken.items() if id in keys}
+    broken.update({id: reasons[key] for id, key in keys.items() if key in reasons})
+
+
+def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:
+    image = encoder_image(clip, encoder.info)[None].to(device)
+    image_map, pooled_image, backbone = encoder.encode_image(image)
+    audio_map, pooled_audio = encoder.encode_audio(encoder_audio(clip, encoder.info)[None].to(device))
+    arrays = {"image_map": image_map, "image": pooled_image, "audio_map": audio_map, "audio": pooled_audio}
+    arrays |= {} if backbone is None else {"backbone_map": backbone}
+    return {name: array[0].float().cpu().numpy() for name, array in arrays.items()}
+
+
+def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample | DataError]]:
+    """Every clip or the reason why not, in order, decoded a few clips ahead of whoever asks."""
+
+    def load(id: str) -> Sample | DataError:
+        try:
+            return dataset.load(id)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[tuple[str, Future[Sample | DataError]]] = deque()
+        try:
+            for id in ids:
+                waiting.append((id, pool.submit(load, id)))
+                if len(waiting) > 2 * READERS:
+                    oldest, future = waiting.popleft()
+                    yield oldest, future.result()
+            while waiting:
+                oldest, future = waiting.popleft()
+                yield oldest, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,136 @@
+"""Other versions of training clips that a method's loss may want: altered copies, and canvases of several clips.
+
+Pixels change and sounds mix before the encoder, so a view is a data set of its own whose clips are encoded like any
+other: a finite bank of copies per clip, drawn once by the clip's id, so that it can be cached and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avloc.data import draw_mixtures, mix
+from avloc.interfaces import Dataset
+from avloc.types import DataError, Sample, Status
+
+Image = npt.NDArray[np.uint8]
+REVISION = 1
+"""Raise it when altered copies come out otherwise."""
+COPY = "~"
+
+
+def copy_of(id: str, number: int) -> str:
+    """The id of an altered copy."""
+    return f"{id}{COPY}{number}"
+
+
+class Altered(Dataset):
+    """Altered copies of a split's clips: the sound shifted in time, and where asked every tile's pixels changed.
+
+    The sound starts at a random place and goes round, so that the encoder's window hears another part of it. Pixels
+    are changed by quarter turns, flips, shifts, blur, colours and grayscale (after Senocak et al., ICCV 2023).
+
+    Args:
+        dataset: The split.
+        ids: Its usable clips.
+        copies: Of every clip.
+        pixels: Whether images change too.
+    """
+
+    def __init__(self, dataset: Dataset, ids: Sequence[str], copies: int, *, pixels: bool) -> None:
+        self._dataset, self._pixels, self.classes = dataset, pixels, dataset.classes
+        self._ids = tuple(copy_of(id, number) for id in ids for number in range(copies))
+
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def status(self) -> Status:
+        return Status(self._ids)
+
+    def load(self, id: str) -> Sample:
+        sample = self._dataset.load(id.rpartition(COPY)[0])
+        clip, rng = sample.clip, np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
+        audio = np.roll(clip.audio, int(rng.integers(len(clip.audio))))
+        tiles = np.split(clip.image, clip.frames, axis=1)
+        image = np.concatenate([altered(tile, rng) for tile in tiles], axis=1) if self._pixels else clip.image
+        return Sample(replace(clip, id=id, image=image, audio=audio), None, sample.labels)
+
+    def content(self, id: str) -> str:
+        origin = self._dataset.content(id.rpartition(COPY)[0])
+        return hashlib.sha256(f"{origin} {id} {self._pixels} {REVISION}".encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        text = f"{self._dataset.fingerprint()} {self._ids} {self._pixels} {REVISION}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Tiled(Dataset):
+    """Canvases of clips of different videos side by side, their sounds summed; every clip leads one.
+
+    Args:
+        dataset: A split of one-frame clips.
+        groups: Usable clip -> its video.
+        tiles: Clips on a canvas.
+
+    Raises:
+        AvlocError: There are too few clips or videos.
+    """
+
+    def __init__(self, dataset: Dataset, groups: Mapping[str, str], tiles: int) -> None:
+        self._dataset, self.classes = dataset, dataset.classes
+        names = {id: [group] for id, group in groups.items()}
+        self._members = draw_mixtures(names, len(names), tiles, [tiles])
+
+    def ids(self) -> Sequence[str]:
+        return list(self._members)
+
+    def status(self) -> Status:
+        return Status(tuple(self._members))
+
+    def load(self, id: str) -> Sample:
+        samples = [self._dataset.load(member) for member in self._members[id]]
+        if any(sample.clip.frames != 1 for sample in samples):
+            raise DataError(f"{id}: only clips of one frame can be put side by side.")
+        return mix([replace(sample, truth=None) for sample in samples], id)
+
+    def content(self, id: str) -> str:
+        members = [self._dataset.content(member) for member in self._members[id]]
+        return hashlib.sha256(f"tiled {members}".encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self._dataset.fingerprint()} {self.ids()}".encode()).hexdigest()[:16]
+
+
+def altered(image: Image, rng: np.random.Generator) -> Image:
+    """One image ``(H, W, 3)``, changed but no larger or smaller."""
+    height, width = image.shape[:2]
+    turned = np.rot90(image, int(rng.integers(4)))
+    turned = turned[:, ::-1] if rng.random() < 0.5 else turned
+    turned = np.ascontiguousarray(turned[::-1] if rng.random() < 0.5 else turned)
+    changed = np.asarray(cv2.resize(turned, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    across, down = rng.uniform(-0.2, 0.2, 2) * (width, height)
+    changed = np.asarray(cv2.warpAffine(changed, np.array([[1, 0, across], [0, 1, down]]), (width, height)), np.float32)
+    if rng.random() < 0.5:
+        blur = rng.uniform(0.1, 2.0) * min(height, width) / 224
+        changed = np.asarray(cv2.GaussianBlur(changed, (0, 0), blur), np.float32)
+    if rng.random() < 0.8:
+        changed = _jittered(changed, rng)
+    if rng.random() < 0.2:
+        changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
+    return cast(Image, np.clip(np.rint(changed), 0, 255).astype(np.uint8))
+
+
+def _jittered(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Brightness, contrast and saturation by a factor of 0.6 to 1.4, hue by a tenth of the circle at most."""
+    bright, contrast, saturated = rng.uniform(0.6, 1.4, 3)
+    image = (image * bright - 127.5) * contrast + 127.5
+    colours = cv2.cvtColor(np.clip(image, 0, 255).astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    colours[..., 0] = (colours[..., 0] + rng.uniform(-36, 36)) % 360
+    colours[..., 1] = np.clip(colours[..., 1] * saturated, 0, 1)
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB) * 255, np.float32)

@@ -1,0 +1,21 @@
+"""What was run, read back: scored again under other protocols, joined by predictions made elsewhere.
+
+In comes the store, out come manifests that tables read. ``avloc score`` calls it.
+"""
+
+from avloc.results.external import Wanted, score_external
+from avloc.results.manifest import Invocation, Manifest, Options, Row, column_of, row_of
+from avloc.results.rescoring import LONGEST_NAME, rescore
+
+__all__ = [
+    "LONGEST_NAME",
+    "Invocation",
+    "Manifest",
+    "Options",
+    "Row",
+    "Wanted",
+    "column_of",
+    "rescore",
+    "row_of",
+    "score_external",
+]

@@ -1,0 +1,354 @@
+"""A protocol is data: what methods are told, how raw maps become masks, and how maps meet sources.
+
+Presets live in ``benchmarks/protocols.yaml``, each with its source. A number in a table means nothing without its
+protocol: of one and the same map, published evaluators make anything between .04 and .69.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from avloc.scoring.maps import (
+    At,
+    Binarize,
+    Data,
+    Normalize,
+    OfMax,
+    Quantile,
+    Range,
+    Refine,
+    Resize,
+    Top,
+    TruthArea,
+    binarized,
+    normalized,
+    resized,
+    top_quarter,
+)
+from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Told, Truth, unknown
+
+Indices = npt.NDArray[np.intp]
+
+
+class Protocol(Data):
+    """From a raw prediction to one mask per true source.
+
+    Attributes:
+        preset: The preset it comes from.
+        told: What methods are told (`avloc.types.Told`).
+        canvas: Judge a source on the whole canvas, or only inside the frame it lies in.
+        size: Side of one frame, in pixels, at which maps and truth meet.
+        resize: How maps are brought to that size.
+        align_corners: Whether the resize aligns corner pixels rather than pixel edges.
+        normalize: ``minmax`` per map (a constant map stays as it is), ``minmax_nan`` (it becomes NaN, as 0 / 0 does in
+            released code, and claims no pixel), ``minmax_negated`` (``1 - minmax(-map)``: the same but for its
+            rounding, and a constant c becomes 1 + c), ``relu_max`` (nothing below 0, then divided by the map's
+            maximum), ``{range: [low, high]}`` from there to [0, 1], the same for every map, or none.
+        invert: Turn the normalized map upside down. Only after min-max.
+        refine: Whether and how the object prior is mixed into every map.
+        binarize: Which pixels the method claims.
+        strict: Whether a pixel must exceed the value that the rule gives rather than reach it.
+        confidence: How sure a localization is: the method's own score, or the raw map's peak where it has none; or
+            the mean of the highest quarter of the normalized map.
+        match: How maps meet sources, see `apply`.
+        truth: The annotated masks, the union of the boxes, a count of boxes per pixel, or their consensus: 0.5 where
+            one box lies, 1 where more do. Boxes are rasterized by `rasterize`; a source without boxes keeps its mask.
+        source: Where the rules come from.
+        note: What a reader should know.
+        warning: What a reader must know.
+        checked: The recorded outputs of the official evaluator that it was found equal to.
+    """
+
+    preset: str
+    told: Told
+    canvas: Literal["canvas", "frames"]
+    size: int = Field(ge=1)
+    resize: Resize
+    align_corners: bool
+    normalize: Normalize | Range
+    invert: bool
+    refine: Refine | None = None
+    binarize: Binarize
+    strict: bool
+    confidence: Literal["method", "top_quarter"] = "method"
+    match: Literal["label", "hungarian", "greedy", "broadcast"]
+    truth: Literal["mask", "boxes_union", "boxes_count", "boxes_consensus"]
+    # Prose decides no number, so it is in no id.
+    source: str = Field(default="", exclude=True)
+    note: str = Field(default="", exclude=True)
+    warning: str = Field(default="", exclude=True)
+    checked: str = Field(default="", exclude=True)
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Protocol:
+        if self.invert and not str(self.normalize).startswith("minmax"):
+            raise ValueError("The key 'invert': it should be false unless normalize is minmax.")
+        return self
+
+    def apply(
+        self, prediction: Prediction, truth: Truth, frames: int = 1, prior: FloatArray | None = None
+    ) -> tuple[Localization, Truth]:
+        """Localize every true source of a clip.
+
+        ``match: label`` gives a source the map of its name: sources of one class share it, of several maps with one
+        name the surest counts, named maps of no true source are false alarms, and a source without a map is not
+        found. Maps without names cannot be told apart: one is given to every source; of several, each source gets
+        the one that fits best in total. ``hungarian`` does the latter whatever the names, ``greedy`` pairs the best
+        fit first, and ``broadcast`` gives every source the pixel-wise maximum of all maps. Fit is the mean of the
+        normalized map inside the true mask: it looks at the truth, as the papers' permutation-invariant metrics do.
+
+        Args:
+            prediction: Raw maps; those of a canvas of several frames are as many times wider.
+            truth: Of the same clip, at any resolution; masks are resized by nearest pixel, which keeps their values.
+            frames: Tiles on the canvas.
+            prior: ``(h, w)``, the object prior; read where the protocol refines.
+
+        Returns:
+            The localization and the truth at its size: ``(S, size, size * frames)``, or ``(S, size, size)`` where
+            frames are judged alone.
+
+        Raises:
+            AvlocError: The maps do not split into the frames that are to be judged alone, or there is no prior to
+                refine them with.
+        """
+        if self.refine and prior is None:
+            raise AvlocError(
+                f"Clip {prediction.clip!r} has no object prior to refine its maps with: the encoder has no backbone "
+                "map, or the prediction was stored before priors were; take another encoder, or run with --force."
+            )
+        named = bool(prediction.labels) or not len(prediction.maps)
+        if self.match == "broadcast" and len(prediction.maps):
+            prediction = _merged(prediction)
+        masks = self._truth(truth, frames)  # (S, size, size * frames)
+        objects = prior if self.refine else None
+        chosen, false_alarms = self._match(prediction, truth.labels, masks, objects)
+        found = chosen >= 0
+        maps = np.zeros((len(chosen), *prediction.maps.shape[1:]), np.float32)
+        maps[found] = prediction.maps[chosen[found]]
+        priors = np.repeat(objects[None], len(maps), 0) if objects is not None else None
+        if self.canvas == "frames" and frames > 1:
+            if priors is not None:
+                priors, _ = _own_frames(priors, masks, frames, prediction.clip)
+            maps, masks = _own_frames(maps, masks, frames, prediction.clip)
+        scores, claimed = np.zeros_like(masks), np.zeros(masks.shape, bool)
+        scores[found] = self._scores(maps[found], masks.shape[2], priors[found] if priors is not None else None)
+        claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
+        confidence = np.full(len(chosen), -np.inf)
+        own = self.confidence == "method"
+        confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
+        return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
+
+    def describe(self) -> str:
+        """One line for the notes under a table; what methods are told is left to the table's rows."""
+        preset = load_protocol(self.preset)
+        behaviour = set(type(self).model_fields) - {"told", "source", "note", "warning", "checked"}
+        changed = sorted(key for key in behaviour if getattr(self, key) != getattr(preset, key))
+        name = self.preset + (f" (changed: {', '.join(changed)})" if changed else "")
+        return f"{name}: {self.summary()}." + (f" {self.warning}" if self.warning else "")
+
+    def summary(self) -> str:
+        """What it does to a map, without its name."""
+        corners = " with aligned corners" if self.align_corners else ""
+        parts = [
+            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", self._scale(),
+            *["inverted"] * self.invert, self._rule(),
+            *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
+            {"canvas": "on the whole canvas", "frames": "each frame alone"}[self.canvas],
+            {"broadcast": "one map for all sources"}.get(self.match, f"maps matched by {self.match}"),
+            {
+                "mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted",
+                "boxes_consensus": "consensus of boxes",
+            }[self.truth],
+            *(["confidence by the highest quarter of the pixels"] if self.confidence == "top_quarter" else []),
+        ]  # fmt: skip
+        return ", ".join(parts)
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """Every key that decides a number: name, value as in YAML, and what it means, as the class documents it."""
+        documented = (inspect.getdoc(type(self)) or "").partition("Attributes:")[2]
+        meanings = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", documented, re.MULTILINE))
+        rows = []
+        for key, value in self.model_dump(exclude={"preset"}).items():
+            text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+            rows.append((key, text, " ".join(meanings.get(key, "").replace("``", "").split())))
+        return rows
+
+    def _scale(self) -> str:
+        if isinstance(self.normalize, Range):
+            low, high = self.normalize.range
+            return f"{low:g} to {high:g} on [0, 1]"
+        return {"none": "raw values", "relu_max": "cut at 0, divided by the maximum"}.get(
+            self.normalize, "min-max per map"
+        )
+
+    def _rule(self) -> str:
+        sign = ">" if self.strict else ">="
+        match self.binarize:
+            case Top(top=share):
+                return f"the top {share:.0%} of the pixels"
+            case At(at=value):
+                return f"pixels {sign} {value:g}"
+            case TruthArea():
+                return "the truth's number of pixels"
+            case OfMax(of_max=share):
+                return f"pixels {sign} {share:g} of the maximum"
+            case Quantile(quantile="truth"):
+                return f"pixels {sign} the value that leaves the truth's number of them"
+            case Quantile(quantile=place):
+                return f"pixels {sign} the value at {float(place):.0%} of the sorted ones"
+
+    def _truth(self, truth: Truth, frames: int) -> Maps:
+        from avloc.data import rasterize  # late: loading a protocol needs no decoder
+
+        height, width = self.size, self.size * frames
+        if not len(truth.masks):
+            return np.zeros((0, height, width), np.float32)
+        rows, columns = _nearest(truth.masks.shape[1], height), _nearest(truth.masks.shape[2], width)
+        # Indexing leaves the sources innermost, and everything after it would be several times slower.
+        masks = np.array(truth.masks[:, rows[:, None], columns], np.float32, order="C")
+        if self.truth != "mask":
+            for index, boxes in enumerate(truth.boxes):
+                if len(boxes):
+                    masks[index] = rasterize(boxes, height, width)
+                    if self.truth == "boxes_union":
+                        masks[index] = masks[index] > 0
+                    elif self.truth == "boxes_consensus":
+                        masks[index] = np.minimum(masks[index] / 2, 1)
+        return masks
+
+    def _match(
+        self, prediction: Prediction, labels: Sequence[str], masks: Maps, prior: FloatArray | None
+    ) -> tuple[Indices, int]:
+        """The index of every source's map, -1 where it has none, and the false alarms."""
+        if self.match == "label" and prediction.labels:
+            order = np.argsort(_confidence(prediction), kind="stable")
+            surest = {prediction.labels[index]: int(index) for index in order}
+            chosen = np.array([surest.get(label, -1) for label in labels], np.intp)
+            return chosen, sum(name not in labels for name in prediction.labels)
+        if self.match in ("label", "broadcast") and len(prediction.maps) == 1:
+            return np.zeros(len(labels), np.intp), 0
+        priors = None if prior is None else np.repeat(prior[None], len(prediction.maps), 0)
+        scores = self._scores(prediction.maps, masks.shape[2], priors)
+        inside = np.einsum("qhw,shw->qs", scores, masks) / np.maximum(masks.sum((1, 2)), 1e-12)
+        fit = np.nan_to_num(inside)
+        chosen = _greedy(fit) if self.match == "greedy" else _hungarian(fit)
+        return chosen, max(0, len(prediction.labels) - len(labels))
+
+    def _scores(self, maps: FloatArray, width: int, priors: FloatArray | None) -> Maps:
+        """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, refined, high on the source."""
+        scores = normalized(resized(maps, self.size, width, self.resize, self.align_corners), self.normalize)
+        if self.invert and len(scores):
+            scores = scores.max((1, 2), keepdims=True) - scores
+        if self.refine is None or priors is None or not len(scores):
+            return scores
+        return self.refine.mix(scores, resized(priors, self.size, width, self.resize, self.align_corners))
+
+
+def load_protocol(spec: str | Mapping[str, Any]) -> Protocol:
+    """A preset by name, or ``{preset: name, key: value, ...}`` with some of its keys changed.
+
+    Raises:
+        AvlocError: An unknown preset or key ("did you mean"), or a value of the wrong kind; names the key and what
+            was expected.
+    """
+    data = {"preset": spec} if isinstance(spec, str) else dict(spec)
+    if not isinstance(data.get("preset"), str):
+        raise AvlocError(f"A protocol must name its preset, one of {', '.join(preset_names())}.")
+    name = data["preset"]
+    if name not in _presets():
+        raise AvlocError(unknown("protocol", name, preset_names()))
+    try:
+        return Protocol.model_validate({**_presets()[name], **data})
+    except ValidationError as error:
+        # One sentence per key: a union reports every member that does not fit.
+        sentences = {str(e["loc"][0]) if e["loc"] else "": _sentence(e) for e in error.errors()}
+        raise AvlocError(f"In protocol {name!r}: " + " ".join(sentences.values())) from error
+
+
+def preset_names() -> list[str]:
+    """The presets, in the order of their file."""
+    return list(_presets())
+
+
+_WANTED = {
+    "binarize": "{top: share}, {at: value}, {truth_area: true}, {quantile: share or truth} or {of_max: share}",
+    "normalize": "none, minmax, minmax_nan, minmax_negated, relu_max or {range: [low, high]}",
+}
+"""Keys whose values have several kinds, of which pydantic would report every one."""
+
+
+@cache
+def _presets() -> dict[str, dict[str, Any]]:
+    text = (files("avloc_benchmarks") / "protocols.yaml").read_text(encoding="utf-8")
+    presets: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return presets
+
+
+def _sentence(error: Any) -> str:
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        return unknown("key", key, Protocol.model_fields)
+    if key in _WANTED:
+        return f"The key {key!r}: it should be {_WANTED[key]}."
+    return f"The key {key!r}: {error['msg'].replace('Input should be', 'it should be')}, but it is {error['input']!r}."
+
+
+def _merged(prediction: Prediction) -> Prediction:
+    scores = None if prediction.scores is None else prediction.scores.max(keepdims=True)
+    return Prediction(prediction.clip, prediction.maps.max(axis=0, keepdims=True), scores=scores)
+
+
+def _confidence(prediction: Prediction) -> FloatArray:
+    """``(Q,)``: the method's own, or the peak of its raw map."""
+    if prediction.scores is not None:
+        return prediction.scores
+    return prediction.maps.max(axis=(1, 2)) if len(prediction.maps) else np.zeros(0)
+
+
+def _own_frames(maps: Maps, masks: Maps, frames: int, clip: str) -> tuple[Maps, Maps]:
+    """Of every source's map ``(S, h, w)`` and mask ``(S, H, W)`` the frame that holds most of the mask."""
+    if maps.shape[2] % frames:
+        raise AvlocError(
+            f"Clip {clip!r}: maps {maps.shape[2]} cells wide do not split into {frames} frames; use the protocol with "
+            "canvas: canvas."
+        )
+    tiled = [a.reshape(*a.shape[:2], frames, a.shape[2] // frames) for a in (maps, masks)]
+    source, home = np.arange(len(masks)), tiled[1].sum((1, 3)).argmax(1)
+    return tiled[0][source, :, home], tiled[1][source, :, home]
+
+
+def _nearest(size: int, wanted: int) -> Indices:
+    """For each of `wanted` pixels the index of the one that its centre falls into."""
+    return ((np.arange(wanted) + 0.5) * size / wanted).astype(np.intp)
+
+
+def _hungarian(fit: FloatArray) -> Indices:
+    """``(Q, S)`` to the row of every column, -1 for none: the assignment with the greatest sum."""
+    from scipy.optimize import linear_sum_assignment  # late: slow to import
+
+    chosen = np.full(fit.shape[1], -1, np.intp)
+    rows, columns = linear_sum_assignment(fit, maximize=True)
+    chosen[columns] = rows
+    return chosen
+
+
+def _greedy(fit: FloatArray) -> Indices:
+    """``(Q, S)`` to the row of every column, -1 for none: the best pair first, then the best of the rest."""
+    chosen = np.full(fit.shape[1], -1, np.intp)
+    for flat in np.argsort(-fit, axis=None, kind="stable"):
+        row, column = divmod(int(flat), fit.shape[1])
+        if chosen[column] < 0 and row not in chosen:
+            chosen[column] = row
+    return chosen

@@ -1,0 +1,37 @@
+"""What is on disk: atomic writes, append logs of arrays, run folders, the cache.
+
+In come arrays and records, out the same ones after any crash. Everything that keeps something calls it: features,
+training, scoring, the runner.
+"""
+
+from avloc.store.arrays import ArrayLog
+from avloc.store.cache import clear, entries
+from avloc.store.disk import (
+    cache_folder,
+    data_folder,
+    exclusive,
+    read_json,
+    tag_as_cache,
+    weights_folder,
+    write_json,
+    writing,
+)
+from avloc.store.hashing import identify
+from avloc.store.runs import RunFolder, provenance
+
+__all__ = [
+    "ArrayLog",
+    "RunFolder",
+    "cache_folder",
+    "clear",
+    "data_folder",
+    "entries",
+    "exclusive",
+    "identify",
+    "provenance",
+    "read_json",
+    "tag_as_cache",
+    "weights_folder",
+    "write_json",
+    "writing",
+]

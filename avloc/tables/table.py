@@ -1,0 +1,151 @@
+"""A table as it will be read, whatever the format: groups of columns, blocks of rows, cells, and the notes below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeVar
+
+from avloc.types import AvlocError, unknown
+
+Item = TypeVar("Item")
+
+DASH = "—"
+DIFFERS, BEATEN = "†", "‡"
+"""Marks of cells: differs from the reference method; does not beat the best control that hears nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number.
+
+    Attributes:
+        text: ``41.2 ± 0.8 [39.9, 42.6]``, in percent where the metric is a fraction, or a dash.
+        rank: 1 for the best of its column, 2 for the second best, 0 for all others.
+        mark: The letter of its footnote, `DIFFERS`, `BEATEN`, several of them, or nothing.
+        value: The mean over seeds, unrounded, in the units of `text`.
+        deviation: Over seeds; ``None`` for one seed.
+        interval: 95 %, in the units of `text`, where it was asked for.
+        p: Holm-corrected, against the reference method, where there is one.
+    """
+
+    text: str = DASH
+    rank: int = 0
+    mark: str = ""
+    value: float | None = None
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The columns of one dataset.
+
+    Attributes:
+        title: Over the columns; empty for columns that stand alone.
+        headers: One per column.
+        name: The dataset's name, by which columns are chosen.
+        keys: Per column the metric's key, by which columns are chosen.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    name: str = ""
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A method in every column, one tuple of cells per group."""
+
+    block: str
+    label: str
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as it will be read, whatever the format.
+
+    Attributes:
+        title: The caption.
+        groups: Columns.
+        rows: Rows of one block follow each other.
+        notes: What must be known to read it.
+        corner: What the first column holds.
+        label: By which LaTeX refers to it.
+    """
+
+    title: str
+    groups: tuple[Group, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    corner: str = "Method"
+    label: str = ""
+
+    @property
+    def blocks(self) -> list[tuple[str, list[Row]]]:
+        """The rows by block, in order."""
+        return [(block, list(rows)) for block, rows in groupby(self.rows, key=lambda row: row.block)]
+
+
+def select(table: Table, wanted: Sequence[str]) -> Table:
+    """The table with some of its columns, in the table's own order.
+
+    Args:
+        table: Any.
+        wanted: Datasets, metrics, or ``dataset/metric``; each by name or as printed.
+
+    Raises:
+        AvlocError: A name that no column has ("did you mean").
+    """
+    known = column_names(table)
+    for name in wanted:
+        if name not in known:
+            raise AvlocError(unknown("column", name, known))
+    kept = [[place for place, names in enumerate(_names(group)) if set(names) & set(wanted)] for group in table.groups]
+    groups = [
+        replace(group, headers=_at(group.headers, places), keys=_at(group.keys, places))
+        for group, places in zip(table.groups, kept, strict=True)
+        if places
+    ]
+    rows = [
+        replace(row, cells=tuple(_at(cells, places) for cells, places in zip(row.cells, kept, strict=True) if places))
+        for row in table.rows
+    ]
+    return replace(table, groups=tuple(groups), rows=tuple(rows))
+
+
+def column_names(table: Table) -> list[str]:
+    """Everything that `select` knows columns by."""
+    return list(dict.fromkeys(name for group in table.groups for names in _names(group) for name in names))
+
+
+def _names(group: Group) -> list[list[str]]:
+    """Per column, everything it can be called."""
+    above = [name for name in (group.name, group.title) if name]
+    keys = group.keys or ("",) * len(group.headers)
+    found = []
+    for header, key in zip(group.headers, keys, strict=True):
+        below = [name for name in (key, header) if name]
+        found.append([*above, *below, *(f"{dataset}/{metric}" for dataset in above for metric in below)])
+    return found
+
+
+def _at(items: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:
+    return tuple(items[place] for place in places) if items else ()
+
+
+def transposed(table: Table) -> Table:
+    """Methods side by side, datasets and metrics below each other."""
+    blocks = table.blocks
+    groups = tuple(Group(block, tuple(row.label for row in rows)) for block, rows in blocks)
+    lone = all(len(group.headers) == 1 for group in table.groups)
+    rows = []
+    for index, group in enumerate(table.groups):
+        for place, header in enumerate(group.headers):
+            cells = tuple(tuple(row.cells[index][place] for row in rows) for _, rows in blocks)
+            rows.append(Row("", f"{group.title} {header}".strip(), cells) if lone else Row(group.title, header, cells))
+    return replace(table, groups=groups, rows=tuple(rows), corner="Data" if lone else "Metric")

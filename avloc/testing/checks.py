@@ -1,0 +1,385 @@
+"""Conformance: what every method must do so that a table can trust it, as checks that work for anybody's class.
+
+In a test module of yours one line gives a pytest case per check::
+
+    from avloc.testing import conformance
+
+    test_conformance = conformance("mine")  # or the class itself
+
+``avloc check mine`` prints the same. The checks run on one CPU core in seconds, on the small made-up world of
+`avloc.testing.scenes`, where it is known what sounds where. What a check finds wrong it raises as a sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from avloc.interfaces import Context, Method, Needs, View
+from avloc.registry import lookup
+from avloc.testing.harness import (
+    ConformanceError,
+    Subject,
+    degenerate,
+    difference,
+    equal,
+    leaves,
+    localize,
+    named,
+    rank,
+    require,
+    rows,
+    shape_difference,
+    tensors,
+)
+from avloc.testing.scenes import CLASSES, Prism, Scene, pairs, scene
+from avloc.training import Trained, load_weights
+from avloc.types import TOLD_LEVELS, AvlocError, Batch, Features
+
+ATTEMPTS = ((0, 6), (0, 12), (1, 12), (2, 12))
+"""Seed and epochs: a head that starts at random may start badly, but one of these must have learned."""
+LIT = 0.6
+"""The least probability that a cell of the source ranks above another one; a map that knows nothing has one half."""
+SAME = 1e-3
+"""Maps that differ by less than this share of their peak are the same."""
+
+
+Check = tuple[str, Callable[[], None]]
+"""What is checked, and the function that raises where it does not hold."""
+
+
+def conformance_checks(method: str | type[Method], **parameters: Any) -> list[Check]:
+    """All checks of a method.
+
+    Args:
+        method: A registered name, or the class.
+        parameters: Other values than the defaults of its constructor.
+
+    Returns:
+        Title and function of each. The functions share what they build, so that later ones are quicker; they raise
+        `ConformanceError`, or let through what the method raises.
+
+    Raises:
+        AvlocError: No plugin has this name, or what has it is no method.
+    """
+    kind = lookup("method", method) if isinstance(method, str) else method
+    if not issubclass(kind, Method):
+        raise AvlocError(f"{kind.__name__} is not a method: derive the class from avloc.Method.")
+    subject = Subject(kind, parameters)
+    return [(title, partial(_run, check, subject)) for title, check in CHECKS.items()]
+
+
+def conformance(method: str | type[Method], **parameters: Any) -> Callable[..., None]:
+    """A pytest function with one case per check: ``test_conformance = conformance("mine")``.
+
+    Args:
+        method: A registered name, or the class.
+        parameters: Other values than the defaults of its constructor.
+    """
+    import pytest
+
+    @pytest.mark.parametrize(
+        "check", [pytest.param(run, id=title) for title, run in conformance_checks(method, **parameters)]
+    )
+    def test(check: Callable[[], None]) -> None:
+        check()
+
+    return cast(Callable[..., None], test)
+
+
+def _run(check: Callable[[Subject], None], subject: Subject) -> None:
+    """One check, always with the same random numbers, which leaves the caller's alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        check(subject)
+
+
+def described(subject: Subject) -> None:
+    """Tables and lists print them."""
+    for name in ("title", "paper"):
+        require(getattr(subject.kind, name), f"The class attribute {name!r} is empty; tables and lists print it.")
+    require(subject.kind.__doc__, "The class has no docstring; say in a sentence what it does.")
+
+
+def parametrized(subject: Subject) -> None:
+    """So that a suite can set them and a run's id can hold them."""
+    values = list(inspect.signature(subject.kind).parameters.values())
+    first, rest = values[:2], values[2:]
+    require(
+        [p.name for p in first] == ["encoder", "classes"] and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in first),
+        "The constructor must begin with (self, encoder, classes, *, ...).",
+    )
+    for value in rest:
+        where = f"The constructor's parameter {value.name!r}"
+        require(value.kind is value.KEYWORD_ONLY, f"{where} must be keyword-only: put it behind a bare *.")
+        require(value.default is not value.empty, f"{where} has no default; give the paper's value.")
+        try:
+            kept = json.loads(json.dumps(value.default, allow_nan=False)) == value.default
+        except (TypeError, ValueError):
+            kept = False
+        require(kept, f"{where} has the default {value.default!r}, which is no JSON value; it could be in no suite.")
+    subject.build()
+
+
+def declared(subject: Subject) -> None:
+    """Else the bench would ask for what there is not."""
+    needs = subject.needs
+    require(isinstance(needs, Needs), f"The class attribute 'needs' must be avloc.Needs(...), but is {needs!r}.")
+    require(needs.told in TOLD_LEVELS, f"needs.told must be one of {', '.join(TOLD_LEVELS)}, not {needs.told!r}.")
+    require(needs.labels in ("none", "weak"), f"needs.labels must be none or weak, not {needs.labels!r}.")
+    strange = set(needs.views) - set(get_args(View))
+    require(not strange, f"needs.views has {sorted(strange)}; there are {', '.join(get_args(View))}.")
+    if "partner" in needs.views:
+        own = subject.kind.partners is not Method.partners
+        require(own, "It needs the view 'partner', but has no method 'partners' that names them.")
+
+
+def maps_sources(subject: Subject) -> None:
+    """In any proportion of frames, told which classes sound."""
+    method = subject.taught
+    for frames in (1, 2):
+        tried = subject.told(scene(2, sources=(1, 2, 3, 4), frames=frames), "oracle")
+        h, w = tried.features.image_map.shape[2:]
+        found = localize(method, tried.features, tried.batch)
+        for prediction, truth in zip(found, tried.truths, strict=True):
+            where = f"For a clip with {len(truth.labels)} sources on {h} x {w} tokens"
+            asked = sorted(truth.labels)
+            names, shape = sorted(prediction.labels), prediction.maps.shape
+            require(len(prediction.maps), f"{where} it gave no map.")
+            require(names in ([], asked), f"{where}, told {asked}, it named {names}; name each told class once.")
+            require(shape[1] * w == shape[2] * h, f"{where} its maps are {shape[1]} x {shape[2]}: other proportions.")
+
+
+def honours_needs(subject: Subject) -> None:
+    """From the least that it declared upwards, with class names in whatever order."""
+    method, world = subject.taught, scene(2, sources=(1, 2, 3))
+    for level in TOLD_LEVELS[TOLD_LEVELS.index(subject.needs.told) :]:
+        tried = subject.told(world, level)
+        found = localize(method, tried.features, tried.batch)
+        for prediction, truth in zip(found, world.truths, strict=True):
+            if prediction.labels and level in ("count", "oracle"):
+                count, named = len(truth.labels), len(prediction.labels)
+                require(named == count, f"Told that {count} sources sound, it named {named}; name as many.")
+    if subject.needs.told != "none":
+        _reads_names(method, subject.told(world, "oracle"))
+
+
+def _reads_names(method: Method, tried: Scene) -> None:
+    """Class names in another order give the same maps: numbers in a batch are places in its own list of names."""
+    told = tried.batch.told
+    assert told is not None
+    turned = replace(tried.batch, classes=CLASSES[::-1], told=torch.where(told >= 0, len(CLASSES) - 1 - told, -1))
+    text = None if tried.features.text is None else tried.features.text.flip(0)
+    found = localize(method, replace(tried.features, text=text), turned)
+    change = max(map(difference, localize(method, tried.features, tried.batch), found))
+    require(change < SAME, "Its maps change with the order of batch.classes: told, labels and text count by that list.")
+
+
+def lonely(subject: Subject) -> None:
+    """Alone, in company and in another order it has the same map."""
+    method = subject.taught
+    for frames in (1, 2):
+        tried = subject.told(scene(2, sources=(1, 2, 3, 4), frames=frames), "oracle")
+        count = len(tried.batch)
+        whole = localize(method, tried.features, tried.batch)
+        turned = localize(method, *rows(tried.features, tried.batch, range(count)[::-1]))[::-1]
+        alone = [localize(method, *rows(tried.features, tried.batch, [n]))[0] for n in range(count)]
+        for what, found in (("in a batch of other order", turned), ("alone", alone)):
+            change = max(map(difference, whole, found))
+            require(change < SAME, f"A clip's map {what} differs by {change:.2g} of its peak: clips must not mix.")
+
+
+def deterministic(subject: Subject) -> None:
+    """Built, trained and asked twice."""
+    tried = subject.told(scene(8), "oracle")
+    one, other = subject.build(), subject.build()
+    require(equal(one.state_dict(), other.state_dict()), "One seed builds different weights; draw with torch.")
+    first, second = (localize(one, tried.features, tried.batch) for _ in range(2))
+    require(max(map(difference, first, second)) == 0, "The same clips give different maps in eval mode.")
+    if subject.learns:
+        with TemporaryDirectory() as folder:
+            again = load_weights(subject.fit(Path(folder))[1])
+        same = equal(subject.briefly_fitted[1], again)
+        require(same, "Training twice with one seed gives different weights; draw with torch's generator.")
+
+
+def leaves_inputs(subject: Subject) -> None:
+    """Other methods and steps read the same tensors."""
+    method = subject.build()
+    tried = subject.told(scene(2, sources=(1, 2)), "oracle")
+    with _untouched("localize()", tried.features, tried.batch):
+        localize(method, tried.features, tried.batch)
+    for features, batch, context in subject.steps(method) if subject.learns else ():
+        with _untouched("loss()", features, batch):
+            method.train().loss(features, batch, context)
+
+
+@contextmanager
+def _untouched(what: str, *items: Features | Batch) -> Iterator[None]:
+    before = [{name: tensor.clone() for name, tensor in tensors(item).items()} for item in items]
+    yield
+    for item, kept in zip(items, before, strict=True):
+        changed = [name for name, tensor in tensors(item).items() if not torch.equal(tensor, kept[name])]
+        require(not changed, f"{what} changes {', '.join(changed)} in place; others read the same tensors.")
+
+
+def survives(subject: Subject) -> None:
+    """Silent, black and constant clips are in every data set."""
+    method = subject.taught
+    for frames in (1, 2):
+        tried = subject.told(scene(1, sources=(1, 2, 3, 4), frames=frames), "oracle")
+        for what, features in degenerate(tried.features).items():
+            with named(f"localizing {what}"):
+                localize(method, features, tried.batch)
+
+
+def finite(subject: Subject) -> None:
+    """A single step that is not finite ends a training run."""
+    if not subject.learns:
+        return
+    method = subject.build()
+    for features, batch, context in subject.steps(method):
+        for what, changed in degenerate(features).items():
+            for moment in (context, replace(context, epoch=99, epochs=100)):  # some terms start after a while
+                _learn(method, changed, batch, moment, what)
+    method = subject.build()
+    for features, batch, context in subject.steps(method, count=2):
+        _learn(method, features, batch, context, "a batch of two")
+
+
+def _learn(method: Method, features: Features, batch: Batch, context: Context, what: str) -> None:
+    """Loss and gradients, in training and as on held-out clips; gradients reach an encoder that learns, too."""
+    for mode in (False, True):
+        features = leaves(features)
+        method.train(mode).zero_grad()
+        with named(f"the loss of {what}"):
+            terms = method.loss(features, batch, context)
+        require(terms, "loss() returned no terms, but the method has weights; set trains = False if it never learns.")
+        for name, term in terms.items():
+            where = f"The loss term {name!r} of {what}, in phase {context.phase!r},"
+            require(isinstance(term, Tensor) and term.ndim == 0, f"{where} is no scalar tensor.")
+            require(torch.isfinite(term), f"{where} is {float(term.detach())}.")
+        _step_back(method, features, terms, f"{what}, in phase {context.phase!r}, epoch {context.epoch}")
+
+
+def _step_back(method: Method, features: Features, terms: Mapping[str, Tensor], what: str) -> None:
+    total = torch.stack(list(terms.values())).sum()
+    require(total.requires_grad, f"No weight has a part in the loss of {what}.")
+    total.backward()  # type: ignore[no-untyped-call]
+    inputs = [(f"features.{name}", leaf) for name, leaf in tensors(features).items()]
+    for name, leaf in (*method.named_parameters(), *inputs):
+        bad = leaf.grad is not None and not torch.isfinite(leaf.grad).all()
+        require(not bad, f"The gradient of {name} is not finite on {what}.")
+
+
+def without_extras(subject: Subject) -> None:
+    """Not every encoder has them."""
+    if subject.needs.text:
+        return  # it said so, and is skipped where there is no text
+    info = replace(Prism.info, has_text=False, backbone_dim=0)
+    tried = subject.told(scene(2, sources=(1, 2)), subject.needs.told)
+    try:
+        localize(subject.build(info=info), replace(tried.features, backbone_map=None, text=None), tried.batch)
+    except AvlocError:
+        return  # a sentence that says what it misses
+    except ConformanceError:
+        raise
+    except Exception as error:
+        raise ConformanceError(
+            f"With an encoder without text and backbone map it crashes ({error!r}). Declare needs = Needs(text=True), "
+            "or raise an AvlocError that says what it needs."
+        ) from error
+
+
+def keeps_state(subject: Subject) -> None:
+    """The bench localizes with a fresh object that read the checkpoint."""
+    if not subject.learns:
+        return
+    tried = subject.told(scene(2, sources=(1, 2)), "oracle")
+    fitted, kept = subject.briefly_fitted
+    learned = any(not torch.equal(kept[name], value) for name, value in subject.build().named_parameters())
+    require(learned, "Training changed no weight.")
+    fresh = subject.build(seed=1)
+    Trained(fresh, None).put(kept)
+    found = (localize(method, tried.features, tried.batch) for method in (fitted, fresh))
+    change = max(map(difference, *found))
+    require(
+        change < SAME,
+        f"Loaded from its checkpoint, its maps differ by {change:.2g} of their peak: keep all that they depend on in "
+        "parameters or buffers.",
+    )
+
+
+def lights_up(subject: Subject) -> None:
+    """Higher means more likely sounding, and of two objects the one that sounds is higher."""
+    if not subject.kind.hears:
+        return  # a control that does not look for the source
+    alone, beside = subject.told(scene(32), "oracle"), subject.told(pairs(32), "oracle")
+    best = (0.0, 0.0)
+    for attempt in ATTEMPTS if subject.learns else ATTEMPTS[:1]:
+        method = subject.fitted(*attempt)
+        found = _mean_rank(method, alone), _mean_rank(method, beside)
+        if min(found) >= LIT:
+            return
+        best = max(best, found, key=min)
+    raise ConformanceError(
+        "Its map does not light up where the clip's sound and name are planted: a cell there ranks above another one "
+        f"with probability {best[0]:.2f}, and above one of an object that is silent with {best[1]:.2f}; {LIT} is the "
+        "least. Higher must mean more likely sounding."
+    )
+
+
+@torch.no_grad()
+def _mean_rank(method: Method, tried: Scene) -> float:
+    """Of the source over the silent object where there is one, else over all that is not the source."""
+    ranks = []
+    for prediction, truth in zip(localize(method, tried.features, tried.batch), tried.truths, strict=True):
+        source = truth.masks[0] > 0
+        ranks.append(rank(prediction, source, truth.masks[1] > 0 if len(truth.masks) > 1 else ~source))
+    return sum(ranks) / len(ranks)
+
+
+def hears(subject: Subject) -> None:
+    """Unless it is a control that is deaf by design."""
+    method, tried = subject.fitted(*ATTEMPTS[0]), subject.told(scene(8), "oracle")
+    found = tried.features
+    other = replace(found, audio=found.audio.roll(1, 0), audio_map=found.audio_map.roll(1, 0))
+    one, two = (localize(method, features, tried.batch) for features in (found, other))
+    if subject.kind.hears:
+        require(
+            max(map(shape_difference, one, two)) >= SAME,
+            "Another clip's sound changes nothing in its maps but their scale; one deaf by design declares "
+            "hears = False.",
+        )
+    else:
+        require(
+            max(map(difference, one, two)) == 0, "It declares hears = False, but another clip's sound changes its maps."
+        )
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    "title, paper and docstring are there": described,
+    "parameters are keyword-only JSON values with defaults": parametrized,
+    "needs are possible": declared,
+    "one map per source on 7x7 and 7x14 for 1 to 4 sources": maps_sources,
+    "works with what it needs to be told, and no more": honours_needs,
+    "a clip does not depend on its batch": lonely,
+    "one seed, one result": deterministic,
+    "inputs are left as they are": leaves_inputs,
+    "silence and constant images have maps": survives,
+    "loss and gradients are finite on degenerate features": finite,
+    "an encoder without text or backbone map is no crash": without_extras,
+    "trains, and localizes the same from its checkpoint": keeps_state,
+    "a planted source lights up": lights_up,
+    "another sound gives another map": hears,
+}

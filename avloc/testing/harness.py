@@ -1,0 +1,237 @@
+"""A method on trial: how `avloc.testing` builds, trains and asks it, and compares what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from avloc.interfaces import Context, EncoderInfo, Method, Needs
+from avloc.suite import Train
+from avloc.testing.scenes import CLASSES, Prism, Scene, material
+from avloc.training import Fit, Material, Trained, load_weights
+from avloc.types import AvlocError, Batch, BoolArray, Features, Prediction, Told
+
+TRAIN = Train(batch_size=8, lr=0.015, select="last", copies=1)
+"""How methods on trial train."""
+
+
+class ConformanceError(AssertionError):
+    """What a check found wrong, as a sentence."""
+
+
+def require(condition: object, sentence: str) -> None:
+    """Raise `ConformanceError` with the sentence unless the condition holds."""
+    if not condition:
+        raise ConformanceError(sentence)
+
+
+class Subject:
+    """A method on trial, and what its checks share.
+
+    Args:
+        kind: The class.
+        parameters: Of its constructor.
+    """
+
+    def __init__(self, kind: type[Method], parameters: Mapping[str, Any]) -> None:
+        self.kind, self.parameters = kind, parameters
+        self._fitted: dict[tuple[int, int], Method] = {}
+
+    @property
+    def needs(self) -> Needs:
+        """What it declares."""
+        return self.kind.needs
+
+    def build(self, seed: int = 0, info: EncoderInfo = Prism.info) -> Method:
+        """The method as the seed makes it."""
+        torch.manual_seed(seed)
+        return self.kind(info, CLASSES, **self.parameters).eval()
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return self.kind.trains and bool(list(self.build().parameters()))
+
+    @cached_property
+    def material(self) -> Material:
+        """What it learns from: the views and canvases, labels and text that it declared, and no more."""
+        found = material(self.needs, TRAIN)
+        return found if self.needs.text else replace(found, text=None)
+
+    def steps(self, method: Method, count: int = 4) -> Iterator[tuple[Features, Batch, Context]]:
+        """What the method's loss gets in the first step of every phase: `count` clips, as the training loop gives."""
+        material, weak = self.material, self.needs.labels == "weak"
+        ids = material.train.ids[1 : 1 + count]
+        for phase in method.phases():
+            with torch.no_grad():
+                method.before_phase(phase.name, lambda: material.sweep(TRAIN.batch_size, weak=weak))
+            context = Context(phase.name)
+            picks = material.draw(method, material.train, ids, context)
+            views = {n: pick.encoded.features(pick.images, audio_of=pick.sounds) for n, pick in picks.items()}
+            others = {n: material.batch(pick.encoded, pick.images, weak=False) for n, pick in picks.items()}
+            method.before_step(context)
+            batch = replace(material.batch(material.train, ids, weak=weak), views=others)
+            yield replace(material.features(material.train, ids), views=views), batch, context
+
+    def fit(self, folder: Path, *, seed: int = 0, epochs: int = 1) -> tuple[Method, Path]:
+        """Train it; returns the method and its checkpoint."""
+        method, train = self.build(seed), TRAIN.model_copy(update={"epochs": epochs})
+        fabric = Fabric(accelerator="cpu", devices=1)
+        work = Fit(method, self.material, train, seed=seed, folder=folder, fabric=fabric)
+        return method, work.run()
+
+    @cached_property
+    def briefly_fitted(self) -> tuple[Method, dict[str, Tensor]]:
+        """The method after an epoch of every phase, and its checkpoint."""
+        with TemporaryDirectory() as folder:
+            method, checkpoint = self.fit(Path(folder))
+            return method, load_weights(checkpoint)
+
+    @property
+    def taught(self) -> Method:
+        """The method after an epoch of every phase; as it is where there is nothing to learn."""
+        return self.briefly_fitted[0] if self.learns else self.build()
+
+    def fitted(self, seed: int, epochs: int) -> Method:
+        """The method after a training, from its checkpoint; as it is where there is nothing to train."""
+        if (seed, epochs) not in self._fitted:
+            method = self.build(seed)
+            if self.learns:
+                with TemporaryDirectory() as folder:
+                    _, checkpoint = self.fit(Path(folder), seed=seed, epochs=epochs)
+                    Trained(method, None).put(load_weights(checkpoint))
+            self._fitted[seed, epochs] = method
+        return self._fitted[seed, epochs]
+
+    def told(self, world: Scene, level: Told) -> Scene:
+        """What a protocol of that level tells this method of a scene."""
+        knows = {"none": 0, "vocabulary": 1, "count": 2, "oracle": 3}[level]
+        batch = world.batch if knows >= 3 else replace(world.batch, told=None)
+        batch = batch if knows >= 2 else replace(batch, counts=None)
+        batch = batch if knows >= 1 else replace(batch, classes=())
+        text = world.features.text if knows and self.needs.text else None
+        return replace(world, features=replace(world.features, text=text), batch=batch)
+
+
+@torch.no_grad()
+def localize(method: Method, features: Features, batch: Batch) -> list[Prediction]:
+    """What the bench would get: one prediction per clip, in order, that names disclosed classes only."""
+    found = method.eval().evaluation_module().eval().localize(features, batch)
+    for one in found:
+        kind = type(one).__name__
+        require(isinstance(one, Prediction), f"localize() must return avloc.Prediction objects, not {kind}.")
+    ids = [prediction.clip for prediction in found]
+    require(ids == list(batch.ids), f"localize() must return one prediction per clip, in order; it returned {ids}.")
+    for prediction in found:
+        strange = sorted(set(prediction.labels) - set(batch.classes))
+        require(not strange, f"It named {strange}, which the protocol did not disclose.")
+        require(len(set(prediction.labels)) == len(prediction.labels), f"It named a class twice: {prediction.labels}.")
+    return found
+
+
+def rows(features: Features, batch: Batch, chosen: Sequence[int]) -> tuple[Features, Batch]:
+    """Some clips of a batch, told without more padding than they need."""
+    picked: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(features).items() if n != "text"}
+    own: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(batch).items()}
+    if "told" in own:
+        own["told"] = own["told"][:, : int((own["told"] >= 0).sum(1).max())]
+    ids = tuple(batch.ids[n] for n in chosen)
+    return replace(features, **picked), replace(batch, ids=ids, groups=ids, **own)
+
+
+def tensors(item: Features | Batch, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor of features or a batch, those of its views too, by name."""
+    found = {name: getattr(item, name) for name in item.__dataclass_fields__}
+    own = {f"{prefix}{name}": value for name, value in found.items() if isinstance(value, Tensor)}
+    for name, view in item.views.items():
+        own |= tensors(view, f"{prefix}views.{name}.")
+    return own
+
+
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of named tensors are the same, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def degenerate(features: Features) -> dict[str, Features]:
+    """The same batch, broken in every way that real data are broken now and then."""
+
+    def everywhere(change: Any) -> Features:
+        views = {name: replace(view, **change(view)) for name, view in features.views.items()}
+        return replace(features, **change(features), views=views)
+
+    def opposed(x: Features) -> dict[str, Tensor]:
+        return {"image": -x.audio, "image_map": (-x.audio[:, :, None, None]).expand_as(x.image_map).clone()}
+
+    per_clip = ("image_map", "image", "audio_map", "audio", "backbone_map")
+    images, sounds = ("image_map", "image", "backbone_map"), ("audio_map", "audio")
+
+    def each(names: Sequence[str], change: Any) -> Features:
+        return everywhere(lambda x: {n: change(getattr(x, n)) for n in names if getattr(x, n) is not None})
+
+    return {
+        "silence": each(sounds, torch.zeros_like),
+        "black images": each(images, torch.zeros_like),
+        "constant images": each(images, torch.ones_like),
+        "nothing but zeros": each(per_clip, torch.zeros_like),
+        "identical clips": each(per_clip, lambda x: x[:1].expand_as(x).clone()),
+        "sounds opposed to every cell": everywhere(opposed),
+    }
+
+
+def leaves(features: Features) -> Features:
+    """The same features, to which gradients flow."""
+    plain = tensors(replace(features, views={}))
+    own: dict[str, Any] = {name: x.detach().clone().requires_grad_() for name, x in plain.items()}
+    views = {name: leaves(view) for name, view in features.views.items()}
+    return replace(features, **own, views=views)
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Say of what an avloc error speaks, such as that of a prediction that is not finite."""
+    try:
+        yield
+    except AvlocError as error:
+        raise ConformanceError(f"Trouble with {what}: {error}") from error
+
+
+def difference(one: Prediction, other: Prediction) -> float:
+    """The largest difference of the maps of a clip, as a share of their peak; infinite where names or shapes differ."""
+    if sorted(one.labels) != sorted(other.labels) or one.maps.shape != other.maps.shape:
+        return float("inf")
+    order = [other.labels.index(name) for name in one.labels] or slice(None)
+    return float(np.abs(one.maps - other.maps[order]).max() / max(np.abs(one.maps).max(), 1e-12))
+
+
+def rank(prediction: Prediction, source: BoolArray, other: BoolArray) -> float:
+    """The probability that a pixel of the source ranks above one of the other region.
+
+    In the mean of the clip's maps: the best of many would look good by chance, and as good upside down.
+    """
+    mean = torch.from_numpy(np.asarray(prediction.maps, np.float32).mean(0))[None, None]
+    map = nn.functional.interpolate(mean, size=source.shape)[0, 0].numpy()
+    inside, outside = map[source][:, None], map[other]
+    return float((inside > outside).mean() + (inside == outside).mean() / 2)
+
+
+def shape_difference(one: Prediction, other: Prediction) -> float:
+    """As `difference`, of maps without their offset and scale, which say nothing about where a source is."""
+
+    def standard(prediction: Prediction) -> Prediction:
+        maps = prediction.maps - prediction.maps.mean((1, 2), keepdims=True)
+        peaks = np.abs(prediction.maps).max((1, 2), keepdims=True)
+        scale = maps.std((1, 2), keepdims=True)
+        return replace(prediction, maps=np.where(scale > 1e-5 * peaks, maps / np.maximum(scale, 1e-30), 0.0))
+
+    return difference(standard(one), standard(other))

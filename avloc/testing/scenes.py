@@ -1,0 +1,227 @@
+"""A small made-up world in which it is known what sounds where: what `avloc.testing` tries methods on.
+
+Eight classes, each a colour and a tone. A clip is a grey, noisy image with a square per source, and the sum of their
+tones. Its encoder maps squares, tones and names of one class to one direction of a joint space, so that the tokens
+under a square carry the embedding of what sounds. To learn from there are sources that fill the frame as well: from
+small ones alone, a few dozen clips do not tell heads that start at random what to look for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avloc.features import encoder_audio, encoder_image
+from avloc.interfaces import Dataset, Encoder, EncoderInfo, Needs
+from avloc.suite import Train
+from avloc.training import Material, Supply
+from avloc.types import Batch, Clip, Features, Sample, Status, Truth
+
+CLASSES = ("bell", "cat", "dog", "drum", "horn", "rain", "song", "train")
+CELLS, PIXELS, RATE, DIM = 7, 4, 800, 64
+SPLITS = {"train": 32, "val": 8, "test": 32}
+"""Clips of each."""
+SIDES = (7, 5)
+"""Cells across a source to learn from, for eight clips each in turn."""
+
+
+class Planted(Dataset):
+    """Squares and tones: 2 x 2 cells in one of the corners for every source, or in training one larger source.
+
+    Args:
+        split: Part of the clips' ids, from which all else is drawn.
+        count: Clips.
+        sources: Of every clip, 1 to 4, all of different classes.
+        frames: Tiles of every canvas, 1 or 2.
+        large: Whether sources are as large as `SIDES` says.
+    """
+
+    title = "Planted"
+    classes = CLASSES
+
+    def __init__(self, *, split: str, count: int, sources: int = 1, frames: int = 1, large: bool = False) -> None:
+        self._sources, self._frames, self._large = sources, frames, large
+        self._ids = [f"{split} {sources} {frames} {n}" for n in range(count)]
+
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def status(self) -> Status:
+        return Status(tuple(self._ids))
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr(self._ids).encode()).hexdigest()
+
+    def load(self, id: str) -> Sample:
+        number = self._ids.index(id)
+        rng = np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
+        kinds = (number + np.array([0, *(1 + rng.permutation(len(CLASSES) - 1))])) % len(CLASSES)  # all lead in turn
+        height, width = CELLS * PIXELS, CELLS * PIXELS * self._frames
+        image = 128 + 20 * rng.standard_normal((height, width, 3))
+        audio = 0.03 * rng.standard_normal(RATE)
+        masks = np.zeros((self._sources, height, width), np.float32)
+        for kind, place, mask in zip(kinds, rng.permutation(4), masks, strict=False):
+            side = SIDES[number // len(CLASSES) % len(SIDES)] if self._large else 2
+            mask[_square(int(place), side, CELLS * self._frames, rng)] = 1
+            image += mask[:, :, None] * 107 * CORNERS[kind]
+            audio += rng.uniform(0.1, 0.2) * np.sin(2 * np.pi * 40 * (kind + 1) * np.arange(RATE) / RATE)
+        names = tuple(CLASSES[kind] for kind in kinds[: self._sources])
+        pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        clip = Clip(id, pixels, audio.astype(np.float32), RATE, self._frames, group=id)
+        return Sample(clip, Truth(masks, names), names)
+
+
+CORNERS = np.array(list(product((-1.0, 1.0), repeat=3)))
+"""The colour of every class: the corners of the cube."""
+
+
+def _square(place: int, side: int, columns: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Pixels of a square, somewhere in one of the four corners where there is room for others."""
+    starts = []
+    for cells, far in ((CELLS, place // 2), (columns, place % 2)):
+        room = cells // 2 if side <= cells // 2 else cells
+        starts.append(((cells - room) * far + int(rng.integers(room - side + 1))) * PIXELS)
+    top, left = starts
+    return slice(top, top + side * PIXELS), slice(left, left + side * PIXELS)
+
+
+class Prism(Encoder):
+    """Takes colours and tones apart. Its first directions are the classes, the others grounds and noise."""
+
+    info = EncoderInfo(
+        DIM, image_size=CELLS * PIXELS, image_grid=(CELLS, CELLS), audio_rate=RATE, audio_seconds=1.0,
+        audio_grid=(4, 2), backbone_dim=8, weights="planted",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        drawn = torch.from_numpy(np.random.default_rng(0).standard_normal((DIM, DIM))).float()
+        self.register_buffer("basis", torch.linalg.qr(drawn)[0] * 3)  # (D, D), rows
+        rough = torch.from_numpy(np.random.default_rng(1).standard_normal((DIM, 3, PIXELS, PIXELS))).float()
+        self.register_buffer("rough", rough - rough.mean((2, 3), keepdim=True))  # blind to plain colour
+        self.basis: Tensor
+        self.rough: Tensor
+
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        colours = nn.functional.avg_pool2d(images, PIXELS)
+        corners = torch.from_numpy(CORNERS).to(images)
+        classes = (1.5 * torch.einsum("bchw,nc->bnhw", colours, corners) / 2.5 - 0.5).relu()  # (B, 8, h, w)
+        noise = 0.15 * nn.functional.conv2d(images, self.rough, stride=PIXELS)
+        tokens = torch.einsum("bnhw,nd->bdhw", classes, self.basis[:8]) + noise + self.basis[8, :, None, None]
+        return tokens, tokens.mean((2, 3)), classes
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        spectrum = torch.fft.rfft(waves.reshape(len(waves), 4, -1)).abs()[:, :, 5:85:5] / 15  # (B, 4, 16)
+        tones, noise = spectrum[:, :, 1::2], spectrum[:, :, ::2]
+        low, high = (self._sounds(tones[..., part], noise[..., part], part) for part in (slice(4), slice(4, 8)))
+        tokens = torch.stack([low, high], 3)  # (B, D, 4, 2)
+        return tokens, tokens.mean((2, 3))
+
+    def _sounds(self, tones: Tensor, noise: Tensor, part: slice) -> Tensor:
+        """``(B, D, 4)``: what a half of the spectrum says at each of four times."""
+        tokens = tones @ self.basis[:8][part] + noise @ self.basis[10:18][part] + 0.3 * self.basis[9]
+        return tokens.mT
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        return self.basis[[CLASSES.index(prompt) for prompt in prompts]]
+
+    def fingerprint(self) -> str:
+        return "planted"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Clips of a planted world, as a method is asked to localize them, and where their sources are.
+
+    Attributes:
+        features: With the class names' text.
+        batch: The protocol told everything.
+        truths: Of every clip, in the order of `Batch.told`.
+    """
+
+    features: Features
+    batch: Batch
+    truths: tuple[Truth, ...]
+
+
+@torch.no_grad()
+def scene(count: int, *, sources: Sequence[int] = (1,), frames: int = 1) -> Scene:
+    """`count` clips of each number of sources."""
+    worlds = [Planted(split="test", count=count, sources=number, frames=frames) for number in sources]
+    samples = [world.load(id) for n in range(count) for world in worlds for id in [world.ids()[n]]]
+    encoder, clips = Prism(), [sample.clip for sample in samples]
+    image_map, image, backbone = encoder.encode_image(torch.stack([encoder_image(c, encoder.info) for c in clips]))
+    audio_map, audio = encoder.encode_audio(torch.stack([encoder_audio(c, encoder.info) for c in clips]))
+    features = Features(image_map, image, audio_map, audio, backbone, encoder.encode_text(CLASSES))
+    told = [[CLASSES.index(name) for name in sample.labels] for sample in samples]
+    rows = [row + [-1] * (max(sources) - len(row)) for row in told]
+    ids = tuple(clip.id for clip in clips)
+    batch = Batch(
+        ids, torch.full((len(ids),), frames), ids, CLASSES, told=torch.tensor(rows),
+        counts=torch.tensor([len(row) for row in told]),
+    )  # fmt: skip
+    return Scene(features, batch, tuple(sample.truth for sample in samples if sample.truth is not None))
+
+
+@torch.no_grad()
+def pairs(count: int) -> Scene:
+    """Images of two objects, each twice: first the one sounds, then the other.
+
+    Of the two masks of a truth, the first is the source's and the second that of the silent object, which is not told.
+    """
+    seen, heard = scene(count, sources=(2,)), scene(len(CLASSES))
+    assert seen.batch.told is not None and heard.batch.told is not None
+    told = seen.batch.told.T.reshape(-1, 1)  # (2 count, 1)
+    sounds = heard.batch.told[:, 0].argsort()[told[:, 0]]
+    found = {name: getattr(heard.features, name)[sounds] for name in ("audio_map", "audio")}
+    found |= {name: getattr(seen.features, name).repeat(2, *[1] * (getattr(seen.features, name).ndim - 1))
+              for name in ("image_map", "image", "backbone_map")}  # fmt: skip
+    ids = tuple(f"{id} {n}" for n in range(2) for id in seen.batch.ids)
+    batch = Batch(
+        ids, seen.batch.frames.repeat(2), ids, CLASSES, told=told, counts=torch.ones(len(ids), dtype=torch.int64)
+    )
+    turned = tuple(Truth(truth.masks[::-1].copy(), truth.labels[::-1]) for truth in seen.truths)
+    return Scene(replace(seen.features, **found), batch, seen.truths + turned)
+
+
+def material(needs: Needs, train: Train) -> Material:
+    """What a method with these needs learns from in the planted world, views and canvases included."""
+    with _own_cache():
+        return _supply().material(needs, train)
+
+
+@cache
+def _supply() -> Supply:
+    splits = {split: Planted(split=split, count=count, large=split != "test") for split, count in SPLITS.items()}
+    encoder = Prism().eval().requires_grad_(False)
+    text = encoder.encode_text(CLASSES)
+    return Supply(splits, encoder, "planted", None, "cpu", encoder.fingerprint(), False, CLASSES, text)
+
+
+@cache
+def _folder() -> TemporaryDirectory[str]:
+    """Goes away with the process."""
+    return TemporaryDirectory(prefix="avloc-")
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    """Leave nothing in the user's cache."""
+    before = os.environ.get("AVLOC_CACHE")
+    os.environ["AVLOC_CACHE"] = _folder().name
+    try:
+        yield
+    finally:
+        os.environ.pop("AVLOC_CACHE")
+        if before is not None:
+            os.environ["AVLOC_CACHE"] = before

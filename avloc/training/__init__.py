@@ -1,0 +1,19 @@
+"""From features to weights: the one training loop.
+
+In come a method and what it learns from, out comes a checkpoint. The runner calls it, and the conformance checks.
+"""
+
+from avloc.training.checkpoint import ENCODER, Trained, load_weights, restore
+from avloc.training.data import Material, Supply
+from avloc.training.fit import Fit, to_device
+
+__all__ = [
+    "ENCODER",
+    "Fit",
+    "Material",
+    "Supply",
+    "Trained",
+    "load_weights",
+    "restore",
+    "to_device",
+]

@@ -1,0 +1,120 @@
+"""Checkpoints: what one fit trains, as safetensors, and back."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from avloc.features import Encoded, Live
+from avloc.interfaces import Context, Encoder, Method, Phase
+from avloc.store import writing
+from avloc.types import AvlocError, Batch, Features
+
+ENCODER = "encoder::"
+"""Marks an encoder's tensors in checkpoints."""
+
+
+class Trained(nn.Module):
+    """What one optimizer trains and one checkpoint holds: a method, and the encoder under it where that learns too."""
+
+    def __init__(self, method: Method, encoder: Encoder | None) -> None:
+        super().__init__()
+        self.method, self.encoder = method, encoder
+
+    def loss(self, load: Callable[[], Features], batch: Batch, context: Context) -> dict[str, Tensor]:
+        """The method's loss; clips are encoded inside, so that gradients reach the encoder on any number of devices."""
+        return self.method.loss(load(), batch, context)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to save, by name."""
+        mine = dict(self.method.state_dict())
+        other = self.encoder.state_dict() if self.encoder is not None else {}
+        return {**mine, **{ENCODER + name: value for name, value in other.items()}}
+
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `tensors` gave; buffers take the shapes they were saved with."""
+        for name, buffer in list(self.method.named_buffers()):
+            if name in tensors and tensors[name].shape != buffer.shape:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.method.get_submodule(owner), leaf, buffer.new_empty(tensors[name].shape))
+        self.method.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(ENCODER)})
+        if self.encoder is not None:
+            found = {n.removeprefix(ENCODER): t for n, t in tensors.items() if n.startswith(ENCODER)}
+            self.encoder.load_state_dict(found)
+
+    def chosen(self, phase: Phase, lr: float) -> list[dict[str, Any]]:
+        """The parameters that a phase trains, all others frozen, and how fast: groups for an optimizer.
+
+        An encoder that learns does so in every phase, at the suite's own rate.
+        """
+        for name, parameter in self.method.named_parameters():
+            parameter.requires_grad_(name.startswith(phase.parameters))
+        groups = [{"params": _trainable(self.method), "lr": lr * phase.lr_scale}]
+        if self.encoder is not None:
+            groups.append({"params": _trainable(self.encoder), "lr": lr})
+        return groups
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors.
+
+    Raises:
+        AvlocError: The file is missing or not a safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise AvlocError(f"The checkpoint {path} cannot be read ({error}); run again with --force.") from error
+
+
+def restore(checkpoint: Path, method: Method, test: Encoded) -> Encoded:
+    """Load a checkpoint into the method; returns the test clips as its encoder sees them, if it was trained too."""
+    tensors = load_weights(checkpoint)
+    encoder = None
+    if any(name.startswith(ENCODER) for name in tensors):
+        assert isinstance(test, Live)
+        encoder = copy.deepcopy(test.encoder)
+        test = test.through(encoder)
+    Trained(method, encoder).put(tensors)
+    return test
+
+
+def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    with writing(path):
+        temporary = path.with_suffix(".tmp")
+        try:
+            save_file({n: t.clone() for n, t in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # safetensors reports a full disk with its own type
+            raise OSError(str(error)) from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def flatten(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {
+        f"optimizer.{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unflatten(state: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    filled = copy.deepcopy(state)
+    for name, tensor in tensors.items():
+        _, index, key = name.split(".", 2)
+        filled["state"].setdefault(int(index), {})[key] = tensor
+    return filled

@@ -1,0 +1,353 @@
+"""The one training loop: heads over an encoder's features, and where asked the encoder too, on Lightning Fabric.
+
+Deterministic by construction: the clips of an epoch are a permutation drawn from (seed, phase, epoch), and every
+step seeds torch from (seed, step). A run that is killed and resumed therefore takes the very steps that it would
+have taken, from the last saved one. The kept epoch is the one with the lowest loss on a held-out part of *train*.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from avloc.features import Encoded, Live
+from avloc.interfaces import Context, Encoder, Method, Phase
+from avloc.progress import say, track
+from avloc.store import writing
+from avloc.suite import Train
+from avloc.training.checkpoint import Trained, flatten, load_weights, save, unflatten
+from avloc.training.data import Material
+from avloc.types import AvlocError, Batch, Features
+
+SAVE_EVERY_SECONDS = 2.0
+SAVE_SHARE = 0.05
+"""At most this share of the time goes into saving the place, whatever the size of what is trained."""
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training is: the resume file's header.
+
+    Attributes:
+        phase, epoch, step: Indices; `step` counts within the epoch.
+        total: Optimizer steps so far, over all phases.
+        sums: Sums of the loss terms over the epoch's steps so far.
+        best: Lowest validation loss of this phase, ``None`` before the first.
+        log_bytes: Length of ``train.jsonl`` at this point.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    sums: dict[str, float] | None = None
+    best: float | None = None
+    log_bytes: int = 0
+
+
+class Fit:
+    """One training run in one folder; `run` starts it or goes on where a killed one stopped.
+
+    Args:
+        method: The freshly built method.
+        material: What it learns from.
+        train: How.
+        seed: Of the order of clips and of dropout.
+        folder: Where ``checkpoint.safetensors`` and ``train.jsonl`` go.
+        fabric: Device, precision and processes.
+        description: For the progress bar.
+        on_epoch: Called with every line of ``train.jsonl``.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        material: Material,
+        train: Train,
+        *,
+        seed: int,
+        folder: Path,
+        fabric: Fabric,
+        description: str = "fit",
+        on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+    ) -> None:
+        if not material.train.ids:
+            raise AvlocError("There are no usable training clips; a method that trains cannot run here.")
+        self.material, self.train, self.seed = material, train, seed
+        self.folder, self.fabric, self.description = folder, fabric, description
+        self.on_epoch = on_epoch
+        self.phases = list(method.phases())
+        self.epochs = _split_epochs(train.epochs, self.phases)
+        self.bare = method
+        self.whole = Trained(method, self._own_encoder())
+        self.steps = -(-len(material.train.ids) // train.batch_size)
+        self.position = Position()
+        self.saved_at, self.save_every = time.monotonic(), SAVE_EVERY_SECONDS
+
+    def _own_encoder(self) -> Encoder | None:
+        """A copy of the encoder to train, under the material of this fit alone; ``None``: it stays frozen."""
+        if not self.train.train_encoder:
+            return None
+        train = self.material.train
+        assert isinstance(train, Live)
+        encoder = copy.deepcopy(train.encoder).requires_grad_(True)
+        self.material = self.material.through(encoder)
+        return encoder
+
+    def run(self) -> Path:
+        """Train to the end; returns the checkpoint of the kept epoch."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        resumed = self._resume()
+        for _ in track(self._train(resumed), self.description, sum(self.epochs) * self.steps - self.position.total):
+            pass
+        self._resume_file.unlink(missing_ok=True)
+        return self.checkpoint
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights of the kept epoch."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def _resume_file(self) -> Path:
+        return self.folder / "resume.safetensors"
+
+    def _train(self, optimizer_state: dict[str, Tensor]) -> Iterator[None]:
+        """Yield after every optimizer step."""
+        at = self.position
+        for phase in range(at.phase, len(self.phases)):
+            at.phase = phase
+            if not at.epoch and not at.step:
+                self._before(self.phases[phase])
+            model, optimizer = self._set_up(self.phases[phase], optimizer_state)
+            optimizer_state = {}
+            for epoch in range(at.epoch, self.epochs[phase]):
+                at.epoch = epoch
+                started = time.monotonic()
+                for ids in self._epoch_ids()[at.step :]:
+                    self._step(model, optimizer, ids)
+                    if time.monotonic() - self.saved_at > self.save_every:
+                        self._save_resume(optimizer)
+                    yield
+                self._finish_epoch(model, time.monotonic() - started)
+            self.fabric.barrier()  # the first process writes what all of them read
+            if self.train.select == "loss":
+                self.whole.put(load_weights(self.checkpoint))
+            # A phase starts from the end of the one before; resuming must not find a later phase's checkpoint there.
+            at.phase, at.epoch, at.best = phase + 1, 0, None
+            self._save_resume(None)
+
+    @torch.no_grad()
+    def _before(self, phase: Phase) -> None:
+        """Let the method look at all of the training clips, always with the same random numbers."""
+        torch.manual_seed(self.seed * 1_000_003 + self.position.phase)
+        self.fabric.to_device(self.whole)
+        self.whole.eval()
+        weak, device = self.bare.needs.labels == "weak", self.fabric.device
+
+        def dataset_pass() -> Iterator[tuple[Features, Batch]]:
+            for features, batch in self.material.sweep(self.train.batch_size, weak=weak):
+                yield to_device(features, device), to_device(batch, device)
+
+        self.bare.before_phase(phase.name, dataset_pass)
+
+    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
+        optimizer = torch.optim.Adam(self.whole.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
+        if optimizer_state:
+            optimizer.load_state_dict(unflatten(optimizer.state_dict(), optimizer_state))
+        model, ready = self.fabric.setup(self.whole, optimizer)
+        model.mark_forward_method("loss")
+        return model, ready
+
+    def _epoch_ids(self) -> list[list[str]]:
+        """The epoch's batches: a permutation that depends on seed, phase and epoch alone."""
+        at, ids = self.position, self.material.train.ids
+        order = np.random.default_rng([self.seed, at.phase, at.epoch]).permutation(len(ids))
+        return [[ids[i] for i in order[start :: self.steps]] for start in range(self.steps)]
+
+    def _step(self, model: Any, optimizer: Any, ids: list[str]) -> None:
+        at = self.position
+        torch.manual_seed(self.seed * 1_000_003 + at.total)
+        context = self._context()
+        model.train()
+        self.bare.before_step(context)
+        optimizer.zero_grad()
+        at.sums = at.sums if at.sums is not None else {}
+        parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
+        for part in filter(None, parts):
+            terms = model.loss(*self._load(self.material.train, part), context)
+            _require_terms(terms, type(self.bare).__name__)
+            total = torch.stack(list(terms.values())).sum() / len(parts)
+            if not torch.isfinite(total):
+                values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
+                raise AvlocError(f"The loss is not finite in epoch {at.epoch}, step {at.step}: {values}.")
+            self.fabric.backward(total)
+            for name, term in terms.items():
+                at.sums[name] = at.sums.get(name, 0.0) + float(term.detach()) / len(parts)
+        optimizer.step()
+        at.step, at.total = at.step + 1, at.total + 1
+
+    def _load(self, encoded: Encoded, ids: Sequence[str]) -> tuple[Callable[[], Features], Batch]:
+        """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
+
+        So the loss has the same negatives, and training the same result, on any number of processes.
+        """
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        count = -(-len(ids) // world)
+
+        picks = self.material.draw(self.bare, encoded, ids, self._context())
+
+        def mine(of: Sequence[str]) -> list[str]:
+            return [of[(rank + world * i) % len(ids)] for i in range(count)]
+
+        def whole(found: Features) -> Features:
+            found = to_device(found, self.fabric.device)
+            return _gathered(found, self.fabric, len(ids)) if world > 1 else found
+
+        def features() -> Features:
+            views = {
+                name: whole(pick.encoded.features(mine(pick.images), audio_of=mine(pick.sounds)))
+                for name, pick in picks.items()
+            }
+            return replace(whole(self.material.features(encoded, mine(ids))), views=views)
+
+        batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels == "weak")
+        views = {name: self.material.batch(pick.encoded, pick.images, weak=False) for name, pick in picks.items()}
+        return features, to_device(replace(batch, views=views), self.fabric.device)
+
+    def _context(self) -> Context:
+        at = self.position
+        done = at.epoch * self.steps + at.step
+        return Context(self.phases[at.phase].name, at.epoch, self.epochs[at.phase], done)
+
+    def _finish_epoch(self, model: Any, seconds: float) -> None:
+        at = self.position
+        assert at.sums is not None
+        means = {name: value / self.steps for name, value in at.sums.items()}
+        validation = self._validate(model)
+        score = sum(validation.values()) if validation else None
+        if score is not None and not math.isfinite(score):
+            raise AvlocError(f"The loss on the held-out clips is not finite in epoch {at.epoch}: {validation}.")
+        keep = self.train.select == "last" or score is None or at.best is None or score < at.best
+        if keep:
+            at.best = score
+            self._save_weights()
+        line = {
+            "phase": self.phases[at.phase].name, "epoch": at.epoch, "step": at.total, "loss": means,
+            "validation": validation, "kept": keep, "seconds": round(seconds, 3),
+        }  # fmt: skip
+        at.step, at.sums = 0, None
+        if self.fabric.is_global_zero:
+            log = self.folder / "train.jsonl"
+            with writing(log), log.open("ab") as file:
+                file.truncate(at.log_bytes)
+                at.log_bytes += file.write((json.dumps(line) + "\n").encode())
+        self.on_epoch(line)
+
+    @torch.no_grad()
+    def _validate(self, model: Any) -> dict[str, float]:
+        """Mean loss terms over the held-out clips, in batches that never change."""
+        ids = self.material.val.ids
+        if not ids:
+            return {}
+        torch.manual_seed(self.seed)
+        model.eval()
+        count = -(-len(ids) // self.train.batch_size)
+        sums: dict[str, float] = {}
+        for start in range(count):
+            load, batch = self._load(self.material.val, ids[start::count])
+            for name, term in model.loss(load, batch, self._context()).items():
+                sums[name] = sums.get(name, 0.0) + float(term) / count
+        return sums
+
+    def _save_weights(self) -> None:
+        if self.fabric.is_global_zero:
+            state = {name: value.detach().cpu().contiguous() for name, value in self.whole.tensors().items()}
+            save(state, self.checkpoint, {})
+
+    def _save_resume(self, optimizer: Any) -> None:
+        started = time.monotonic()
+        if not self.fabric.is_global_zero:
+            return
+        tensors = {f"model.{name}": value for name, value in self.whole.tensors().items()}
+        tensors |= flatten(optimizer.state_dict()) if optimizer is not None else {}
+        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        position = {name: getattr(self.position, name) for name in Position.__slots__}
+        save(cpu, self._resume_file, {"position": json.dumps(position)})
+        self.saved_at = time.monotonic()
+        self.save_every = max(SAVE_EVERY_SECONDS, (self.saved_at - started) / SAVE_SHARE)
+
+    def _resume(self) -> dict[str, Tensor]:
+        """Load the resume file where there is one; returns the optimizer's tensors."""
+        if not self._resume_file.is_file():
+            return {}
+        try:
+            with safe_open(self._resume_file, "pt") as file:
+                self.position = Position(**json.loads(file.metadata()["position"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
+            say(f"{self._resume_file} is damaged; training starts from its first step.")
+            return {}
+        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        self.whole.put(model)
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+
+
+def _require_terms(terms: object, name: str) -> None:
+    """What a method's loss returned must be trainable: named scalars that depend on its weights."""
+    if not isinstance(terms, dict):
+        raise AvlocError(
+            f"The loss of {name} should return a dict of named terms, but returned {type(terms).__name__}."
+        )
+    if not terms:
+        raise AvlocError(f"{name} has weights but its loss returned no terms.")
+    for term, value in terms.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            what = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise AvlocError(f"The loss of {name}: the term {term!r} should be a scalar tensor, but is {what}.")
+    if not any(value.requires_grad for value in terms.values()):
+        raise AvlocError(f"The loss of {name} depends on none of its weights; is a detach() or no_grad() in the way?")
+
+
+def _split_epochs(epochs: int, phases: Sequence[Phase]) -> list[int]:
+    """Whole epochs per phase by their shares, `epochs` in total; every phase gets at least one."""
+    total = sum(phase.share for phase in phases)
+    exact = [epochs * phase.share / total for phase in phases]
+    whole = [1] * len(phases)
+    for _ in range(epochs - len(phases)):
+        whole[max(range(len(phases)), key=lambda n: exact[n] - whole[n])] += 1
+    return whole
+
+
+def _gathered(features: Features, fabric: Fabric, count: int) -> Features:
+    """The whole batch, in its order, from every process's interleaved share. Text is the same everywhere."""
+    whole = {}
+    for name in features.__dataclass_fields__:
+        share = getattr(features, name)
+        if isinstance(share, Tensor) and name != "text":
+            shares: Any = fabric.all_gather(share, sync_grads=share.requires_grad)  # (world, n, ...)
+            whole[name] = shares.transpose(0, 1).flatten(0, 1)[:count]
+    return replace(features, **whole)
+
+
+def to_device(item: Any, device: torch.device) -> Any:
+    """A `Features` or `Batch` with its tensors on `device`."""
+    moved = {}
+    for name in item.__dataclass_fields__:
+        value = getattr(item, name)
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device)
+    return replace(item, **moved)

@@ -1,0 +1,379 @@
+"""Checkpoints of encoders: named, checked, kept as safetensors in the weights folder.
+
+Nothing here runs code that a file brings along. A ``.pt`` file is unpickled with ``weights_only=True``, which knows
+tensors and plain containers and nothing else; a TorchScript archive, which is code, is opened only after its full
+SHA-256 was compared with the published one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from avloc.store import exclusive, read_json, weights_folder, write_json, writing
+from avloc.types import AvlocError
+from avloc.weights.download import resumed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Accept = Callable[[Mapping[str, "Tensor"], str], dict[str, "Tensor"]]
+"""`HasCheckpoints.accept`: checks a state strictly and returns what to keep. It accepts what it returned."""
+
+NAMED = 3
+"""How many wrong keys of a kind are named before the others are counted."""
+GAP = "..."
+"""Stands in `Checkpoint.sha256` for the digits that nobody published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A file of weights that its authors published.
+
+    Attributes:
+        name: As ``weights=`` of the encoder and ``avloc weights`` spell it, such as ``audioclip_full``.
+        file: The published file's name.
+        url: Where it lies.
+        sha256: Its hash; ``"2441d35b...632c44"`` where only both ends are known, ``""`` where nothing is.
+        size: Bytes; 0 where that is not known.
+        license: Of the weights.
+        contains: A tensor's name that tells it from the encoder's other checkpoints; ``""`` where none does.
+    """
+
+    name: str
+    file: str
+    url: str
+    sha256: str = ""
+    size: int = 0
+    license: str = ""
+    contains: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept once it is installed."""
+        return weights_folder() / f"{self.name}.safetensors"
+
+    @property
+    def known(self) -> str:
+        """How much of its hash is known: ``full``, ``partial`` or ``unknown``."""
+        return "unknown" if not self.sha256 else "partial" if GAP in self.sha256 else "full"
+
+    def matches(self, sha256: str) -> bool:
+        """Whether a file of this hash can be it, as far as its hash is known."""
+        start, _, end = self.sha256.partition(GAP)
+        return sha256.startswith(start) and sha256.endswith(end) and (self.known != "full" or sha256 == start)
+
+
+class HasCheckpoints(ABC):
+    """An encoder with published weights, which ``avloc weights`` keeps: inherit it before `Encoder`."""
+
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = ()
+    """What its constructor can load."""
+
+    @classmethod
+    @abstractmethod
+    def accept(cls, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+        """Check a published checkpoint strictly; returns the tensors to keep, under the encoder's own names.
+
+        Args:
+            state: As read from the file, or as this method returned it before.
+            where: The file, for errors.
+
+        Raises:
+            AvlocError: A key is missing, extra or wrongly shaped; lists them.
+        """
+
+
+def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read a checkpoint, names to tensors on the CPU as stored, from safetensors or PyTorch's format.
+
+    Args:
+        path: Its file; the format is told by the content, not by the name.
+        trusted: Full SHA-256 of the TorchScript archives that may be opened.
+
+    Raises:
+        AvlocError: The file is missing, truncated, no checkpoint, wants to run code, or holds anything but tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise AvlocError(f"{path} cannot be read: {error.strerror}.") from error
+    if start[8:9] == b"{":
+        found = _read_safetensors(path)
+    elif start.startswith(b"PK"):
+        found = _read_script(path, trusted) if _is_script(path) else _read_pickle(path)
+    elif start[:1] == b"\x80":  # pickles of protocol 2 and later, as PyTorch wrote them before 1.6
+        found = _read_pickle(path)
+    else:
+        raise AvlocError(f"{path} is no checkpoint: neither safetensors nor a file of torch.save.")
+    return _tensors(found, path)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise AvlocError(f"{path} is truncated or no safetensors file: {error}.") from error
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a zip archive is TorchScript; only its list of files is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise AvlocError(f"{path} is truncated or damaged: {error}. Download it again.") from error
+    if not any(name.endswith("data.pkl") for name in names):
+        raise AvlocError(f"{path} is no checkpoint: a zip archive without tensors.")
+    return any(name.endswith("constants.pkl") for name in names)
+
+
+def _read_pickle(path: Path) -> Any:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that torch.save never wrote; they are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it would call {wanted[1]}" if wanted else "it is more than tensors and plain containers"
+        raise AvlocError(f"{path} is refused, because reading it could run code of the file: {reason}.") from error
+    except Exception as error:  # a stranger's file may break the reader in any way
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AvlocError(f"{path} is truncated, damaged or no checkpoint: {cause}") from error
+
+
+def _read_script(path: Path, trusted: Collection[str]) -> Any:
+    """Open the bytes that were hashed, so that nobody can exchange the file in between."""
+    import torch
+
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 not in trusted:
+        raise AvlocError(
+            f"{path} is refused: it is a TorchScript archive, which is code, and its sha256 {sha256} is not that of a "
+            f"published file ({', '.join(trusted) or 'none is known'})."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit; the published files are what they are
+        module = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+        return dict(module.state_dict())
+
+
+def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
+    from torch import Tensor
+
+    if not isinstance(found, Mapping):
+        raise AvlocError(f"{path} holds a {type(found).__name__}, not a mapping of names to tensors.")
+    for name, value in found.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise AvlocError(
+                f"{path} holds a {type(value).__name__} under {name!r}; a checkpoint maps names to tensors, nothing "
+                "else. Save the state dict alone."
+            )
+    return {name: value.detach() for name, value in found.items()}
+
+
+def require_exact(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], where: str) -> None:
+    """Check that a state has exactly the expected names and shapes.
+
+    Args:
+        state: As read.
+        expected: Name -> shape.
+        where: The file, for the error.
+
+    Raises:
+        AvlocError: Keys are missing, extra or wrongly shaped; names the first few of each and counts the others.
+    """
+    reshaped = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in state and tuple(state[name].shape) != tuple(shape)
+    ]
+    kinds = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "extra": sorted(state.keys() - expected.keys()),
+        "wrongly shaped": reshaped,
+    }
+    wrong = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
+    if wrong:
+        raise AvlocError(f"{where} does not hold these weights; of {len(expected)} keys: {'; '.join(wrong)}.")
+
+
+def _first(keys: Sequence[str]) -> str:
+    others = len(keys) - NAMED
+    return ", ".join(keys[:NAMED]) + (f" and {others} more" if others > 0 else "")
+
+
+def load_checkpoint(name_or_path: str, checkpoints: Sequence[Checkpoint], accept: Accept) -> dict[str, Tensor]:
+    """Load an installed checkpoint by name, or any file by path; returns what `accept` keeps of it.
+
+    Args:
+        name_or_path: The name of one of `checkpoints`, or the path of a published or safetensors file.
+        checkpoints: Those of the encoder.
+        accept: Of the encoder.
+
+    Raises:
+        AvlocError: It is not installed (says how), there is no such file, or the file holds other weights.
+    """
+    checkpoint = next((one for one in checkpoints if one.name == name_or_path), None)
+    if checkpoint is not None:
+        if not checkpoint.path.is_file():
+            raise AvlocError(
+                f"The weights {checkpoint.name!r} are not in {weights_folder()}. Get them with "
+                f"avloc weights fetch {checkpoint.name}, or {by_hand(checkpoint)}"
+            )
+        return accepted(checkpoint, read_state(checkpoint.path), accept, str(checkpoint.path))
+    path = Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(one.name for one in checkpoints)
+        raise AvlocError(f"{name_or_path} is neither a file of weights nor one of the checkpoints {names}.")
+    return accept(read_state(path, trusted_hashes(checkpoints)), str(path))
+
+
+def trusted_hashes(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """The full hashes among those published: TorchScript archives that may be opened."""
+    return [checkpoint.sha256 for checkpoint in checkpoints if checkpoint.known == "full"]
+
+
+def accepted(checkpoint: Checkpoint, state: Mapping[str, Tensor], accept: Accept, where: str) -> dict[str, Tensor]:
+    """What `accept` keeps of a state that must be this checkpoint's, not that of another one of the encoder.
+
+    Raises:
+        AvlocError: It is not.
+    """
+    kept = accept(state, where)
+    if checkpoint.contains and checkpoint.contains not in kept:
+        raise AvlocError(f"{where} is not {checkpoint.name}: it holds no tensor {checkpoint.contains!r}.")
+    return kept
+
+
+def by_hand(checkpoint: Checkpoint) -> str:
+    """What to do where the download does not work."""
+    return f"download {checkpoint.url} and run: avloc weights add PATH/{checkpoint.file}"
+
+
+def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
+    """Check a published file strictly and keep it as safetensors, with a card beside it.
+
+    Args:
+        path: The file, as its authors publish it or as safetensors.
+        checkpoint: Which one it should be.
+        accept: Of the encoder.
+
+    Returns:
+        The card: ``source``, ``sha256``, ``size``, ``url``, ``date`` and ``verified`` (``full``, ``partial`` or
+        ``unknown`` as far as the hash is known, ``no`` where it is another).
+
+    Raises:
+        AvlocError: The file cannot be read or is not this checkpoint.
+    """
+    state = accepted(checkpoint, read_state(path, trusted_hashes([checkpoint])), accept, str(path))
+    sha256 = _sha256(path)
+    card = {
+        "source": path.name,
+        "sha256": sha256,
+        "size": path.stat().st_size,
+        "url": checkpoint.url,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verified": checkpoint.known if checkpoint.matches(sha256) else "no",
+    }
+    _keep(checkpoint.path, state, card)
+    return card
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keep(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write weights and card; a reader sees the old weights or the new ones, never another's card."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            path.with_suffix(".json").unlink(missing_ok=True)
+            temporary.replace(path)
+        except SafetensorError as error:  # how safetensors reports the disk's errors
+            raise OSError(str(error)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+    write_json(path.with_suffix(".json"), card)
+
+
+def card_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What is known of the installed file (see `add`); ``None`` where it is not installed."""
+    if not checkpoint.path.is_file():
+        return None
+    beside = checkpoint.path.with_suffix(".json")
+    return read_json(beside) if beside.is_file() else {}
+
+
+def fetch(checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
+    """Download a checkpoint, verify it as far as its hash is known, and `add` it; a broken download is resumed.
+
+    Returns:
+        The card of the installed file, also where it was installed before.
+
+    Raises:
+        AvlocError: There is no network or no such file (says what to do by hand), the download broke (what came is
+            kept), or the file is not the published one (it is deleted).
+    """
+    folder = weights_folder() / "downloads"
+    with exclusive(folder, checkpoint.name):
+        installed = card_of(checkpoint)
+        if installed is not None:
+            return installed
+        path = _download(checkpoint, folder)
+        try:
+            sha256 = _sha256(path)
+            if not checkpoint.matches(sha256):
+                raise AvlocError(
+                    f"What {checkpoint.url} sent is not the published file: its sha256 is {sha256}, not "
+                    f"{checkpoint.sha256}. It was deleted. Try again later, or {by_hand(checkpoint)}"
+                )
+            return add(path, checkpoint, accept)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _download(checkpoint: Checkpoint, folder: Path) -> Path:
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    part = folder / f"{checkpoint.file}.part"
+    with writing(folder):
+        try:
+            download = partial(resumed, part, checkpoint.size, checkpoint.known != "unknown")
+            return Path(pooch.retrieve(checkpoint.url, None, checkpoint.file, folder, downloader=download))
+        except requests.HTTPError as error:
+            cause = f"{error}."
+        except requests.RequestException as error:
+            cause = f"{checkpoint.url} cannot be reached or broke off ({type(error).__name__})."
+    kept = f" {part.stat().st_size:,} bytes are kept; the same command goes on from there." if part.is_file() else ""
+    raise AvlocError(f"{cause}{kept} Try again later, or {by_hand(checkpoint)}")

@@ -1,0 +1,379 @@
+"""Features of encoders: cached once per clip and shared, or computed anew; the same numbers either way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from typer.testing import CliRunner
+
+from avloc import AvlocError, Clip, Sample, cli, lookup
+from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
+from avloc.results import Options
+from avloc.runner import bench
+from avloc.store import ArrayLog, clear, entries, exclusive
+from avloc.suite import Train, load_suite
+from avloc.training import ENCODER, Fit, Material, load_weights
+from helpers import TESTS
+from helpers.world import Blocks, Dot, Plain
+
+
+def _cache() -> Path:
+    return Path(os.environ["AVLOC_CACHE"])
+
+
+class Counting(Plain):
+    """Counts the clips it encodes."""
+
+    seen = 0
+
+    def encode_image(self, images: torch.Tensor) -> Any:
+        type(self).seen += len(images)
+        return super().encode_image(images)
+
+
+class Edited(Blocks):
+    """Blocks of which one clip's sound was changed."""
+
+    def load(self, id: str) -> Sample:
+        sample = super().load(id)
+        return replace(sample, clip=replace(sample.clip, audio=sample.clip.audio / 2)) if id == "train1" else sample
+
+
+@pytest.fixture
+def counting() -> Counting:
+    Counting.seen = 0
+    return Counting()
+
+
+def _encode(dataset: Blocks, encoder: Plain, limit: int | None = None) -> Cached:
+    return encode(dataset, encoder, "blocks", limit=limit, device="cpu")
+
+
+def test_a_clip_is_encoded_once_and_shared_by_what_comes_later(counting: Counting) -> None:
+    _encode(Blocks(None, split="train", count=5), counting)
+    _encode(Blocks(None, split="train", count=5), counting)
+    assert counting.seen == 5
+    _encode(Blocks(None, split="train", count=8), counting)
+    assert counting.seen == 8
+    _encode(Blocks(None, split="train", count=8), counting, limit=3)
+    assert counting.seen == 8
+
+
+def test_a_changed_clip_is_encoded_again_and_no_other(counting: Counting) -> None:
+    before = _encode(Blocks(None, split="train", count=5), counting)
+    after = _encode(Edited(None, split="train", count=5), counting)
+    assert counting.seen == 6
+    one, two = before.features(["train1"]), after.features(["train1"])
+    assert torch.equal(one.image, two.image)
+    assert not torch.equal(one.audio, two.audio)
+
+
+def test_other_weights_have_their_own_features(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    _encode(Blocks(None, split="train", count=2), counting)
+    monkeypatch.setattr(Counting, "fingerprint", lambda self: "other")
+    _encode(Blocks(None, split="train", count=2), counting)
+    assert counting.seen == 4
+
+
+def test_cached_and_live_features_agree_to_half_precision() -> None:
+    data, encoder = Blocks(None, split="train", count=6), Plain()
+    cached, live = _encode(data, encoder), watch(data, encoder, "blocks", limit=None)
+    assert cached.ids == live.ids == tuple(data.ids())
+    order = ["train3", "train0", "train5"]
+    with torch.no_grad():
+        here, there = cached.features(order), live.features(order)
+        swapped = live.features(order, audio_of=order[::-1])
+    for name in ("image_map", "image", "audio_map", "audio"):
+        a, b = getattr(here, name), getattr(there, name)
+        assert torch.allclose(a, b, rtol=0, atol=2e-3 * float(b.abs().max())), name
+    assert torch.allclose(swapped.audio, there.audio.flip(0))
+    for id in order:
+        assert (cached.labels(id), cached.group(id), cached.frames(id)) == (live.labels(id), live.group(id), 1)
+
+
+def test_what_cannot_be_used_is_named_either_way() -> None:
+    data = Blocks(None, split="train", count=5, bad=["train1"], gone=["train2"])
+    for seen in (_encode(data, Plain()), watch(data, Plain(), "blocks", limit=None)):
+        assert seen.ids == ("train0", "train3", "train4")
+        assert seen.missing == {"train2": "no file"}
+        assert seen.broken == {"train1": "train1.mp4 is truncated"}
+
+
+class Twins(Blocks):
+    """Several ids with the same content."""
+
+    def load(self, id: str) -> Sample:
+        sample = super().load("train0")
+        return replace(sample, clip=replace(sample.clip, id=id, group="one video"))
+
+
+def test_the_same_content_under_two_ids_is_encoded_once(counting: Counting) -> None:
+    seen = _encode(Twins(None, split="train", count=3), counting)
+    assert counting.seen == 1
+    assert [seen.group(id) for id in seen.ids] == ["one video"] * 3
+
+
+def test_features_that_are_not_finite_break_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Plain, "encode_audio", lambda self, waves: (torch.full((1, 4, 1, 1), np.nan), torch.zeros(1, 4))
+    )
+    assert set(_encode(Blocks(None, split="train", count=2), Plain()).broken) == {"train0", "train1"}
+
+
+def test_text_is_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = Plain.encode_text
+
+    def watched(self: Plain, prompts: Any) -> torch.Tensor:
+        asked.extend(prompts)
+        return original(self, prompts)
+
+    monkeypatch.setattr(Plain, "encode_text", watched)
+    encoder = Plain()
+    first = encode_text(encoder, ("red", "blue"), encoder.fingerprint())
+    again = encode_text(encoder, ("blue", "green", "red"), encoder.fingerprint())
+    assert asked == ["red", "blue", "green"]
+    assert first is not None and again is not None and torch.equal(first[0], again[2])
+
+
+def test_short_sounds_are_tiled_and_long_ones_cut_in_the_middle() -> None:
+    info = replace(Plain().info, audio_rate=8, audio_seconds=1.0)
+    image = np.zeros((4, 4, 3), np.uint8)
+    short = encoder_audio(Clip("a", image, np.float32([0.1, 0.2, 0.3]), 8), info)
+    assert short.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1, 0.2])
+    long = encoder_audio(Clip("a", image, np.linspace(0, 1, 12, dtype=np.float32), 8), info)
+    assert np.allclose(long, np.linspace(0, 1, 12)[2:10])
+
+
+def test_a_canvas_keeps_its_tiles() -> None:
+    clip = Clip("a", np.zeros((10, 40, 3), np.uint8), np.zeros(8, np.float32), 8, frames=2)
+    size = Plain().info.image_size
+    assert encoder_image(clip, Plain().info).shape == (3, size, 2 * size)
+
+
+WRITER = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import avloc.features
+    from avloc.features import encode
+    from helpers.world import Blocks, Plain
+    avloc.features.feature_set.COMMIT_EVERY = 1
+    found = encode(Blocks(None, split="train", count=40), Plain(), "blocks", limit=None, device="cpu")
+    print(len(found.ids), float(found.features(list(found.ids)).image.sum()))
+"""
+
+
+def test_processes_that_encode_the_same_clips_share_the_work() -> None:
+    code = textwrap.dedent(WRITER).format(tests=str(TESTS))
+    environment = {**os.environ, "AVLOC_CACHE": str(_cache()), "OMP_NUM_THREADS": "1"}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    one, two = (writer.communicate()[0] for writer in writers)
+    assert one == two and one.startswith(b"40 ")
+    (log,) = _cache().glob("features/*/blocks/samples.jsonl")
+    assert len(log.read_text().splitlines()) == 40
+
+
+def test_the_whole_data_set_never_is_in_memory() -> None:
+    seen = _encode(Blocks(None, split="train", count=30), Plain())
+    (blob,) = _cache().glob("features/*/blocks/maps.f16")
+    assert isinstance(seen.log.read(next(iter(seen.keys.values()))), dict)
+    assert isinstance(seen.log._memory, np.memmap)
+    assert seen.log._memory.nbytes == blob.stat().st_size
+
+
+class Learner(Dot):
+    """Dot, which also can have its encoder trained."""
+
+
+def _live_fit(folder: Path, encoder: Plain, **changes: Any) -> Fit:
+    parts = {s: watch(Blocks(None, split=s, count=12), encoder, "blocks", limit=None) for s in ("train", "val")}
+    material = Material(parts["train"], parts["val"], Blocks.classes, encoder.encode_text(Blocks.classes).detach())
+    torch.manual_seed(0)
+    train = Train(epochs=2, batch_size=6, lr=0.05, train_encoder=True, **changes)
+    method = Learner(encoder.info, Blocks.classes, dropout=0.0)
+    return Fit(method, material, train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1))
+
+
+class Soft(Plain):
+    """Plain with a weight to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def encode_image(self, images: torch.Tensor) -> Any:
+        maps, pooled, backbone = super().encode_image(images)
+        return maps * self.gain, pooled * self.gain, backbone
+
+
+def test_an_encoder_learns_with_its_method_and_the_shared_one_stays_as_it_was(tmp_path: Path) -> None:
+    encoder = Soft()
+    tensors = load_weights(_live_fit(tmp_path, encoder).run())
+    assert encoder.gain.item() == 1
+    assert float(tensors[f"{ENCODER}gain"]) != 1
+    assert "weight" in tensors
+
+
+def test_training_an_encoder_resumes_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_weights(_live_fit(tmp_path / "whole", Soft()).run())
+    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
+    (tmp_path / "stopped").mkdir()
+    stopped = _live_fit(tmp_path / "stopped", Soft())
+    steps = stopped._train({})
+    for _ in range(3):
+        next(steps)
+    again = load_weights(_live_fit(tmp_path / "stopped", Soft()).run())
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def _maps(manifest: dict[str, Any], results: Path, method: str) -> dict[str, np.ndarray]:
+    (run,) = {row["run"] for row in manifest["rows"] if row["method"] == method and row["block"] == "methods"}
+    log = ArrayLog(results / "runs" / run)
+    return {id: log.read(id)["maps"] for id in log.records}
+
+
+@pytest.mark.usefixtures("world")
+def test_a_bench_without_the_cache_gives_the_same_numbers(suite_file: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file)).override(methods=["dot"], seeds=[0])
+    cached = _maps(bench(suite, Options(tmp_path)), tmp_path, "dot")
+    live = _maps(bench(suite.override(settings=["train.cache=false"]), Options(tmp_path)), tmp_path, "dot")
+    assert cached.keys() == live.keys()
+    for id, maps in cached.items():
+        assert np.allclose(maps, live[id], rtol=0, atol=5e-3 * np.abs(live[id]).max())
+    assert any(not np.array_equal(maps, live[id]) for id, maps in cached.items())
+
+
+@pytest.mark.usefixtures("world")
+def test_a_bench_trains_encoders_where_a_method_asks_for_it(suite_file: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file)).override(methods=["dot"], seeds=[0], settings=["dot.train.train_encoder=true"])
+    manifest = bench(suite, Options(tmp_path))
+    assert {row["status"] for row in manifest["rows"]} <= {"done", "skipped"}
+    assert _maps(manifest, tmp_path, "dot")
+
+
+def test_the_cache_is_shown_and_cleared() -> None:
+    _encode(Blocks(None, split="train", count=3), Plain())
+    brought = _cache() / "weights" / "some.safetensors"
+    brought.parent.mkdir()
+    brought.write_bytes(b"mine")
+    (made,) = entries()
+    assert made.clips == 3
+    assert made.size > 0
+    assert "blocks by Plain" in made.what
+    shown = CliRunner().invoke(cli.app, ["cache"])
+    assert shown.exit_code == 0 and "blocks by Plain" in shown.output
+    assert CliRunner().invoke(cli.app, ["cache", "clear"]).exit_code == 2
+    assert "freed" in CliRunner().invoke(cli.app, ["cache", "clear", "features"]).output
+    assert entries() == []
+    assert brought.is_file()
+
+
+def test_clearing_what_is_not_there_is_said() -> None:
+    _encode(Blocks(None, split="train", count=1), Plain())
+    with pytest.raises(AvlocError, match="no entry 'feature'"):
+        clear(["feature"])
+    assert clear([]) > 0
+
+
+def test_another_revision_or_preprocessing_has_its_own_features(counting: Counting) -> None:
+    data = Blocks(None, split="train", count=2)
+    _encode(data, counting)
+    counting.info = replace(counting.info, audio_seconds=0.5)
+    _encode(data, counting)
+    assert counting.seen == 4
+    type(counting).revision = 2
+    try:
+        _encode(data, counting)
+    finally:
+        type(counting).revision = 1
+    assert counting.seen == 6
+
+
+def test_clearing_beside_a_reader_changes_nothing_for_it() -> None:
+    data = Blocks(None, split="train", count=4)
+    reader = _encode(data, Plain())
+    again = _encode(data, Plain())
+    clear([])
+    _encode(Blocks(None, split="val", count=6), Plain())  # other clips now stand where the old ones were
+    fresh = _encode(data, Plain())
+    for id in data.ids():
+        for seen in (reader, again):
+            assert torch.equal(seen.features([id]).image, fresh.features([id]).image)
+
+
+WAITER = """
+    import sys, pathlib
+    from avloc.store import exclusive
+    with exclusive(pathlib.Path(sys.argv[1]), "it"):
+        print("mine")
+"""
+
+
+def test_who_waits_for_a_folder_that_is_cleared_gets_it() -> None:
+    _encode(Blocks(None, split="train", count=1), Plain())
+    (log,) = _cache().glob("features/*/blocks/samples.jsonl")
+    command = [sys.executable, "-c", textwrap.dedent(WAITER), str(log.parent)]
+    with exclusive(log.parent, "it"):
+        waiter = subprocess.Popen(command, stdout=subprocess.PIPE)
+        time.sleep(1)
+    clear([])
+    assert waiter.communicate()[0] == b"mine\n"
+    assert waiter.returncode == 0
+
+
+def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
+    mine = _cache() / "checkpoints" / "mine.pt"
+    mine.parent.mkdir()
+    mine.write_bytes(b"weights")
+    lookup("dataset", "toybox_single")(None, split="test", test=1).prepare()
+    assert [entry.name for entry in entries()] == ["toybox"]
+    assert clear([]) > 0
+    assert mine.is_file()
+    assert entries() == []
+    assert not list(_cache().rglob("*.mp4"))
+
+
+def test_a_limit_counts_the_clips_that_are_here() -> None:
+    data = Blocks(None, split="train", count=6, gone=["train0", "train2"])
+    found = encode(data, Plain(), "blocks", limit=2, device="cpu")
+    assert found.ids == ("train1", "train3")
+    assert set(found.missing) == {"train0", "train2"}
+    assert len(encode(data, Plain(), "blocks", limit=9, device="cpu").ids) == 4
+
+
+def test_names_that_another_process_embeds_meanwhile_are_not_embedded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, embedded = Plain(), []
+    original, hold = encoder.encode_text, exclusive
+
+    def embed(names: list[str]) -> torch.Tensor:
+        embedded.append(list(names))
+        return original(names)
+
+    @contextmanager
+    def late(folder: Path, what: str) -> Iterator[None]:
+        monkeypatch.setattr("avloc.features.feature_set.exclusive", hold)
+        encode_text(encoder, Blocks.classes, "one")  # the other process was first
+        with hold(folder, what):
+            yield
+
+    monkeypatch.setattr(encoder, "encode_text", embed)
+    monkeypatch.setattr("avloc.features.feature_set.exclusive", late)
+    found = encode_text(encoder, Blocks.classes, "one")
+    assert embedded == [list(Blocks.classes)]
+    assert found is not None and torch.equal(found, original(Blocks.classes))

@@ -1,0 +1,271 @@
+"""What a method may ask of the loop: views of a clip, canvases of several, passes over the data set, other images."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from avloc import AvlocError, Batch, Context, DatasetPass, Features, Needs, Sample
+from avloc.features import Altered, Tiled, altered
+from avloc.interfaces import Phase
+from avloc.results import Options
+from avloc.runner import bench
+from avloc.suite import Train, load_suite
+from avloc.training import Fit, Supply, load_weights
+from helpers import TESTS
+from helpers.world import Blocks, Dot, Plain
+
+SEEN: list[tuple[Features, Batch]] = []
+
+
+class Greedy(Dot):
+    """Asks for everything, and learns where its clips come from."""
+
+    needs = Needs(views=("augmented", "cropped", "foreign", "partner"))
+    known: Tensor
+
+    def __init__(self, encoder: Any, classes: Sequence[str], *, dropout: float = 0.0) -> None:
+        super().__init__(encoder, classes, dropout=dropout)
+        self.register_buffer("known", torch.empty(0, 3))
+
+    def phases(self) -> list[Phase]:
+        return [Phase("look"), Phase("learn")]
+
+    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+        parts = list(dataset_pass())
+        self.order = [id for _, batch in parts for id in batch.ids]
+        self.known = torch.cat([features.audio for features, _ in parts]) * (2 if phase == "learn" else 1)
+
+    def partners(self, ids: Sequence[str], context: Context) -> tuple[list[str], list[str]]:
+        return ["train0"] * len(ids), ["train1"] * len(ids)
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        SEEN.append((features, batch))
+        own = super().loss(features, batch, context)["match"]
+        return {"match": own, "views": sum(view.audio.mean() for view in features.views.values()) * self.weight.sum()}
+
+
+class Canvases(Dot):
+    """Learns from canvases of two."""
+
+    needs = Needs(tiles=2, views=("cropped",))
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        assert batch.frames.tolist() == [2] * len(batch)
+        assert features.image_map.shape[3] == 2 * features.image_map.shape[2]
+        assert features.views["cropped"].image_map.shape == features.image_map.shape
+        return super().loss(features, batch, context)
+
+
+def _supply(count: int = 8, live: bool = False) -> Supply:
+    splits = {split: Blocks(None, split=split, count=count) for split in ("train", "val", "test")}
+    encoder = Plain()
+    return Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), live, Blocks.classes, None)
+
+
+def _fit(folder: Path, method: type[Dot] = Greedy, count: int = 8, **changes: Any) -> Fit:
+    torch.manual_seed(0)
+    train = Train(**{"epochs": 4, "batch_size": 4, "lr": 0.05, **changes})
+    material = _supply(count).material(method.needs, train)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return Fit(method(Plain().info, Blocks.classes), material, train, seed=0, folder=folder, fabric=fabric)
+
+
+def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
+    SEEN.clear()
+    _fit(tmp_path).run()
+    features, batch = SEEN[0]
+    assert set(features.views) == set(batch.views) == set(Greedy.needs.views)
+    for view in features.views.values():
+        assert view.image_map.shape == features.image_map.shape
+    foreign = batch.views["foreign"]
+    assert all(one != other for one, other in zip(batch.groups, foreign.groups, strict=True))
+    assert set(foreign.ids) <= {f"train{n}" for n in range(8)}
+    assert [id.partition("~")[0] for id in batch.views["cropped"].ids] == list(batch.ids)
+    assert torch.equal(features.views["cropped"].image, features.image)
+    assert not torch.equal(features.views["augmented"].image, features.image)
+    assert set(batch.views["partner"].ids) == {"train0"}
+    assert torch.equal(features.views["partner"].audio[0], features.views["partner"].audio[1])
+    held_out = next(batch for _, batch in SEEN if batch.ids[0].startswith("val"))
+    assert held_out.views["partner"].ids == held_out.ids
+    assert all(id.startswith("val") for view in held_out.views.values() for id in view.ids)
+
+
+def test_views_are_drawn_anew_in_every_step_and_alike_in_every_run(tmp_path: Path) -> None:
+    drawn = []
+    for name in "ab":
+        SEEN.clear()
+        _fit(tmp_path / name).run()
+        drawn.append([batch.views["foreign"].ids for _, batch in SEEN])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 4
+
+
+def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
+    fit = _fit(tmp_path)
+    known = load_weights(fit.run())["known"]
+    assert known.shape == (8, 3)
+    assert fit.bare.order == [f"train{n}" for n in range(8)]  # type: ignore[union-attr]
+    fresh = _fit(tmp_path / "other")
+    fresh.whole.put(load_weights(tmp_path / "checkpoint.safetensors"))
+    assert torch.equal(fresh.bare.known, known)  # type: ignore[arg-type]
+
+
+KILLED = """
+    import sys, os, signal, pathlib
+    sys.path.insert(0, {tests!r})
+    import avloc.fit, test_views
+    avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
+    steps, original = int(sys.argv[2]), avloc.training.fit.Fit._step
+    def counted(*args):
+        global steps
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args)
+    avloc.training.fit.Fit._step = counted
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(exist_ok=True)
+    test_views._fit(folder).run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [2, 5, 7])
+def test_killed_in_any_phase_it_resumes_to_the_same_weights(tmp_path: Path, steps: int) -> None:
+    whole = load_weights(_fit(tmp_path / "whole").run())
+    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
+    for at in (steps, 1000):
+        command = [sys.executable, "-c", code, str(tmp_path / "killed"), str(at)]
+        status = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+        assert status == (-signal.SIGKILL if at == steps else 0)
+    again = load_weights(tmp_path / "killed" / "checkpoint.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_clips_of_one_frame_become_canvases(tmp_path: Path) -> None:
+    _fit(tmp_path, Canvases).run()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_live_fit_sees_the_same_views(tmp_path: Path) -> None:
+    found = []
+    for live in (False, True):
+        material = _supply(live=live).material(Greedy.needs, Train())
+        torch.manual_seed(3)
+        method = Greedy(Plain().info, Blocks.classes)
+        picks = material.draw(method, material.train, ["train2", "train3"], Context())
+        found.append({n: p.encoded.features(p.images, audio_of=p.sounds) for n, p in picks.items()})
+    for name, features in found[0].items():
+        assert torch.allclose(features.audio, found[1][name].audio, rtol=0, atol=1e-2), name
+        assert torch.allclose(features.image_map, found[1][name].image_map, rtol=0, atol=1e-2), name
+
+
+class Wide(Blocks):
+    """Clips of three tiles."""
+
+    def load(self, id: str) -> Sample:
+        sample = super().load(id)
+        image = np.tile(sample.clip.image, (1, 3, 1))
+        return Sample(replace(sample.clip, image=image, frames=3), None, sample.labels)
+
+
+def test_canvases_are_not_cut_up() -> None:
+    splits = {split: Wide(None, split=split, count=4) for split in ("train", "val", "test")}
+    supply = Supply(splits, Plain(), "wide", None, "cpu", "plain", False, Blocks.classes, None)
+    with pytest.raises(AvlocError, match=r"canvases of 2 clips, but those of wide have \[3\]"):
+        supply.material(Canvases.needs, Train())
+    assert supply.material(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
+
+
+def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
+    data = Blocks(None, split="train", count=2)
+    copies = Altered(data, data.ids(), 2, pixels=True)
+    assert copies.ids() == ("train0~0", "train0~1", "train1~0", "train1~1")
+    one, again, other = (copies.load(id).clip for id in ("train0~0", "train0~0", "train0~1"))
+    assert np.array_equal(one.image, again.image) and np.array_equal(one.audio, again.audio)
+    assert not np.array_equal(one.image, other.image)
+    original = data.load("train0")
+    assert one.image.shape == original.clip.image.shape
+    assert np.array_equal(np.sort(one.audio), np.sort(original.clip.audio))
+    assert copies.load("train0~0").labels == original.labels
+    assert copies.load("train0~0").truth is None
+    assert len({copies.content(id) for id in copies.ids()}) == 4
+
+
+def test_tiles_come_from_different_videos() -> None:
+    data = Blocks(None, split="train", count=4)
+    groups = {"train0": "a", "train1": "a", "train2": "b", "train3": "b"}
+    tiled = Tiled(data, groups, 2)
+    assert len(tiled.ids()) == 4
+    for id in tiled.ids():
+        one, two = id.split("+")
+        assert groups[one] != groups[two]
+        assert tiled.load(id).clip.frames == 2
+    with pytest.raises(AvlocError, match="too few"):
+        Tiled(data, dict.fromkeys(data.ids(), "one video"), 2)
+
+
+def test_pixels_change_and_stay_pixels() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 31, 3), dtype=np.uint8)
+    for seed in range(12):
+        changed = altered(image, np.random.default_rng(seed))
+        assert changed.shape == image.shape
+        assert changed.dtype == np.uint8
+        assert not np.array_equal(changed, image)
+
+
+@pytest.mark.usefixtures("world")
+def test_two_videos_are_needed_for_a_foreign_one() -> None:
+    class Alone(Blocks):
+        def load(self, id: str) -> Sample:
+            sample = super().load(id)
+            return replace(sample, clip=replace(sample.clip, group="one"))
+
+    splits = {split: Alone(None, split=split, count=4) for split in ("train", "val", "test")}
+    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, Blocks.classes, None).material(
+        Greedy.needs, Train()
+    )
+    method = Greedy(Plain().info, Blocks.classes)
+    with pytest.raises(AvlocError, match="at least two videos"):
+        material.draw(method, material.train, ["train0"], Context())
+
+
+@pytest.mark.usefixtures("world")
+def test_a_bench_with_a_limit_makes_views_of_those_clips_only(suite_file: Path, tmp_path: Path) -> None:
+    from avloc.registry import registry
+
+    class Plugin:
+        pass
+
+    plugin = Plugin()
+    from avloc import hookimpl
+
+    plugin.avloc_methods = hookimpl(lambda: {"canvases": Canvases})  # type: ignore[attr-defined]
+    registry().add_module("canvases", plugin)
+    suite = load_suite(str(suite_file)).override(methods=["canvases"], seeds=[0], limit=6)
+    manifest = bench(suite, Options(tmp_path))
+    assert next(row["status"] for row in manifest["rows"] if row["method"] == "canvases") == "done"
+    logs = list(Path(os.environ["AVLOC_CACHE"]).glob("features/*/*-2tiles-cropped/samples.jsonl"))
+    assert sum(len(log.read_text().splitlines()) for log in logs) <= 2 * 2 * 6
+
+
+def test_a_single_held_out_video_meets_training_clips() -> None:
+    splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
+    supply = Supply(splits, Plain(), "blocks", None, "cpu", "plain", False, Blocks.classes, None)
+    material = supply.material(Greedy.needs, Train())
+    pick = material.draw(Greedy(Plain().info, Blocks.classes), material.val, ["val0"], Context())["foreign"]
+    assert pick.encoded is material.train and pick.images[0].startswith("train")

@@ -1,0 +1,200 @@
+"""Stored predictions under several protocols side by side: the numbers, the columns, what cannot be, and the notes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from avloc import AvlocError, Prediction, cli
+from avloc.cli.terminal import show_table
+from avloc.results import LONGEST_NAME, Manifest, Options, Wanted, rescore, score_external
+from avloc.runner import bench
+from avloc.scoring import Protocol
+from avloc.suite import Suite, load_suite
+from avloc.tables import Table, Wishes, build_table, load, select, transposed
+
+METRICS = ["pixel_ap", "ciou_mean"]
+FIRST, SECOND = "blocks (defaults)", "blocks (count 8)"
+
+
+@pytest.fixture
+def suite(world: Any, suite_file: Path) -> Suite:
+    """The small world's suite with a second column and one that is absent."""
+    text = suite_file.read_text(encoding="utf-8").replace(
+        "[{name: blocks, encoder: plain}]",
+        "[{name: blocks, encoder: plain}, {name: blocks, count: 8, encoder: plain},"
+        " {name: far, encoder: plain, obtain: fetch it, title: Far away}]",
+    )
+    suite_file.write_text(text, encoding="utf-8")
+    return load_suite(str(suite_file)).override(seeds=[0])
+
+
+@pytest.fixture
+def options(suite: Suite, tmp_path: Path) -> Options:
+    """Where the suite has run."""
+    found = Options(tmp_path / "r")
+    bench(suite, found)
+    return found
+
+
+def table(options: Options, manifest: Manifest, **wishes: Any) -> Table:
+    return build_table(load(options.results, manifest["suite"]), Wishes(**wishes))
+
+
+def test_every_dataset_has_a_group_of_columns_per_protocol(options: Options) -> None:
+    manifest = rescore("blocks", options, protocol="avloc,ezvsl,lvs", metrics=METRICS)
+    assert manifest["suite"] == "blocks.avloc+ezvsl+lvs"
+    shown = table(options, manifest)
+    groups = [group.title for group in shown.groups]
+    assert len(groups) == 7 and groups[-1] == "Far away"
+    assert [title.rpartition(", ")[2] for title in groups[:-1]] == ["avloc", "ezvsl", "lvs"] * 2
+    assert len({title.rpartition(", ")[0] for title in groups[:3]}) == 1
+    assert len(shown.rows) == 2 and all(cell.value for row in shown.rows for cells in row.cells[:-1] for cell in cells)
+    assert {row["dataset"] for row in manifest["rows"]} == {column["name"] for column in manifest["datasets"]}
+    assert "the same predictions under 3 protocols" in shown.title
+
+
+def test_a_column_holds_what_its_protocol_alone_gives(options: Options) -> None:
+    together = rescore("blocks", options, protocol="ezvsl,lvs", metrics=METRICS)
+    for name in ("ezvsl", "lvs"):
+        alone = rescore("blocks", options, protocol=name, metrics=METRICS)
+        mine = [row for row in together["rows"] if row["dataset"].endswith(f"({name})")]
+        wanted = [row for row in alone["rows"] if row["status"] == "done"]
+        assert [row["score"] for row in mine] == [row["score"] for row in wanted]
+        assert alone["protocol"]["preset"] == name and alone["suite"] == f"blocks.{name}"
+
+
+def test_the_notes_describe_every_protocol_once_and_the_data_once(options: Options) -> None:
+    manifest = rescore("blocks", options, protocol="avloc,tvsl_released", metrics=METRICS)
+    notes = table(options, manifest, intervals=True).notes
+    described = [note for note in notes if note.startswith("Protocol: ")]
+    assert [note.split(":")[1] for note in described] == [" avloc", " tvsl_released"]
+    assert described[1].endswith(manifest["datasets"][1]["protocol_text"]) and "inverted" in described[1]
+    for words in ("12 clips listed", "8 clips listed", "only 12 videos", "Far away is absent"):
+        assert sum(words in note for note in notes) == 1, (words, notes)
+
+
+def test_intervals_marks_and_tests_are_of_each_protocol(options: Options) -> None:
+    metrics = ["ciou_mean"]
+    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=metrics)
+    both = table(options, manifest, intervals=True, reference="dot")
+    for place, name in ((0, "avloc"), (1, "ezvsl")):
+        alone = table(options, rescore("blocks", options, protocol=name, metrics=metrics), intervals=True)
+        for mine, theirs in zip(both.rows, alone.rows, strict=True):
+            assert mine.cells[place][0].interval == theirs.cells[0][0].interval is not None
+            assert mine.cells[place][0].rank == theirs.cells[0][0].rank
+    assert [cell.p is not None for cells in both.rows[1].cells for cell in cells] == [True] * 4 + [False]
+
+
+def test_columns_can_be_chosen_and_transposed(options: Options) -> None:
+    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
+    shown = table(options, manifest)
+    assert [group.name for group in shown.groups] == [f"{SECOND} (avloc)", f"{SECOND} (ezvsl)"]
+    assert not any("12 clips" in note or "Far away" in note for note in shown.notes)
+    assert [group.name for group in select(shown, [f"{SECOND} (ezvsl)"]).groups] == [f"{SECOND} (ezvsl)"]
+    blocks = [row.block for row in transposed(shown).rows]
+    assert [block.rpartition(", ")[2] for block in blocks] == ["avloc", "avloc", "ezvsl", "ezvsl"]
+    out = Console(file=io.StringIO(), width=60, color_system=None)
+    show_table(shown, out)
+    assert isinstance(out.file, io.StringIO) and "ezvsl" in out.file.getvalue()
+
+
+def test_the_csv_says_under_which_protocol_every_line_is(options: Options) -> None:
+    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS)
+    frame = load(options.results, manifest["suite"]).frame
+    frame = frame[frame.status == "done"]
+    under = frame.dataset.str.extract(r" \((\w+)\)$", expand=False)
+    assert (under == frame.protocol.str.partition(":")[0]).all() and set(under) == {"avloc", "ezvsl"}
+
+
+def test_a_protocol_that_cannot_be_applied_says_so_in_its_cells(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = Protocol.apply
+
+    def picky(self: Protocol, prediction: Prediction, *args: Any) -> Any:
+        if self.preset == "lvs":
+            raise AvlocError(f"Clip {prediction.clip!r} has no consensus.")
+        return apply(self, prediction, *args)
+
+    monkeypatch.setattr(Protocol, "apply", picky)
+    shown = table(options, rescore("blocks", options, protocol="lvs,ezvsl", metrics=METRICS, datasets=[FIRST]))
+    for row in shown.rows:
+        assert [cell.text for cell in row.cells[0]] == ["—", "—"] and row.cells[0][0].mark == "a"
+        assert all(cell.value is not None for cell in row.cells[1])
+    assert "a: skipped: the protocol lvs cannot be applied: Clip 'test0' has no consensus." in shown.notes
+    with pytest.raises(AvlocError, match="has no consensus"):
+        rescore("blocks", options, protocol="lvs", metrics=METRICS)
+
+
+def test_a_source_without_a_pixel_is_counted_as_left_out(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.world import Blocks
+
+    truth = Blocks.truth
+
+    def unseen(self: Blocks, id: str) -> Any:
+        found = truth(self, id)
+        found.masks[:] *= id != "test3"
+        return found
+
+    monkeypatch.setattr(Blocks, "truth", unseen)
+    manifest = rescore("blocks", options, protocol="ezvsl", metrics=["pixel_ap"], datasets=[FIRST])
+    shown = table(options, manifest)
+    (note,) = [note for note in shown.notes if note.startswith("Sources that a metric")]
+    assert f"pixel_ap of Dot (methods) on {FIRST}, seed 0: 1" in note
+    done = manifest["rows"][0]
+    rows = pd.read_parquet(options.results / "runs" / done["run"] / "scores" / f"{done['score']}.parquet")
+    assert shown.rows[0].cells[0][0].value == pytest.approx(100 * np.nanmean(rows.pixel_ap))
+
+
+def test_a_long_list_of_protocols_still_names_a_file(options: Options) -> None:
+    many = "ezvsl,fnac,lvs,slavc,slavc_absolute,sslalignment,sslalignment_adaptive,sslalignment_lvs,acl,acl_median"
+    names = {rescore("blocks", options, protocol=p, metrics=METRICS)["suite"] for p in (many, f"{many},avloc")}
+    assert len(names) == 2
+    assert all(len(name) <= LONGEST_NAME and "protocols" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"protocol": "avloc,ezvls"}, "Did you mean 'ezvsl'"),
+        ({"protocol": "avloc,avloc"}, "'avloc' is listed twice"),
+        ({"datasets": ["blocks (cuont 8)"]}, "Did you mean 'blocks"),
+    ],
+)
+def test_what_cannot_be_asked_for(options: Options, wanted: dict[str, Any], words: str) -> None:
+    with pytest.raises(AvlocError, match=words):
+        rescore("blocks", options, **wanted)
+
+
+def test_a_table_of_several_protocols_is_no_suite(options: Options, tmp_path: Path) -> None:
+    name = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS)["suite"]
+    with pytest.raises(AvlocError, match="table of several protocols"):
+        rescore(name, options, protocol="avloc")
+    with pytest.raises(AvlocError, match="table of several protocols"):
+        score_external(Wanted(tmp_path, "blocks (avloc)", suite=name), options)
+
+
+def test_printed_numbers_stand_once_behind_the_last_protocol(options: Options) -> None:
+    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
+    assert [column["printed"] for column in manifest["datasets"]] == ["", SECOND]
+
+
+def test_the_command(options: Options) -> None:
+    place = ["--results", str(options.results)]
+    asked = ["score", "--suite", "blocks", "--protocol", "avloc, ezvsl", "--metrics", "ciou_mean", *place]
+    done = CliRunner().invoke(cli.app, [*asked, "--datasets", SECOND])
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(cli.app, ["table", "--suite", "blocks.avloc+ezvsl", "--format", "markdown", *place])
+    assert "8), ezvsl<br>mean cIoU" in again.stdout and "- Protocol: ezvsl: " in again.stdout, again.output
+    wrong = CliRunner().invoke(cli.app, ["score", "--predictions", "x", "--dataset", "blocks", "--datasets", "blocks"])
+    assert wrong.exit_code == 2 and "--datasets chooses columns" in wrong.stderr
+    none = CliRunner().invoke(cli.app, ["table", "--suite", "blocks.avloc+ezvsl", "--digits", "0", *place])
+    assert none.exit_code == 2

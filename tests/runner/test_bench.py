@@ -1,0 +1,469 @@
+"""The bench end to end on the small world: stages, store, failures, resume, told levels, shuffled audio."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
+from avloc.registry import registry
+from avloc.results import Options, rescore
+from avloc.runner import bench, plan
+from avloc.store import ArrayLog
+from avloc.suite import Suite, load_suite
+from helpers import TESTS
+from helpers.world import Blocks, Dot
+
+
+@pytest.fixture
+def suite(world: Any, suite_file: Path) -> Suite:
+    return load_suite(str(suite_file))
+
+
+def _values(results: Path, manifest: dict[str, Any]) -> dict[tuple[str, str, int], dict[str, float]]:
+    return {
+        (row["block"], row["method"], row["seed"]): json.loads(
+            (results / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text()
+        )["values"]
+        for row in manifest["rows"]
+        if row["status"] == "done"
+    }
+
+
+def _contents(results: Path) -> dict[str, Any]:
+    """Everything that must not depend on interruptions: maps, logs, weights, scores; not times."""
+    found: dict[str, Any] = {}
+    for path in sorted((results / "runs").rglob("*")):
+        key = str(path.relative_to(results))
+        if path.suffix in (".f16", ".safetensors") or path.name == "samples.jsonl":
+            found[key] = path.read_bytes()
+        elif path.name == "train.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[key] = [{**line, "seconds": 0} for line in lines]
+        elif path.suffix == ".parquet":
+            found[key] = pd.read_parquet(path).sort_values(["clip", "source"]).to_dict("list")
+    return found
+
+
+def test_a_suite_runs_and_answers_from_the_store(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite, Options(tmp_path))
+    assert [row["status"] for row in manifest["rows"]] == ["done"] * 3  # told has nothing to train: one seed
+    values = _values(tmp_path, manifest)
+    assert values["methods", "told", 0]["pixel_ap"] > 0.8
+    assert 0 < values["methods", "dot", 0]["pixel_ap"] <= 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
+    assert _values(tmp_path, bench(suite, Options(tmp_path))) == values
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")} == before
+
+
+def test_force_does_everything_again_and_gets_the_same(suite: Suite, tmp_path: Path) -> None:
+    bench(suite, Options(tmp_path))
+    first = _contents(tmp_path)
+    bench(suite, Options(tmp_path, force=True))
+    assert _contents(tmp_path) == first
+
+
+def test_results_do_not_depend_on_the_batch_of_prediction(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench(suite, Options(tmp_path / "a"))
+    monkeypatch.setattr("avloc.runner.run.PREDICT_BATCH", 5)
+    other = bench(suite, Options(tmp_path / "b"))
+    for row, twin in zip(one["rows"], other["rows"], strict=True):
+        log, again = (ArrayLog(tmp_path / name / "runs" / row["run"]) for name in "ab")
+        assert row["run"] == twin["run"]
+        for id in log.records:
+            np.testing.assert_allclose(log.read(id)["maps"], again.read(id)["maps"], rtol=2e-3)
+
+
+def test_missing_and_broken_clips_are_counted_and_named(suite: Suite, tmp_path: Path) -> None:
+    entry = {"name": "blocks", "encoder": "plain", "bad": ["test3", "train2"], "gone": ["test5"]}
+    data = {**suite.model_dump(), "datasets": [entry], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    for row in manifest["rows"]:
+        assert row["status"] == "done"
+        scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+        assert scores["counts"]["listed"] == 12
+        assert scores["counts"]["scored"] == 10
+        assert scores["counts"]["missing"] == {"test5": "no file"}
+        assert scores["counts"]["broken"] == {"test3": "test3.mp4 is truncated"}
+
+
+@pytest.mark.parametrize("where", ["loss", "map"])
+def test_a_failing_method_does_not_stop_the_others(suite: Suite, tmp_path: Path, where: str) -> None:
+    data = {**suite.model_dump(), "methods": [{"name": "failing", "where": where}, "absent", "dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    failed, absent, fine = manifest["rows"]
+    assert failed["status"] == "failed"
+    assert f"the {where} fell over" in failed["reason"]
+    assert f"the {where} fell over" in (tmp_path / "runs" / failed["run"] / "error.txt").read_text()
+    assert absent["status"] == "failed"
+    assert "no_such_module" in absent["reason"]
+    assert fine["status"] == "done"
+
+
+def test_a_method_that_needs_more_than_it_is_told_is_skipped(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(told=["none", "oracle"], seeds=[0]), Options(tmp_path))
+    skipped = [(row["method"], row["told"]) for row in manifest["rows"] if row["status"] == "skipped"]
+    assert skipped == [("told", "none")]
+    assert "told oracle" in next(row["reason"] for row in manifest["rows"] if row["status"] == "skipped")
+
+
+def test_untrained_and_shuffled_rows(suite: Suite, tmp_path: Path) -> None:
+    data = {**suite.model_dump(), "controls": ["untrained", "shuffled"], "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    rows = {row["block"]: row for row in manifest["rows"]}
+    assert rows["untrained"]["fit"] == ""
+    assert rows["shuffled"]["fit"] == rows["methods"]["fit"]
+    assert len({row["run"] for row in rows.values()}) == 3
+    values = _values(tmp_path, manifest)
+    assert values["methods", "dot", 0]["pixel_ap"] > values["shuffled", "dot", 0]["pixel_ap"]
+
+
+def test_misspelt_names_cost_nothing(suite: Suite, tmp_path: Path) -> None:
+    for bad, words in [
+        ({"methods": ["dott"]}, "Did you mean 'dot'"),
+        ({"methods": [{"name": "dot", "dropot": 0.1}]}, "Did you mean 'dropout'"),
+        ({"metrics": ["pixel_app"]}, "Did you mean 'pixel_ap'"),
+        ({"metrics": [{"name": "ciou_success", "att": 0.1}]}, "Did you mean 'at'"),
+        ({"protocol": {"preset": "avlok"}}, "Did you mean 'avloc'"),
+        ({"datasets": [{"name": "block", "encoder": "plain"}]}, "Did you mean 'blocks'"),
+        ({"datasets": [{"name": "blocks", "encoder": "plane"}]}, "Did you mean 'plain'"),
+    ]:
+        with pytest.raises(AvlocError, match=words):
+            bench(Suite.model_validate({**suite.model_dump(), **bad}), Options(tmp_path))
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_a_dataset_the_user_must_bring_may_be_absent(suite: Suite, tmp_path: Path) -> None:
+    far = {"name": "vggsound_trio", "encoder": "plain", "obtain": "avloc data prepare vggsound_trio --from DIR"}
+    data = {**suite.model_dump(), "datasets": [far, {"name": "blocks", "encoder": "plain"}], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    column = manifest["datasets"][0]
+    assert column["status"] == "absent"
+    assert column["command"].startswith("avloc data prepare")
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "vggsound_trio"} == {"skipped"}
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "blocks"} == {"done"}
+
+
+def test_one_dataset_twice_gives_two_columns(suite: Suite, tmp_path: Path) -> None:
+    twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
+    data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    assert [row["dataset"] for row in manifest["rows"]] == ["blocks (count 8)", "blocks (count 12)"]
+    assert [column["title"] for column in manifest["datasets"]] == ["Blocks (count 8)", "Blocks (count 12)"]
+
+
+def test_plan_makes_nothing(suite: Suite, tmp_path: Path) -> None:
+    rows = plan(suite, Options(tmp_path))
+    assert {row["status"] for row in rows} == {"todo"}
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_rescoring_runs_no_method(suite: Suite, tmp_path: Path) -> None:
+    first = bench(suite.override(seeds=[0]), Options(tmp_path))
+    runs = {row["run"] for row in first["rows"]}
+    again = rescore("blocks", Options(tmp_path), protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"])
+    assert {row["run"] for row in again["rows"]} == runs
+    assert [metric["key"] for metric in again["metrics"]] == ["ciou_mean", "ciou_success@0.5"]
+    assert set(_values(tmp_path, again)["methods", "dot", 0]) == {"ciou_mean", "ciou_success@0.5"}
+    with pytest.raises(AvlocError, match="no results of suite 'nothing'"):
+        rescore("nothing", Options(tmp_path))
+
+
+def test_limit_is_part_of_the_id(suite: Suite, tmp_path: Path) -> None:
+    whole = bench(suite.override(seeds=[0]), Options(tmp_path))
+    part = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
+    assert not {row["run"] for row in whole["rows"]} & {row["run"] for row in part["rows"]}
+
+
+def test_plugins_hear_of_runs(suite: Suite, world: Any, tmp_path: Path) -> None:
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    assert world.events == [("dot", e) for e in ("started", "epoch 0", "epoch 1", "epoch 2", "scored")]
+
+
+def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(methods=["dot"], seeds=[0], settings=["dot.stages=3"]), Options(tmp_path))
+    lines = (tmp_path / "runs" / manifest["rows"][0]["fit"] / "train.jsonl").read_text().splitlines()
+    assert [json.loads(line)["phase"] for line in lines] == ["part0", "part1", "part2"]
+
+
+KILLED = """
+    import os, signal, sys, time, pathlib
+    sys.path.insert(0, {tests!r})
+    import world, avloc, avloc.training.fit, avloc.features.feature_set, avloc.runner.run
+    from avloc.bench import bench
+    from avloc.manifest import Options
+    from avloc.suite import load_suite
+    avloc.registry.registry().add_module("world", world.World())
+    avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
+    avloc.features.feature_set.COMMIT_EVERY = 3
+    avloc.runner.run.PREDICT_BATCH = 3
+    left = int(sys.argv[3])
+    def pull(module, name):
+        original = getattr(module, name)
+        def counted(*args, **kwargs):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+        setattr(module, name, counted)
+    pull(avloc.training.fit.Fit, "_step")
+    pull(avloc.training.fit.Fit, "_save_weights")
+    pull(avloc.store.arrays.os, "fsync")
+    bench(load_suite(sys.argv[1]), Options(pathlib.Path(sys.argv[2])))
+"""
+
+
+def _bench_process(suite_file: Path, results: Path, kill_at: int, cache: Path) -> int:
+    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
+    command = [sys.executable, "-c", code, str(suite_file), str(results), str(kill_at)]
+    environment = {**os.environ, "AVLOC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_resumes_to_the_same_records(suite_file: Path, tmp_path: Path) -> None:
+    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
+    expected = _contents(tmp_path / "whole")
+    assert any(key.endswith("checkpoint.safetensors") for key in expected)
+    results, cache, kills = tmp_path / "killed", tmp_path / "cache1", 0
+    for kill_at in (2, 5, 6, 7, 8, 9, 11, 13, 17, 23):
+        code = _bench_process(suite_file, results, kill_at, cache)
+        kills += code == -signal.SIGKILL
+        if code == 0:
+            break
+    assert kills >= 4
+    assert _bench_process(suite_file, results, 0, cache) == 0
+    assert _contents(results) == expected
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_suite_do_each_thing_once(suite_file: Path, tmp_path: Path) -> None:
+    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
+    command = [sys.executable, "-c", code, str(suite_file), str(tmp_path / "r"), "0"]
+    environment = {**os.environ, "AVLOC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    started = time.monotonic()
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert time.monotonic() - started < 120
+    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
+    assert _contents(tmp_path / "r") == _contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"methods": [{"name": "dot", "dropout": "much"}]}, "dropout should be of type float, but is 'much'"),
+        ({"metrics": [{"name": "ciou_success", "at": "high"}]}, "at should be of type float, but is 'high'"),
+        ({"datasets": [{"name": "blocks", "encoder": "plain", "count": "many"}]}, "count should be of type int"),
+        (
+            {"datasets": [{"name": "blocks", "encoder": {"name": "plain", "scale": True}}]},
+            "scale should be of type float",
+        ),
+        ({"methods": [{"name": "tvsl", "gate": "clam"}]}, "gate must be signed or clamp"),
+    ],
+)
+def test_values_of_the_wrong_kind_cost_nothing(suite: Suite, tmp_path: Path, bad: dict[str, Any], words: str) -> None:
+    wrong = Suite.model_validate({**suite.model_dump(), **bad})
+    for work in (plan, bench):
+        with pytest.raises(AvlocError, match=words):
+            work(wrong, Options(tmp_path))
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_results_that_are_a_file_are_refused_at_once(suite: Suite, suite_file: Path) -> None:
+    with pytest.raises(AvlocError, match="is a file; results need a folder"):
+        bench(suite, Options(suite_file))
+
+
+def test_a_limit_is_told(suite: Suite, tmp_path: Path) -> None:
+    manifest = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
+    row = manifest["rows"][0]
+    scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+    assert (scores["counts"]["listed"], scores["counts"]["scored"], scores["counts"]["unread"]) == (12, 4, 8)
+    assert manifest["limit"] == 4
+
+
+def test_a_finished_run_that_lost_predictions_is_completed(suite: Suite, tmp_path: Path) -> None:
+    first = bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    log = tmp_path / "runs" / first["rows"][0]["run"] / "samples.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+    with pytest.raises(AvlocError, match="has lost predictions"):
+        rescore("blocks", Options(tmp_path), metrics=["auc"])
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    assert log.read_bytes() == whole
+
+
+def test_data_that_changed_is_not_scored_again(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
+    monkeypatch.setattr(Blocks, "fingerprint", lambda self: "other truth")
+    with pytest.raises(AvlocError, match="test data of blocks changed"):
+        rescore("blocks", Options(tmp_path), metrics=["auc"])
+
+
+def test_a_dataset_that_crashes_leaves_the_other_columns(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Blocks.load
+
+    def load(self: Blocks, id: str) -> Any:
+        if self.count == 8:
+            raise RuntimeError("the reader fell over")
+        return original(self, id)
+
+    monkeypatch.setattr(Blocks, "load", load)
+    twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
+    data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
+    manifest = bench(Suite.model_validate(data), Options(tmp_path))
+    assert [row["status"] for row in manifest["rows"]] == ["failed", "done"]
+    assert "the reader fell over" in manifest["rows"][0]["reason"]
+
+
+def test_controls_name_listed_methods(suite_file: Path) -> None:
+    text = suite_file.read_text()
+    for control, words in [
+        ("{name: shuffled, only: [dot]}", "'only'"),
+        ("{name: untrained, of: [dott]}", "mean 'dot'"),
+    ]:
+        suite_file.write_text(text + f"controls: [{control}]\n")
+        with pytest.raises(AvlocError, match=words):
+            load_suite(str(suite_file))
+
+
+@pytest.mark.usefixtures("world")
+def test_a_refined_table_shows_the_prior_alone(suite_file: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file))
+    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4}}})
+    rows = plan(refined, Options(tmp_path))
+    assert "saliency" in {row["method"] for row in rows}
+    assert "saliency" not in {row["method"] for row in plan(suite, Options(tmp_path))}
+
+
+@pytest.mark.usefixtures("world")
+def test_without_a_training_list_what_need_not_learn_still_runs(suite_file: Path, tmp_path: Path) -> None:
+    text = suite_file.read_text().replace("name: blocks", "name: listless, obtain: avloc data prepare listless")
+    suite_file.write_text(text)
+    registry().add_module("listless", Listless())
+    manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "told"], seeds=[0]), Options(tmp_path))
+    rows = {(row["method"], row["block"]): row for row in manifest["rows"]}
+    assert rows["dot", "methods"]["status"] == "skipped"
+    assert "learns, but train.csv is not here" in rows["dot", "methods"]["reason"]
+    assert rows["told", "methods"]["status"] == "done"
+
+
+@pytest.mark.usefixtures("world")
+def test_a_plan_knows_what_is_absent_and_makes_nothing(suite_file: Path, tmp_path: Path) -> None:
+    gone = [f"test{n}" for n in range(12)]
+    suite_file.write_text(suite_file.read_text().replace("name: blocks", f"name: blocks, gone: {gone}, obtain: look"))
+    rows = plan(load_suite(str(suite_file)), Options(tmp_path / "results"))
+    assert {(row["status"], row["reason"]) for row in rows} == {
+        ("skipped", "none of its test clips is on this machine")
+    }
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_video_has_no_other_one_to_hear(suite: Suite, tmp_path: Path) -> None:
+    data = {**suite.model_dump(), "controls": ["shuffled"], "methods": ["dot"], "seeds": [0], "limit": 1}
+    rows = {row["block"]: row for row in bench(Suite.model_validate(data), Options(tmp_path))["rows"]}
+    assert rows["shuffled"]["status"] == "skipped"
+    assert "at least two videos" in rows["shuffled"]["reason"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
+    suite = suite.override(methods=["told"], seeds=[0])
+    found = []
+    for device in ("cpu", "cuda"):
+        (values,) = _values(tmp_path / device, bench(suite, Options(tmp_path / device, device=device))).values()
+        found.append(values)
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("needs", None, "needs should be made by avloc.Needs"),
+        ("needs", Needs(told="oracel"), "Did you mean 'oracle'"),  # type: ignore[arg-type]
+        ("needs", Needs(views=("mirrored",)), "There is no view 'mirrored'"),  # type: ignore[arg-type]
+        ("needs", Needs(labels="strong"), "needs.labels"),  # type: ignore[arg-type]
+        ("title", 3, "title should be of type str"),
+        ("revision", "two", "revision should be of type int"),
+        ("loss", lambda self, *_: self.weight.sum(), "should return a dict of named terms, but returned Tensor"),
+        ("loss", lambda self, *_: {"a": self.weight}, "the term 'a' should be a scalar tensor, but is of shape"),
+        ("loss", lambda self, *_: {"a": self.weight.sum().detach()}, "depends on none of its weights"),
+        ("loss", lambda self, *_: sys.exit(3), "SystemExit: 3"),
+        ("localize", lambda self, *_: sys.exit(3), "SystemExit: 3"),
+        ("localize", lambda self, *_: _raise("boom\nsecond line"), "RuntimeError: boom"),
+        ("localize", lambda self, *_: Prediction("a", self.weight[None]), "maps must be a NumPy array"),
+    ],
+)
+def test_whatever_is_wrong_with_a_method_costs_its_row_alone(
+    suite: Suite, tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    class Wrong:
+        @hookimpl
+        def avloc_methods(self) -> dict[str, type]:
+            return {"wrong": type("Wrong", (Dot,), {name: value})}
+
+    registry().add_module("wrong", Wrong())
+    rows = bench(suite.override(methods=["wrong", "told"], seeds=[0]), Options(tmp_path))["rows"]
+    assert [row["status"] for row in rows] == ["failed", "done"]
+    assert words in rows[0]["reason"] and "\n" not in rows[0]["reason"]
+
+
+def _raise(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def test_an_edited_method_is_mentioned_and_its_runs_are_kept(suite_file: Path, tmp_path: Path) -> None:
+    plugin, said = tmp_path / "edited.py", []
+    text = f"""
+import sys; sys.path.insert(0, {str(TESTS)!r})
+from helpers.world import Dot, World
+from avloc import hookimpl
+class Edited(Dot):
+    pass
+avloc_datasets, avloc_encoders = hookimpl(lambda: World().avloc_datasets()), hookimpl(lambda: World().avloc_encoders())
+@hookimpl
+def avloc_methods():
+    return {{"edited": Edited}}
+"""
+    options = ["--suite", str(suite_file), "--methods", "edited", "--seeds", "0", "--results", str(tmp_path / "r")]
+    for line in ("", "", "# another day"):
+        plugin.write_text(text + line)
+        command = [sys.executable, "-m", "avloc", "bench", "--plugin", str(plugin), *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        said.append("its file was changed" in done.stderr)
+    assert said == [False, False, True]
+
+
+class Untaught(Blocks):
+    """Blocks without its training list."""
+
+    def __init__(self, root: Path | None, *, split: str, count: int = 12) -> None:
+        if split != "test":
+            raise DataError("train.csv is not here")
+        super().__init__(root, split=split, count=count)
+
+
+class Listless:
+    """A plugin."""
+
+    @hookimpl
+    def avloc_datasets(self) -> dict[str, type]:
+        return {"listless": Untaught}

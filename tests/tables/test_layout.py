@@ -1,0 +1,402 @@
+"""Tables: from manifests and score files to frame, layout and terminal; intervals, tests, marks and columns."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from avloc import AvlocError, cli
+from avloc.cli.terminal import show_table
+from avloc.tables import Row, Table, load, percentile_interval, replicate_means, select, sign_flip, transposed
+from helpers.stored import COUNTS, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def texts(row: Row) -> list[str]:
+    return [cell.text for cells in row.cells for cell in cells]
+
+
+def note(table: Table, start: str) -> str:
+    found = [sentence for sentence in table.notes if sentence.startswith(start)]
+    assert len(found) == 1, table.notes
+    return found[0]
+
+
+def test_seeds_become_mean_and_sample_deviation(store: Store) -> None:
+    for seed, cap in enumerate((0.40, 0.41, 0.42)):
+        store.row("a", cap, seed=seed)
+    store.row("b", 0.301)
+    table = store.table()
+    assert [texts(row) for row in table.rows] == [["41.0 ± 1.0", "5.00 ± 0.00"], ["30.1", "5.00"]]
+    assert table.groups[0].headers == ("CAP", "distance [px] ↓")
+    assert "0, 1, 2" in note(table, "Mean ± sample standard deviation")
+
+
+def test_best_and_second_follow_the_metrics_direction_and_ties_share(store: Store) -> None:
+    for method, cap, distance in (("a", 0.5, 1.0), ("b", 0.50004, 2.0), ("c", 0.4, 3.0), ("d", 0.3, 0.5)):
+        store.row(method, cap, distance)
+    ranks = [[cell.rank for cell in row.cells[0]] for row in store.table().rows]
+    assert ranks == [[1, 2], [1, 0], [2, 0], [0, 1]]
+
+
+def test_a_lone_number_is_not_called_the_best(store: Store) -> None:
+    store.row("a", 0.5)
+    assert store.table().rows[0].cells[0][0].rank == 0
+
+
+def test_rows_are_kept_in_blocks_and_in_order(store: Store) -> None:
+    for method, block in (("z", "methods"), ("z", "shuffled"), ("c", "controls"), ("a", "methods"), ("z", "untrained")):
+        store.row(method, 0.5, block=block)
+    rows = [(row.block, row.label) for row in store.table().rows]
+    assert rows == [
+        ("Methods", "Z"), ("Methods", "A"), ("Controls", "C"), ("Untrained", "Z"), ("Shuffled audio", "Z")
+    ]  # fmt: skip
+
+
+def test_labels_say_what_tells_rows_apart(store: Store) -> None:
+    store.row("a", 0.5, told="oracle")
+    store.row("a", 0.4, told="vocabulary")
+    store.row("b", 0.3, params={"gate": "clamp", "cond": False})
+    store.row("b", 0.3)
+    assert [row.label for row in store.table().rows] == [
+        "A (told: oracle)",
+        "A (told: vocabulary)",
+        "B (cond=false, gate=clamp, told: oracle)",
+        "B (defaults, told: oracle)",
+    ]
+    assert note(store.table(), "Methods are told the dataset's class names (vocabulary)")
+
+
+def test_parameters_of_a_lone_row_are_in_a_note(store: Store) -> None:
+    store.row("a", 0.5, params={"tau": 0.1})
+    table = store.table()
+    assert table.rows[0].label == "A"
+    assert note(table, "Parameters that differ").endswith("A tau=0.1.")
+
+
+def test_failed_and_skipped_rows_are_dashes_with_footnotes(store: Store) -> None:
+    store.row("a", 0.4, seed=0)
+    store.row("a", seed=1, status="failed", reason="RuntimeError: no memory")
+    store.row("b", status="skipped", reason="needs to be told oracle")
+    store.row("c", status="skipped", reason="needs to be told oracle")
+    store.row("d", status="")
+    table = store.table()
+    assert [(row.cells[0][0].text, row.cells[0][0].mark) for row in table.rows] == [
+        ("40.0", "a"), ("—", "b"), ("—", "b"), ("—", "c")
+    ]  # fmt: skip
+    assert note(table, "a: ") == "a: seed 1 failed: RuntimeError: no memory (see runs/run1/error.txt)"
+    assert note(table, "b: ") == "b: skipped: needs to be told oracle"
+    assert "go on with: avloc bench --suite s" in note(table, "c: ")
+
+
+def test_a_metric_without_any_value_is_a_dash_that_says_so(store: Store) -> None:
+    store.row("a", float("nan"))
+    cell = store.table().rows[0].cells[0][0]
+    assert (cell.text, cell.mark) == ("—", "a")
+    assert "no value" in note(store.table(), "a: ")
+
+
+def test_absent_datasets_say_why_and_how_to_get_them(store: Store) -> None:
+    store.dataset("far", "Far away", status="absent", reason="no plugin reads it", command="avloc data prepare far")
+    store.row("a", 0.4)
+    store.row("a", dataset="far", reason="far: no plugin reads it")
+    table = store.table()
+    assert table.groups[1].headers == ("absent",)
+    assert texts(table.rows[0])[-1] == "—"
+    assert note(table, "Far away") == "Far away is absent: no plugin reads it. Get it with: avloc data prepare far"
+
+
+def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
+    broken = {f"clip{n}": f"clip{n}.mp4 is truncated" for n in range(7)}
+    counts = {"listed": 10, "scored": 2, "missing": {"x": "no file"}, "broken": broken}
+    store.manifest["datasets"][0]["notes"] = ["18 boxes are degenerate."]
+    store.row("a", 0.4, counts=counts, dropped={"cap": 3})
+    table = store.table()
+    data = note(table, "Toybox duet")
+    for words in ("10 clips listed", "2 scored (20 sources)", "1 missing: x (no file)", "7 broken: clip0 (clip0.mp4"):
+        assert words in data
+    assert "clip4 (" in data
+    assert "clip5 (" not in data
+    assert "and 2 more, see runs/run0/scores/score0.json" in data
+    assert "encoder small, weights small-1" in data
+    assert "18 boxes are degenerate." in table.notes
+    assert "cap of A (methods) on duet, seed 0: 3" in note(table, "Sources that a metric")
+    assert note(table, "Protocol: ") == "Protocol: avloc: maps bilinear to 224."
+    assert note(table, "Heads are trained") == "Heads are trained with epochs 20."
+    assert note(table, "Made by: ") == "Made by: avloc bench --suite s"
+    assert note(table, "Methods are told ") == "Methods are told which classes sound in each clip (oracle)."
+
+
+def test_rows_scored_on_different_clips_are_called_out(store: Store) -> None:
+    store.row("a", 0.4)
+    store.row("b", 0.4, counts={**COUNTS, "scored": 9})
+    assert "A (methods, seed 0) 10, B (methods, seed 0) 9" in note(store.table(), "ATTENTION, Toybox duet")
+
+
+def test_one_dataset_through_two_encoders_has_two_groups(store: Store) -> None:
+    store.dataset("duet", "Toybox duet", encoder="big")
+    store.row("a", 0.4)
+    store.row("a", 0.6, encoder="big")
+    assert texts(store.table().rows[0]) == ["40.0", "5.00", "60.0", "5.00"]
+
+
+def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
+    store.dataset("scene", "Toybox scene")
+    store.dataset("far", "Far away", status="absent", reason="not here", command="fetch it")
+    for dataset in ("duet", "scene"):
+        store.row("a", 0.4, dataset=dataset)
+        store.row("b", 0.6, dataset=dataset, block="controls")
+    store.row("a", dataset="far")
+    table = store.table()
+    for width, headers in ((40, 2), (160, 1)):
+        out = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        show_table(table, out)
+        assert isinstance(out.file, io.StringIO)
+        text = out.file.getvalue()
+        assert text.count("Methods\n") + text.count("Methods ") >= headers
+        for words in ("Toybox duet", "Toybox scene", "Far away is absent", "60.0", "40.0", "Controls"):
+            assert words in text
+
+
+def test_a_suite_that_was_never_run(store: Store) -> None:
+    with pytest.raises(AvlocError, match="avloc bench --suite other"):
+        load(store.results, "other")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"values": {"cap": 0.1}}', '{"sources": "many", "counts": {}, "values": {}, "dropped": {}}'],
+)
+def test_malformed_score_files_are_named(store: Store, content: str) -> None:
+    path = store.row("a", 0.4)
+    path.write_text(content)
+    with pytest.raises(AvlocError, match=r"runs.run0.scores.score0\.json"):
+        store.table()
+
+
+def test_a_malformed_manifest_is_named(store: Store) -> None:
+    store.row("a", 0.4)
+    del store.manifest["rows"][0]["status"]
+    with pytest.raises(AvlocError, match=r"s\.json is not the manifest.*rows\.status"):
+        store.table()
+
+
+def test_the_same_files_give_the_same_table(store: Store) -> None:
+    for method in "cab":
+        store.row(method, 0.4)
+    assert store.table() == store.table()
+    assert [row.label for row in store.table().rows] == ["C", "A", "B"]
+
+
+VIDEOS = [f"v{number // 2}" for number in range(80)]
+
+
+def quality(mean: float, seed: int = 0) -> list[float]:
+    """80 values of 40 videos."""
+    return list(np.random.default_rng(seed).uniform(mean - 0.1, mean + 0.1, 80))
+
+
+def test_intervals_come_from_the_stored_rows_over_all_seeds(store: Store) -> None:
+    seeds = [quality(0.4, 1), quality(0.5, 2)]
+    store.rows("a", seeds, VIDEOS)
+    assert store.table().rows[0].cells[0][0].interval is None
+    table = store.table(intervals=True)
+    cell = table.rows[0].cells[0][0]
+    codes = np.unique(VIDEOS, return_inverse=True)[1]
+    low, high = percentile_interval(replicate_means(np.array(seeds).T, codes).mean(1))
+    assert cell.interval == pytest.approx((100 * low, 100 * high))
+    assert cell.text.endswith(f" [{100 * low:.1f}, {100 * high:.1f}]")
+    assert "percentile intervals of a bootstrap over videos" in note(table, "In brackets")
+
+
+def test_a_metric_that_is_no_mean_needs_its_own_reduce(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    table = store.table(intervals=True)
+    assert table.rows[0].cells[0][1].interval is None
+    assert note(table, "No intervals").endswith("distance.")
+    counted = store.table(intervals=True, reducer=lambda metric: lambda rows: float(len(rows)))
+    assert counted.rows[0].cells[0][1].interval == pytest.approx((80, 80))
+
+
+def test_rows_that_differ_from_the_reference_are_marked(store: Store) -> None:
+    better, equal, base = quality(0.5, 1), quality(0.4, 2), quality(0.4, 3)
+    store.rows("a", [base], VIDEOS)
+    store.rows("b", [better, better], VIDEOS)
+    store.rows("c", [equal], VIDEOS)
+    assert not any("†" in cell.mark for row in store.table().rows for cell in row.cells[0])
+    table = store.table(reference="a")
+    cells = [row.cells[0][0] for row in table.rows]
+    assert ["†" in cell.mark for cell in cells] == [False, True, False]
+    codes = np.unique(VIDEOS, return_inverse=True)[1]
+    apart = np.stack([np.array(better) - base, np.array(equal) - base], axis=1)
+    p_better, p_equal = sign_flip(apart, codes)
+    assert [cell.p for cell in cells] == [None, pytest.approx(2 * p_better), pytest.approx(max(2 * p_better, p_equal))]
+    assert table.rows[1].cells[0][1].p is None
+    assert "over the 2 tests of this table" in note(table, "† differs from A")
+    assert note(table, "Not tested, since they are no means").endswith("distance.")
+
+
+def test_the_suite_may_name_the_reference_and_the_command_may_refuse_it(store: Store) -> None:
+    store.manifest["reference"] = "A"
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("b", [quality(0.6)], VIDEOS)
+    assert store.table().rows[1].cells[0][0].mark == "†"
+    assert store.table(reference="").rows[1].cells[0][0].mark == ""
+
+
+def test_a_reference_is_one_that_was_told_as_much(store: Store) -> None:
+    for told in ("oracle", "none"):
+        store.rows("a", [quality(0.4)], VIDEOS, told=told)
+    store.rows("b", [quality(0.6)], VIDEOS, told="none")
+    store.rows("c", [quality(0.6)], VIDEOS, told="count")
+    p_values = {row.label: row.cells[0][0].p for row in store.table(reference="a").rows}
+    assert [name for name, p in p_values.items() if p is not None] == ["B (told: none)"]
+
+
+def test_a_reference_that_is_not_there_or_there_twice(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("a", [quality(0.6)], VIDEOS, params={"tau": 1})
+    with pytest.raises(AvlocError, match="Known: a"):
+        store.table(reference="b")
+    with pytest.raises(AvlocError, match=r"choose one of 'A \(defaults\)', 'A \(tau=1\)'"):
+        store.table(reference="a")
+    assert store.table(reference="A (tau=1)").rows[0].cells[0][0].p is not None
+
+
+def test_rows_scored_on_other_sources_are_not_tested(store: Store) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    store.rows("b", [quality(0.6)[:78]], VIDEOS[:78])
+    table = store.table(reference="a")
+    assert table.rows[1].cells[0][0].p is None
+    assert note(table, "Not tested, since scored on other sources than A").endswith("row 2 on Toybox duet.")
+
+
+def test_few_videos_and_shared_videos_are_called_out(store: Store) -> None:
+    store.rows("a", [quality(0.4)], [f"v{number % 4}+w{number % 5}" for number in range(80)])
+    table = store.table(intervals=True)
+    assert "only 20 videos; below 30" in note(table, "ATTENTION, Toybox duet")
+    assert "9 of 9 videos are in more than one mixture" in note(table, "Toybox duet: 9")
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbage"])
+def test_rows_that_cannot_be_read_are_named(store: Store, damage: str) -> None:
+    store.rows("a", [quality(0.4)], VIDEOS)
+    path = store.results / "runs" / "run0" / "scores" / "score0.parquet"
+    path.unlink() if damage == "gone" else path.write_bytes(b"PAR1")
+    store.table()
+    with pytest.raises(AvlocError, match=r"score0\.parquet"):
+        store.table(intervals=True)
+
+
+def test_methods_that_do_not_beat_the_best_deaf_control_are_marked(store: Store) -> None:
+    store.row("a", 0.5, distance=4.0)
+    store.row("b", 0.30001, distance=6.0)
+    store.row("deaf", 0.2, hears=False)
+    store.row("c", 0.3, block="controls")
+    store.row("d", 0.1, block="controls", distance=5.0)
+    store.row("b", 0.1, block="untrained")
+    table = store.table()
+    marks = [[cell.mark for cell in row.cells[0]] for row in table.rows]
+    assert marks == [["", ""], ["‡", "‡"], ["", ""], ["", ""], ["", ""], ["", ""]]
+    assert note(table, "‡ does not beat the best control of its column")
+
+
+def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> None:
+    store.row("a", 0.2)
+    store.row("c", 0.3, block="controls", hears=True)
+    store.row("d", 0.9, block="controls", told="none")
+    assert all(cell.mark == "" for row in store.table().rows for cell in row.cells[0])
+
+
+@pytest.mark.parametrize(
+    ("cap", "digits", "text"),
+    [
+        (0.41234, 1, "40"), (0.41234, 2, "41"), (0.41234, 3, "41.2"), (0.41234, 5, "41.234"), (0.0041234, 3, "0.412"),
+        (0.9996, 3, "100"), (0.9996, 4, "99.96"), (0.0996, 2, "10"), (1.0, 3, "100"), (0.4, 3, "40.0"),
+        (0.0, 3, "0.00"),
+    ],
+)  # fmt: skip
+def test_digits_are_significant_ones(store: Store, cap: float, digits: int, text: str) -> None:
+    store.row("a", cap, distance=1234.5)
+    written = texts(store.table(digits=digits).rows[0])
+    assert written == [text, {1: "1000", 2: "1200", 3: "1230", 4: "1234", 5: "1234.5"}[digits]]
+
+
+def test_deviation_and_interval_have_the_decimals_of_their_mean(store: Store) -> None:
+    seeds = [quality(0.4, 1), quality(0.5, 2)]
+    store.rows("a", seeds, VIDEOS)
+    cell = store.table(digits=4, intervals=True).rows[0].cells[0][0]
+    assert cell.interval is not None and cell.value is not None
+    low, high = cell.interval
+    assert cell.text == f"{cell.value:.2f} ± {cell.deviation:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def test_numbers_that_print_alike_share_a_place(store: Store) -> None:
+    for method, cap in (("a", 0.5004), ("b", 0.4996), ("c", 0.49)):
+        store.row(method, cap)
+    ranks = {d: [row.cells[0][0].rank for row in store.table(digits=d).rows] for d in (1, 2, 3, 4)}
+    assert ranks == {1: [1, 1, 1], 2: [1, 1, 2], 3: [1, 1, 2], 4: [1, 2, 0]}
+
+
+def test_columns_are_chosen_by_dataset_metric_or_both_and_keep_their_order(store: Store) -> None:
+    store.dataset("scene", "Toybox scene")
+    for dataset, cap in (("duet", 0.4), ("scene", 0.6)):
+        store.row("a", cap, dataset=dataset)
+    table = store.table()
+
+    def chosen(*wanted: str) -> tuple[list[tuple[str, tuple[str, ...]]], Sequence[str]]:
+        small = select(table, wanted)
+        return [(group.title, group.headers) for group in small.groups], texts(small.rows[0])
+
+    distance = "distance [px] ↓"
+    assert chosen("scene") == ([("Toybox scene", ("CAP", distance))], ["60.0", "5.00"])
+    assert chosen("scene", "cap") == (
+        [("Toybox duet", ("CAP",)), ("Toybox scene", ("CAP", distance))], ["40.0", "60.0", "5.00"]
+    )  # fmt: skip
+    assert chosen("Toybox scene/CAP", "duet/distance")[1] == ["5.00", "60.0"]
+    with pytest.raises(AvlocError, match="Did you mean 'scene'"):
+        select(table, ["scne"])
+
+
+def test_a_transposed_table_has_methods_side_by_side(store: Store) -> None:
+    store.row("a", 0.4)
+    store.row("b", 0.5)
+    store.row("c", 0.3, block="controls")
+    table = transposed(store.table())
+    assert [(group.title, group.headers) for group in table.groups] == [("Methods", ("A", "B")), ("Controls", ("C",))]
+    assert [(row.block, row.label, texts(row)) for row in table.rows] == [
+        ("Toybox duet", "CAP", ["40.0", "50.0", "30.0"]),
+        ("Toybox duet", "distance [px] ↓", ["5.00", "5.00", "5.00"]),
+    ]
+    assert [cell.rank for cells in table.rows[0].cells for cell in cells] == [2, 1, 0]
+    lone = transposed(select(store.table(), ["cap"]))
+    assert [(row.block, row.label) for row in lone.rows] == [("", "Toybox duet CAP")]
+
+
+def test_intervals_and_tests_of_a_suite_that_really_ran(world: type, suite_file: Path) -> None:
+    """From the command line, on the rows that the bench itself stores; other metrics are asked how they reduce."""
+    place = ["--suite", str(suite_file), "--results", str(suite_file.parent / "out")]
+    assert CliRunner().invoke(cli.app, ["bench", *place]).exit_code == 0
+    CliRunner().invoke(cli.app, ["score", *place, "--protocol", "avloc", "--metrics", "cap,auc"])
+    place[1] = f"{suite_file.stem}.avloc"
+    shown = CliRunner().invoke(cli.app, ["table", *place, "--intervals", "--reference", "dot", "--format", "json"])
+    assert shown.exit_code == 0, shown.stderr
+    content = json.loads(shown.stdout)
+    done = [cell for row in content["rows"] for cell in row["cells"] if cell["value"] is not None]
+    assert done
+    assert all(cell["interval"][0] - 1e-9 <= cell["value"] <= cell["interval"][1] + 1e-9 for cell in done)
+    keys = [column["metric"] for column in content["columns"]]
+    tested = {key for row in content["rows"] for key, cell in zip(keys, row["cells"], strict=True) if cell["p"]}
+    assert tested == {"cap"}
+    assert "Not tested, since they are no means of per-source rows: AUC." in content["notes"]

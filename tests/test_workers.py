@@ -1,0 +1,193 @@
+"""Work in processes of their own: results, progress, deaths; and the bench on two data sets at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avloc.progress import reporting, say, track
+from avloc.workers import Died, each
+from helpers import TESTS
+
+
+class Heard:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def start(self, description: str, total: int) -> Callable[[int], None]:
+        self.events.append(("start", description))
+        return lambda done: self.events.append((description, done))
+
+    def stop(self, description: str) -> None:
+        self.events.append(("stop", description))
+
+    def say(self, message: str) -> None:
+        self.events.append(("say", message))
+
+
+def _square(number: int) -> int:
+    say(f"squaring {number}")
+    for _ in track(range(2), "loop", 2):
+        time.sleep(0.05)
+    return number * number
+
+
+def _fatal(number: int) -> int:
+    if number == 1:
+        for _ in track(range(2), "cut short", 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _write_for_ever(path: Path) -> None:
+    for n in track(range(10**6), "for ever", 10**6):
+        path.write_text(str(n))
+        time.sleep(0.02)
+
+
+def test_results_and_progress_come_back() -> None:
+    heard = Heard()
+    with reporting(heard):
+        found = dict(each(_square, [3, 4, 5], jobs=2))
+    assert found == {0: 9, 1: 16, 2: 25}
+    assert sorted(text for kind, text in heard.events if kind == "say") == [f"squaring {n}" for n in (3, 4, 5)]
+    open_now: set[str] = set()
+    for kind, name in heard.events:  # loops of one name in two processes are told apart
+        if kind == "start":
+            assert name not in open_now
+            open_now.add(name)
+        elif kind == "stop":
+            open_now.remove(name)
+    assert not open_now
+    assert [done for kind, done in heard.events if kind.startswith("loop")].count(2) == 3
+
+
+def test_a_killed_process_costs_its_own_item() -> None:
+    heard = Heard()
+    with reporting(heard):
+        found = dict(each(_fatal, [0, 1, 2], jobs=2))
+    assert (found[0], found[2]) == (0, 2)
+    assert isinstance(found[1], Died)
+    assert "signal 9" in str(found[1])
+    assert ("stop", "cut short") in heard.events
+
+
+def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
+    file = tmp_path / "beat"
+
+    class Enough(Heard):
+        def start(self, description: str, total: int) -> Callable[[int], None]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), reporting(Enough()):
+        list(each(_write_for_ever, [file], jobs=1))
+    _is_still(file)
+
+
+def test_processes_end_with_a_killed_caller(tmp_path: Path) -> None:
+    file = tmp_path / "beat"
+    code = f"""
+import sys; sys.path.insert(0, {str(TESTS)!r})
+from pathlib import Path
+from test_parallel import _write_for_ever
+from avloc.parallel import each
+if __name__ == "__main__":
+    list(each(_write_for_ever, [Path({str(file)!r})], jobs=1))
+"""
+    script = tmp_path / "caller.py"
+    script.write_text(code)
+    caller = subprocess.Popen([sys.executable, script])
+    while not file.exists():
+        time.sleep(0.05)
+        assert caller.poll() is None
+    caller.kill()
+    caller.wait()
+    _is_still(file)
+
+
+def _is_still(file: Path) -> None:
+    """Nobody writes any more, at the latest after a while."""
+    for _ in range(100):
+        before = file.read_text() if file.exists() else ""
+        time.sleep(0.2)
+        if (file.read_text() if file.exists() else "") == before:
+            return
+    raise AssertionError("it goes on")
+
+
+PLUGIN = f"""
+import os, signal, sys
+sys.path.insert(0, {str(TESTS)!r})
+from helpers import world
+from avloc import hookimpl
+
+class Deadly(world.Blocks):
+    def load(self, id):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@hookimpl
+def avloc_datasets():
+    return {{"blocks": world.Blocks, "deadly": Deadly}}
+
+@hookimpl
+def avloc_encoders():
+    return {{"plain": world.Plain}}
+
+@hookimpl
+def avloc_methods():
+    return {{"dot": world.Dot, "told": world.Oracle}}
+"""
+
+
+def _bench(tmp_path: Path, suite_file: Path, results: str, *more: str) -> tuple[int, dict[str, Any]]:
+    plugin = tmp_path / "world_plugin.py"
+    plugin.write_text(PLUGIN)
+    command = [sys.executable, "-m", "avloc", "bench", "--suite", suite_file, "--plugin", plugin]
+    code = subprocess.run([*command, "--results", tmp_path / results, *more], check=False, timeout=300).returncode
+    return code, json.loads((tmp_path / results / "suites" / "blocks.json").read_text())
+
+
+def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict[str, float]]:
+    runs = tmp_path / results / "runs"
+    return [
+        json.loads((runs / row["run"] / "scores" / f"{row['score']}.json").read_text())["values"]
+        for row in manifest["rows"]
+        if row["status"] == "done"
+    ]
+
+
+@pytest.mark.slow
+def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file: Path, tmp_path: Path) -> None:
+    more = suite_file.read_text().replace("[{name", "[{name: blocks, count: 9, encoder: plain}, {name")
+    suite_file.write_text(more)
+    code, apart = _bench(tmp_path, suite_file, "apart", "--jobs", "2")
+    assert code == 0
+    code, one_by_one = _bench(tmp_path, suite_file, "one", "--jobs", "1")
+    assert code == 0
+    for key in ("datasets", "metrics"):
+        assert apart[key] == one_by_one[key]
+    assert [row["score"] for row in apart["rows"]] == [row["score"] for row in one_by_one["rows"]]
+    assert _values(tmp_path, "apart", apart) == _values(tmp_path, "one", one_by_one)
+
+
+@pytest.mark.slow
+def test_a_data_set_that_kills_its_process_leaves_the_others(suite_file: Path, tmp_path: Path) -> None:
+    more = suite_file.read_text().replace("[{name", "[{name: deadly, encoder: plain}, {name")
+    suite_file.write_text(more)
+    code, manifest = _bench(tmp_path, suite_file, "results", "--jobs", "2")
+    assert code == 1
+    deadly, blocks = manifest["datasets"]
+    assert "signal 9" in deadly["reason"]
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == deadly["name"]} == {"failed"}
+    assert {row["status"] for row in manifest["rows"] if row["dataset"] == blocks["name"]} == {"done"}
