@@ -324,7 +324,7 @@ def test_a_decoder_that_never_ends_is_killed(box: Box, monkeypatch: pytest.Monke
     hang = "import avloc.data, time\navloc.data.read_frame = lambda path, at: time.sleep(99)\n"
     put(tmp_path / "site" / "sitecustomize.py", hang.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setattr("avloc.data.prepared.extract.LONGEST", 1.5)
+    monkeypatch.setattr("avloc.data.prepared.extract.LONGEST", 6.0)
     put(box.source / f"{ID}.mp4", film())
     assert "the decoder crashed (Killed)" in box.prepare().transient[f"frames/{ID}.jpg"]
     monkeypatch.delenv("PYTHONPATH")
