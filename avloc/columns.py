@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avloc.features import Encoded, encode_text
+from avloc.features import Encoded, encode_text, encoder_identity
 from avloc.interfaces import Dataset, Encoder
 from avloc.material import Supply
 from avloc.registry import registry
@@ -130,10 +130,9 @@ def _encode(
     lacking: str,
 ) -> Column:
     test, fingerprint = splits["test"], encoder.fingerprint()
-    found = {split: data.fingerprint() for split, data in splits.items()}
     identity = {
-        "data": {**declared(entry, type(test)), "fingerprints": found},
-        "encoder": {**declared(entry.encoder, type(encoder)), "fingerprint": fingerprint},
+        "data": {**declared(entry, type(test)), "fingerprints": {"test": test.fingerprint()}},
+        "encoder": {**declared(entry.encoder, type(encoder)), **encoder_identity(encoder, fingerprint)},
     }
     known, asked = splits["train"].classes, test.classes
     asked = known if set(asked) <= set(known) else asked

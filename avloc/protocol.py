@@ -41,6 +41,8 @@ from avloc.rules import (
 from avloc.types import AvlocError, FloatArray, Localization, Prediction, Told, Truth
 
 Indices = npt.NDArray[np.intp]
+REVISION = 1
+"""Raise it when one of the rules makes other numbers of the same maps."""
 
 
 class Protocol(Data):
