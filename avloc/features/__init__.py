@@ -3,10 +3,21 @@
 In come a data set's split and an encoder, out come `avloc.Features` by clip id. Training and the runner call it.
 """
 
-from avloc.features.feature_set import Cached, Encoded, Live, encode, encode_text, encoder_audio, encoder_image, watch
-from avloc.features.views import Altered, Tiled, altered, copy_of
+from avloc.features.feature_set import (
+    Cached,
+    Encoded,
+    Live,
+    encode,
+    encode_text,
+    encoder_audio,
+    encoder_identity,
+    encoder_image,
+    watch,
+)
+from avloc.features.views import VIEWS_REVISION, Altered, Tiled, altered, copy_of
 
 __all__ = [
+    "VIEWS_REVISION",
     "Altered",
     "Cached",
     "Encoded",
@@ -17,6 +28,7 @@ __all__ = [
     "encode",
     "encode_text",
     "encoder_audio",
+    "encoder_identity",
     "encoder_image",
     "watch",
 ]

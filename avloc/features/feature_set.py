@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,13 +169,17 @@ def watch(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -
     return Live(*usable, dataset=dataset, encoder=encoder)
 
 
-def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
-    """Where the cache keeps what this encoder, with these weights, made of clips."""
-    key = {
+def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
+    """Everything that decides what an encoder makes of a clip."""
+    return {
         "encoder": fingerprint, "revision": encoder.revision, "info": repr(replace(encoder.info, weights="")),
         "preprocessing": PREPROCESSING,
     }  # fmt: skip
-    return cache_folder() / "features" / identify(key)
+
+
+def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
+    """Where the cache keeps what this encoder, with these weights, made of clips."""
+    return cache_folder() / "features" / identify(encoder_identity(encoder, fingerprint))
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from avloc.interfaces import Dataset
 from avloc.types import DataError, Sample, Status
 
 Image = npt.NDArray[np.uint8]
-REVISION = 1
+VIEWS_REVISION = 1
 """Raise it when altered copies come out otherwise."""
 COPY = "~"
 
@@ -63,10 +63,10 @@ class Altered(Dataset):
 
     def content(self, id: str) -> str:
         origin = self._dataset.content(id.rpartition(COPY)[0])
-        return hashlib.sha256(f"{origin} {id} {self._pixels} {REVISION}".encode()).hexdigest()
+        return hashlib.sha256(f"{origin} {id} {self._pixels} {VIEWS_REVISION}".encode()).hexdigest()
 
     def fingerprint(self) -> str:
-        text = f"{self._dataset.fingerprint()} {self._ids} {self._pixels} {REVISION}"
+        text = f"{self._dataset.fingerprint()} {self._ids} {self._pixels} {VIEWS_REVISION}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from avloc.components import component_id
-from avloc.features import Encoded
+from avloc.features import VIEWS_REVISION, Encoded
 from avloc.interfaces import Dataset, EncoderInfo, Method
 from avloc.progress import say, track
 from avloc.registry import registry
@@ -77,26 +77,32 @@ def learns(run: Run, method: type[Method], stage: Stage) -> bool:
 
 
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
-    """What a training run is; ``None`` when there is nothing to train."""
+    """What a training run is; ``None`` when there is nothing to train. Clips count by content, whatever lists them."""
     if not learns(run, method, stage):
         return None
+    altered = {"views": VIEWS_REVISION} if method.needs.views else {}
     return {
         "stage": "fit", "method": component_id(run.method, method), "encoder": stage.identity["encoder"],
-        "data": stage.identity["data"]["name"], "classes": stage.supply.classes, "seed": run.seed,
-        "clips": {split: identify(stage.supply.encoded(split).keys) for split in ("train", "val")},
-        "train": run.train.model_dump(),
+        "classes": stage.supply.classes, "seed": run.seed, "train": run.train.model_dump(), **altered,
+        "clips": {split: _contents(stage.supply.encoded(split)) for split in ("train", "val")},
     }  # fmt: skip
 
 
 def predict_identity(run: Run, method: type[Method], stage: Stage, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a set of predictions is, given the `fit_identity` of its weights."""
-    cache = {} if run.train.cache or fitted else {"cache": False}
+    cache = {} if fitted or not run.train.live else {"cache": False}
     return {
         "stage": "predict", "fit": identify(fitted) if fitted else None, "method": component_id(run.method, method),
         "encoder": stage.identity["encoder"], "data": stage.identity["data"],
-        "test_ids": identify({"ids": stage.test.ids}), "broken": sorted({**stage.test.missing, **stage.test.broken}),
-        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, "limit": run.limit, **cache,
+        "classes": {"train": stage.supply.classes, "test": stage.classes},
+        "clips": _contents(stage.test), "missing": sorted(stage.test.missing), "broken": sorted(stage.test.broken),
+        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, **cache,
     }  # fmt: skip
+
+
+def _contents(encoded: Encoded) -> str:
+    """The usable clips and what is in them, in their order, which decides batches and partners."""
+    return identify({"clips": list(encoded.keys.items())})
 
 
 def fit(
@@ -120,7 +126,8 @@ def fit(
             on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
         )  # fmt: skip
         work.run()
-        folder.finish(identity, {**provenance(started, stage.device), "source": _source(method)})
+        about = {"source": _source(method), "dataset": run.dataset.name}
+        folder.finish(identity, {**provenance(started, stage.device), **about})
 
 
 @torch.no_grad()

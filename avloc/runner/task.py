@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avloc.components import component_id, make_encoder, open_dataset
-from avloc.features import Encoded, encode_text
+from avloc.features import Encoded, encode_text, encoder_identity
 from avloc.interfaces import Dataset, Encoder
 from avloc.registry import registry
 from avloc.runner.run import Stage
@@ -123,10 +123,9 @@ def _encode(
     lacking: str,
 ) -> Column:
     test, fingerprint = splits["test"], encoder.fingerprint()
-    found = {split: data.fingerprint() for split, data in splits.items()}
     identity = {
-        "data": {**component_id(entry, type(test)), "fingerprints": found},
-        "encoder": {**component_id(entry.encoder, type(encoder)), "fingerprint": fingerprint},
+        "data": {**component_id(entry, type(test)), "fingerprints": {"test": test.fingerprint()}},
+        "encoder": {**component_id(entry.encoder, type(encoder)), **encoder_identity(encoder, fingerprint)},
     }
     known, asked = splits["train"].classes, test.classes
     asked = known if set(asked) <= set(known) else asked

@@ -38,6 +38,8 @@ from avloc.scoring.maps import (
 from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Told, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
+SCORING_REVISION = 1
+"""Raise it when one of the rules makes other numbers of the same maps."""
 
 
 class Protocol(Data):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avloc.progress import track
-from avloc.scoring.protocol import Protocol
+from avloc.scoring.protocol import SCORING_REVISION, Protocol
 from avloc.store import ArrayLog, RunFolder, identify, write_json, writing
 from avloc.types import AvlocError, Prediction
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """What a set of scores is."""
+    """What a set of scores is. Two presets with the same rules make the same scores."""
     return {
-        "stage": "score", "run": run_id, "protocol": protocol.model_dump(),
+        "stage": "score", "run": run_id, "protocol": protocol.model_dump(exclude={"preset", "told"}),
+        "scoring": SCORING_REVISION,
         "metrics": {key: {"revision": metric.revision} for key, metric in metrics.items()},
     }  # fmt: skip
 
