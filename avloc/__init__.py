@@ -1,7 +1,7 @@
 """avloc: benchmarks for audio-visual sound source localization.
 
-The names below are the public API, all that a plugin needs. They load on first use, so that listing and
-printing tables never import torch.
+The names below are the public API: what runs benchmarks, what plugins extend, and what flows between them. They load on
+first use, so that listing components and printing tables never import torch.
 """
 
 from __future__ import annotations
@@ -9,38 +9,42 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from avloc import _torch_ext
-
-_torch_ext.install()
-
 __version__ = "0.1.0"
 
 _HOME = {
+    "avloc.registry": ("get_component", "hookimpl"),
+    "avloc.scoring": ("load_protocol",),
+    "avloc.suite": ("load_suite",),
+    "avloc.interfaces": (
+        "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
+    ),
     "avloc.types": (
         "AvlocError", "Batch", "Clip", "DataError", "Features", "Localization", "Prediction", "Sample", "Status",
-        "Told", "Truth",
+        "Truth", "unknown",
     ),
-    "avloc.interfaces": (
-        "Context", "Dataset", "DatasetPass", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
-    ),
-    "avloc.progress": ("say", "track"),
-    "avloc.registry": ("hookimpl", "lookup", "unknown"),
+    "avloc.progress": ("track",),
 }  # fmt: skip
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-__all__ = sorted(_MODULE)
+_MODULES = ("data", "functional", "testing", "weights")
+_PLACE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted([*_PLACE, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
+    if name in _MODULES:
+        return import_module(f"avloc.{name}")
+    if name not in _PLACE:
         raise AttributeError(f"module 'avloc' has no attribute {name!r}")
-    return getattr(import_module(_MODULE[name]), name)
+    return getattr(import_module(_PLACE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 if TYPE_CHECKING:
     from avloc.interfaces import (
         Context as Context,
         Dataset as Dataset,
-        DatasetPass as DatasetPass,
         Encoder as Encoder,
         EncoderInfo as EncoderInfo,
         Method as Method,
@@ -48,8 +52,10 @@ if TYPE_CHECKING:
         Needs as Needs,
         Phase as Phase,
     )
-    from avloc.progress import say as say, track as track
-    from avloc.registry import hookimpl as hookimpl, lookup as lookup
+    from avloc.progress import track as track
+    from avloc.registry import get_component as get_component, hookimpl as hookimpl
+    from avloc.scoring import load_protocol as load_protocol
+    from avloc.suite import load_suite as load_suite
     from avloc.types import (
         AvlocError as AvlocError,
         Batch as Batch,
@@ -60,7 +66,6 @@ if TYPE_CHECKING:
         Prediction as Prediction,
         Sample as Sample,
         Status as Status,
-        Told as Told,
         Truth as Truth,
         unknown as unknown,
     )

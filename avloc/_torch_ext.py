@@ -1,9 +1,9 @@
 """Lets CUDA-built torchvision and torchaudio wheels import against a CPU-only torch.
 
-The package index serves only CUDA builds of both for Linux. Their compiled extensions need CUDA libraries that a
-CPU torch does not have, so importing them fails, and timm and open_clip with them. All that avloc uses of them is
-pure Python. `install` puts a lazy hook on ``sys.meta_path``: it imports nothing by itself and changes nothing where
-the extensions load. Not available under it: ``torchvision.ops.nms``, ``torchvision.io``, ``forced_align``.
+On Linux both are built for CUDA only. Their compiled extensions need CUDA libraries that a CPU torch does not have, so
+importing them fails, and timm and open_clip with them. All that avloc uses of them is pure Python. The hook changes
+nothing where the extensions load. Not available under it: ``torchvision.ops.nms``, ``torchvision.io``,
+``forced_align``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _declare_nms() -> None:
     _KEEP_ALIVE.append(library)
 
 
-def install() -> None:
+def repair_torch_extensions() -> None:
     """Put the hook in place; a second call does nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

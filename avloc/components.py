@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field, model_validator
 
+from avloc.hints import HINT_LEVELS
 from avloc.registry import Kind, registry
-from avloc.types import TOLD_LEVELS, AvlocError, StrictModel, unknown
+from avloc.types import AvlocError, StrictModel, unknown
 
 if TYPE_CHECKING:
     from avloc.interfaces import Dataset, Encoder, Method, Metric
@@ -129,15 +130,16 @@ def _wrong_attribute(method: type[Method]) -> str:
     """What is wrong with what a method declares; empty when nothing is."""
     from avloc.interfaces import Needs, View
 
-    for name, kind in (("title", str), ("paper", str), ("revision", int), ("trains", bool), ("hears", bool)):
+    for name, kind in (("title", str), ("paper", str), ("revision", int), ("trainable", bool), ("uses_audio", bool)):
         if type(getattr(method, name)) is not kind:
             return f"{name} should be of type {kind.__name__}, but is {getattr(method, name)!r}."
     needs = method.needs
     if not isinstance(needs, Needs):
         return f"needs should be made by avloc.Needs(...), but is {needs!r}."
-    for name, known in (("told", TOLD_LEVELS), ("labels", ("none", "weak"))):
-        if getattr(needs, name) not in known:
-            return unknown(f"value of needs.{name}", str(getattr(needs, name)), known)
+    if needs.hints not in HINT_LEVELS:
+        return unknown("value of needs.hints", str(needs.hints), HINT_LEVELS)
+    if not isinstance(needs.labels, bool):
+        return f"needs.labels should be True or False, but is {needs.labels!r}."
     for view in needs.views:
         if view not in get_args(View):
             return unknown("view", str(view), get_args(View))

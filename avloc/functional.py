@@ -1,7 +1,7 @@
 """What methods share: cosines between tokens and queries, contrastive losses, and the way from class scores to maps.
 
 Leaf functions on tensors, usable without the rest of avloc. A *list of sources* is written everywhere as
-``Batch.told`` is: ``(B, K)`` int64 indices into the class names, padded with -1 where a clip has fewer than K.
+``Batch.sources`` is: ``(B, K)`` int64 indices into the class names, padded with -1 where a clip has fewer than K.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from avloc.types import AvlocError, Batch, Features, Prediction
 EPS = 1e-6
 
 
-def unit(x: Tensor, dim: int = -1) -> Tensor:
+def l2_normalize(x: Tensor, dim: int = -1) -> Tensor:
     """``x`` divided by its L2 norm along `dim`.
 
     A vector shorter than `EPS` has no direction: it becomes zero and passes no gradient, so that silence and
@@ -41,10 +41,10 @@ def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
     Returns:
         ``(B, K, h, w)`` in [-1, 1].
     """
-    return own_products(unit(image_map, 1), unit(queries))
+    return matched_similarity(l2_normalize(image_map, 1), l2_normalize(queries))
 
 
-def own_products(image_map: Tensor, queries: Tensor) -> Tensor:
+def matched_similarity(image_map: Tensor, queries: Tensor) -> Tensor:
     """Inner product of every cell ``(B, D, h, w)`` with every query of its own clip ``(B, K, D)``: ``(B, K, h, w)``.
 
     Never in half precision, whose rounding a temperature magnifies.
@@ -65,7 +65,7 @@ def split_tiles(feature_map: Tensor, count: int) -> Tensor:
     return feature_map.reshape(batch, channels, height, count, width // count).movedim(3, 1)
 
 
-def every_pair(image_map: Tensor, queries: Tensor) -> Tensor:
+def pairwise_similarity(image_map: Tensor, queries: Tensor) -> Tensor:
     """Inner product of every cell of every image ``(n, D, h, w)`` with every query ``(m, D)``: ``(n, m, h, w)``.
 
     Of every vector ``(n, D)`` likewise: ``(n, m)``. Never in half precision, whose rounding a temperature magnifies.
@@ -78,14 +78,14 @@ def _at_least_single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def own_maps(maps: Tensor) -> Tensor:
+def matched_maps(maps: Tensor) -> Tensor:
     """Of the maps ``(n, n, h, w)`` of every pair those of the images with their own sounds: ``(n, h, w)``."""
     return maps.diagonal(dim1=0, dim2=1).movedim(-1, 0)
 
 
-def best_match(image_map: Tensor, queries: Tensor) -> Tensor:
+def max_similarity(image_map: Tensor, queries: Tensor) -> Tensor:
     """The product of every query with its best cell of every image, ``(n, m)``: nobody says which cell is meant."""
-    return every_pair(image_map, queries).amax((2, 3))
+    return pairwise_similarity(image_map, queries).amax((2, 3))
 
 
 def sigmoid_weighted_mean(maps: Tensor, threshold: float, tau: float) -> Tensor:
@@ -125,7 +125,7 @@ class Heads(nn.Module):
 
     def forward(self, image_map: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, D, h, w)`` and ``(B, D)`` to unit vectors, ``(B, dim, h, w)`` and ``(B, dim)``."""
-        return unit(self.image(image_map), dim=1), unit(self.audio(audio))
+        return l2_normalize(self.image(image_map), dim=1), l2_normalize(self.audio(audio))
 
 
 def identity_heads(dim: int) -> Heads:
@@ -139,7 +139,7 @@ def identity_heads(dim: int) -> Heads:
     return heads
 
 
-def two_layers(encoder_dim: int, dim: int, *, cells: bool = False) -> nn.Sequential:
+def mlp(encoder_dim: int, dim: int, *, cells: bool = False) -> nn.Sequential:
     """``encoder_dim -> dim -> dim`` with a ReLU between, on vectors, or on every cell of a map (1x1 convolutions)."""
     if cells:
         return nn.Sequential(nn.Conv2d(encoder_dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, dim, 1))
@@ -191,7 +191,7 @@ def mean(x: Tensor) -> Tensor:
     return x.sum() / max(x.numel(), 1)
 
 
-def known_text(features: Features) -> Tensor:
+def require_text(features: Features) -> Tensor:
     """The class names' embeddings ``(N, D)``.
 
     Raises:
@@ -205,7 +205,7 @@ def known_text(features: Features) -> Tensor:
     return features.text
 
 
-def weak_labels(batch: Batch) -> Tensor:
+def require_labels(batch: Batch) -> Tensor:
     """The video-level labels ``(B, N)``, multi-hot.
 
     Raises:
@@ -236,12 +236,12 @@ def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5)
     Raises:
         AvlocError: The protocol told nothing.
     """
-    if batch.told is not None:
-        return batch.told
+    if batch.sources is not None:
+        return batch.sources
     if not batch.classes:
-        raise AvlocError("This method maps named classes but was told none: use told: vocabulary, count or oracle.")
-    if batch.counts is not None:
-        return _highest(probabilities, batch.counts)
+        raise AvlocError("This method maps named classes but was told none: use hints: vocabulary, count or oracle.")
+    if batch.source_counts is not None:
+        return _highest(probabilities, batch.source_counts)
     return _highest(probabilities, (probabilities > threshold).sum(1).clamp_min(1))
 
 
@@ -254,7 +254,7 @@ def _highest(scores: Tensor, counts: Tensor) -> Tensor:
     return torch.where(rank < counts[:, None], order, -1)
 
 
-def take(table: Tensor, sources: Tensor) -> Tensor:
+def gather_sources(table: Tensor, sources: Tensor) -> Tensor:
     """Rows of an ``(N, D)`` table for a list of sources: ``(B, K, D)``. The padding gets row 0: mask it."""
     return table[sources.clamp_min(0)]
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from avloc.hints import Hints
 from avloc.types import (
     AvlocError,
     Batch,
@@ -24,7 +25,6 @@ from avloc.types import (
     Prediction,
     Sample,
     Status,
-    Told,
     Truth,
 )
 
@@ -102,7 +102,7 @@ class Encoder(nn.Module, ABC):
         raise AvlocError(f"{cls.__name__} has no pre-training recipe; its weights come from elsewhere.")
 
 
-View = Literal["augmented", "cropped", "foreign", "partner"]
+View = Literal["augmented", "shifted_audio", "other_video", "partner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class Needs:
     """What a method asks of the framework; it is skipped, with the reason, where it cannot have it.
 
     Attributes:
-        told: The least it must be told to localize.
-        labels: ``"weak"`` when its loss reads the video-level labels.
+        hints: The least it must be told to localize.
+        labels: Its loss reads the video-level labels.
         text: It reads class-name embeddings.
         views: What its loss wants beside every training clip, as ``features.views[name]`` and ``batch.views[name]``:
             ``augmented``, the clip with its pixels changed and its sound cropped elsewhere; ``cropped``, with its
@@ -119,15 +119,15 @@ class Needs:
             `Method.partners` names.
         tiles: It learns from canvases of that many clips side by side with mixed sound, whatever the data set's
             clips are; 0: from the clips as they are.
-        seen: It can map only classes that it was trained on, so it cannot do zero-shot localization.
+        closed_set: It can map only classes that it was trained on, so it cannot do zero-shot localization.
     """
 
-    told: Told = "none"
-    labels: Literal["none", "weak"] = "none"
+    hints: Hints = "none"
+    labels: bool = False
     text: bool = False
     views: tuple[View, ...] = ()
     tiles: int = 0
-    seen: bool = False
+    closed_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,9 @@ class Method(nn.Module, ABC):
     """Authors, title, venue, year."""
     revision: ClassVar[int] = 1
     """Raise it when results change: it is part of every run's id."""
-    hears: ClassVar[bool] = True
+    uses_audio: ClassVar[bool] = True
     """False for controls that never read the audio: feeding them another clip's changes nothing."""
-    trains: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
     """False when there is nothing to learn: no fit, and one seed stands for all."""
     is_prior: ClassVar[bool] = False
     """True for the control whose map is the object prior: a table with refined maps always has its row."""
@@ -212,7 +212,7 @@ class Method(nn.Module, ABC):
                 views: yields ``(features, batch)``, detached, on the method's device.
         """
 
-    def partners(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
+    def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
         """For the view ``partner``: for each training clip the clip whose image, and the one whose sound, is wanted.
 
         Draw with torch's global generator, which the loop seeds in every step.
@@ -250,7 +250,7 @@ class Dataset(ABC):
         change it.
         """
         sample = self.load(id)
-        about = json.dumps([sample.clip.rate, sample.clip.frames, sample.clip.group, sample.labels])
+        about = json.dumps([sample.clip.rate, sample.clip.tiles, sample.clip.group, sample.labels])
         digest = hashlib.sha256(about.encode())
         digest.update(sample.clip.image.tobytes())
         digest.update(sample.clip.audio.tobytes())

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import pluggy
 
+from avloc._torch_ext import repair_torch_extensions
 from avloc.types import AvlocError, unknown
 
 GROUP = "avloc"
@@ -148,6 +149,7 @@ class Registry:
         self.objects.append(name)
 
     def _add(self, name: str, load: Any) -> None:
+        repair_torch_extensions()
         try:
             module = load()
             self._manager.register(module, name)
@@ -205,6 +207,7 @@ class Registry:
         if not isinstance(entry.target, str):
             return entry.target
         module, _, attribute = entry.target.partition(":")
+        repair_torch_extensions()
         try:
             component = getattr(importlib.import_module(module), attribute)
         except Exception as error:
@@ -228,6 +231,6 @@ def registry() -> Registry:
     return Registry()
 
 
-def lookup(kind: Kind, name: str) -> type:
+def get_component(kind: Kind, name: str) -> type:
     """The class behind a name, from whichever plugin has it; see `Registry.get`."""
     return registry().get(kind, name)

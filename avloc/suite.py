@@ -16,10 +16,11 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from avloc.components import Component
-from avloc.types import TOLD_LEVELS, AvlocError, StrictModel, Told, unknown
+from avloc.hints import HINT_LEVELS, Hints
+from avloc.types import AvlocError, StrictModel, unknown
 
-Block = Literal["methods", "controls", "untrained", "shuffled"]
-UNTRAINED, SHUFFLED = "untrained", "shuffled"
+Section = Literal["methods", "controls", "untrained", "shuffled_audio"]
+UNTRAINED, SHUFFLED_AUDIO = "untrained", "shuffled_audio"
 """The two controls that are not methods of their own: a method before training, and one that hears another clip."""
 
 
@@ -95,7 +96,7 @@ class Suite(StrictModel):
         paper: Whose table it regenerates, such as ``T-VSL, Table 2``; empty: nobody's.
         datasets, methods, controls: Columns and rows.
         protocol: A preset's name, or a preset with keys changed.
-        told: What methods are told; several levels give several rows each.
+        hints: What methods are told; several levels give several rows each.
         metrics: Columns under each dataset.
         train: How heads are trained.
         seeds: Of everything random.
@@ -108,7 +109,7 @@ class Suite(StrictModel):
     paper: str = ""
     datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
     protocol: dict[str, Any]
-    told: tuple[Told, ...] = Field(default=("oracle",), min_length=1)
+    hints: tuple[Hints, ...] = Field(default=("oracle",), min_length=1)
     metrics: tuple[Component, ...] = Field(min_length=1)
     methods: tuple[MethodEntry, ...]
     controls: tuple[MethodEntry, ...] = ()
@@ -127,7 +128,7 @@ class Suite(StrictModel):
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(value))
 
-    @field_validator("told", mode="before")
+    @field_validator("hints", mode="before")
     @classmethod
     def _levels(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -135,24 +136,24 @@ class Suite(StrictModel):
     def runs(self) -> list[Run]:
         """The product of datasets, told levels, methods and seeds, in table order."""
         return [
-            Run(block, entry, dataset, told, seed, self._train(entry, block), self.limit)
+            Run(section, entry, dataset, hints, seed, self._train(entry, section), self.limit)
             for dataset in self.datasets
-            for block, entry in self._rows()
-            for told in self.told
+            for section, entry in self._rows()
+            for hints in self.hints
             for seed in self.seeds
         ]
 
-    def _rows(self) -> list[tuple[Block, MethodEntry]]:
-        rows: list[tuple[Block, MethodEntry]] = [("methods", entry) for entry in self.methods]
+    def _rows(self) -> list[tuple[Section, MethodEntry]]:
+        rows: list[tuple[Section, MethodEntry]] = [("methods", entry) for entry in self.methods]
         for control in self.controls:
-            if control.name == UNTRAINED or control.name == SHUFFLED:
+            if control.name == UNTRAINED or control.name == SHUFFLED_AUDIO:
                 rows += [(control.name, e) for e in self.methods if not control.of or e.name in control.of]  # type: ignore[misc]
             elif control.name not in {entry.name for entry in self.methods}:
                 rows.append(("controls", control))
         return rows
 
-    def _train(self, entry: MethodEntry, block: Block) -> Train:
-        changes = {**entry.train, **({"epochs": 0} if block == UNTRAINED else {})}
+    def _train(self, entry: MethodEntry, section: Section) -> Train:
+        changes = {**entry.train, **({"epochs": 0} if section == UNTRAINED else {})}
         return _validated(Train, {**self.train.model_dump(), **changes}, f"suite {self.name!r}, method {entry.name!r}")
 
     def override(
@@ -162,7 +163,7 @@ class Suite(StrictModel):
         datasets: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
         encoder: str | None = None,
-        told: Sequence[str] | None = None,
+        hints: Sequence[str] | None = None,
         limit: int | None = None,
         settings: Sequence[str] = (),
     ) -> Suite:
@@ -174,7 +175,7 @@ class Suite(StrictModel):
                 suite's first encoder.
             seeds: Seeds.
             encoder: One encoder for all datasets.
-            told: Levels.
+            hints: Levels.
             limit: Use only the first clips of every split.
             settings: ``"method.parameter=value"`` or ``"train.epochs=5"``; values are YAML.
 
@@ -189,7 +190,7 @@ class Suite(StrictModel):
             data["datasets"] = _chosen(datasets, data["datasets"], {"encoder": first})
         if encoder is not None:
             data["datasets"] = [{**entry, "encoder": encoder} for entry in data["datasets"]]
-        simple = {"seeds": seeds, "told": told, "limit": limit}
+        simple = {"seeds": seeds, "hints": hints, "limit": limit}
         data.update({key: value for key, value in simple.items() if value is not None})
         for setting in settings:
             _apply(setting, data)
@@ -200,18 +201,18 @@ class Suite(StrictModel):
 class Run:
     """One row and column of a table, for one seed."""
 
-    block: Block
+    section: Section
     method: MethodEntry
     dataset: DatasetEntry
-    told: Told
+    hints: Hints
     seed: int
     train: Train
     limit: int | None
 
     @property
-    def shuffled(self) -> bool:
+    def shuffled_audio(self) -> bool:
         """Whether the method hears another clip's audio when it localizes."""
-        return self.block == SHUFFLED
+        return self.section == SHUFFLED_AUDIO
 
 
 def suite_names() -> list[str]:
@@ -246,8 +247,6 @@ def load_suite(name_or_path: str) -> Suite:
         raise AvlocError(f"Suite {name_or_path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise AvlocError(f"Suite {name_or_path} must be a mapping of keys such as 'datasets' and 'methods'.")
-    if isinstance(protocol := data.get("protocol"), dict) and "told" in protocol:
-        data = {**data, "told": protocol["told"], "protocol": {k: v for k, v in protocol.items() if k != "told"}}
     suite = _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
     _check_controls(suite)
     return suite
@@ -256,7 +255,7 @@ def load_suite(name_or_path: str) -> Suite:
 def _check_controls(suite: Suite) -> None:
     listed = {entry.name for entry in suite.methods}
     for control in suite.controls:
-        if control.name not in (UNTRAINED, SHUFFLED):
+        if control.name not in (UNTRAINED, SHUFFLED_AUDIO):
             continue
         for key in control.params:
             raise AvlocError(
@@ -313,8 +312,8 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
         return unknown(f"key under {parent!r} named" if parent else "key", str(error["loc"][-1]), neighbours)
     if error["type"] == "missing":
         return f"The key {place!r} is missing."
-    if error["loc"][:1] == ("told",):
-        return f"The key {place!r}: it must be one of {', '.join(TOLD_LEVELS)}, but is {error['input']!r}."
+    if error["loc"][:1] == ("hints",):
+        return f"The key {place!r}: it must be one of {', '.join(HINT_LEVELS)}, but is {error['input']!r}."
     expected = error["msg"].replace("tuple", "list").replace("Input should be", "it should be")
     return f"The key {place!r}: {expected}, but it is {error['input']!r}."
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,6 @@ Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 Maps = npt.NDArray[np.float32]
-
-Told = Literal["none", "vocabulary", "count", "oracle"]
-"""What a protocol tells a method, each level including those before it: nothing; the dataset's class names;
-how many sources sound; which classes sound."""
-
-TOLD_LEVELS: tuple[Told, ...] = ("none", "vocabulary", "count", "oracle")
 
 LOUDEST = 10.0
 """A peak over full scale (+20 dB) that no decoder's overshoot explains: the floats must be scaled like integers."""
@@ -48,11 +42,11 @@ class Clip:
 
     Attributes:
         id: Stable for ever.
-        image: ``(H, W, 3)`` uint8 RGB; `frames` frames side by side when ``frames > 1``.
+        image: ``(H, W, 3)`` uint8 RGB; `tiles` tiles side by side when ``tiles > 1``.
         audio: ``(T,)`` float32, mono, full scale at 1. Lossy decoders overshoot it, and so may float files and a
             mixture, the sum of its parts; no part exceeds `LOUDEST`.
         rate: Samples per second.
-        frames: How many equal tiles the canvas is made of.
+        tiles: How many equal tiles the canvas is made of.
         group: The video the clip comes from; statistics cluster by it.
     """
 
@@ -60,7 +54,7 @@ class Clip:
     image: npt.NDArray[np.uint8]
     audio: npt.NDArray[np.float32]
     rate: int
-    frames: int = 1
+    tiles: int = 1
     group: str = ""
 
     def __post_init__(self) -> None:
@@ -77,12 +71,12 @@ class Clip:
             raise DataError(f"{where}: the audio has no samples.")
         if not np.isfinite(self.audio).all():
             raise DataError(f"{where}: the audio has values that are not finite.")
-        if (peak := float(np.abs(self.audio).max())) > LOUDEST * self.frames:
+        if (peak := float(np.abs(self.audio).max())) > LOUDEST * self.tiles:
             raise DataError(f"{where}: the audio reaches {peak:.4g} times full scale, which should be 1.")
-        if self.rate <= 0 or self.frames <= 0 or self.image.shape[1] % self.frames:
+        if self.rate <= 0 or self.tiles <= 0 or self.image.shape[1] % self.tiles:
             raise DataError(
-                f"{where}: rate ({self.rate}) and frames ({self.frames}) must be positive, and the width "
-                f"({self.image.shape[1]}) a multiple of frames."
+                f"{where}: rate ({self.rate}) and tiles ({self.tiles}) must be positive, and the width "
+                f"({self.image.shape[1]}) a multiple of tiles."
             )
 
 
@@ -149,27 +143,26 @@ class Batch:
 
     Attributes:
         ids: ``(B,)`` clip ids.
-        frames: ``(B,)`` int64, tiles on the canvas.
+        tiles: ``(B,)`` int64, tiles on the canvas.
         groups: ``(B,)`` the videos the clips come from.
-        classes: ``(N,)`` the class names that `told`, `labels` and ``Features.text`` index; empty where the
+        classes: ``(N,)`` the class names that `sources`, `labels` and ``Features.text`` index; empty where the
             protocol tells nothing. They are the test set's names in a zero-shot run.
         images: ``(B, 3, H, W)`` encoder-normalized; ``None`` where features come from the cache.
         audio: ``(B, T)`` at the encoder's rate; ``None`` where features come from the cache.
-        told: ``(B, K)`` int64 indices into the class names that the protocol disclosed, -1 padded; ``None``:
-            no names were disclosed.
-        counts: ``(B,)`` int64, how many sources sound, where the protocol discloses it.
+        sources: ``(B, K)`` int64 indices into `classes` of the sources that sound, where that is disclosed, -1 padded.
+        source_counts: ``(B,)`` int64, how many sources sound, where the protocol discloses it.
         labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
         views: Other versions of the same clips, or partners of them, which `Needs.views` asked for; in training only.
     """
 
     ids: tuple[str, ...]
-    frames: Tensor
+    tiles: Tensor
     groups: tuple[str, ...]
     classes: tuple[str, ...] = ()
     images: Tensor | None = None
     audio: Tensor | None = None
-    told: Tensor | None = None
-    counts: Tensor | None = None
+    sources: Tensor | None = None
+    source_counts: Tensor | None = None
     labels: Tensor | None = None
     views: Mapping[str, Batch] = field(default_factory=dict)
 
@@ -182,7 +175,7 @@ class Features:
     """An encoder's view of a batch. Nothing is L2-normalized here.
 
     Attributes:
-        image_map: ``(B, D, h, w)`` image tokens in the joint space; two frames side by side give ``2 w``.
+        image_map: ``(B, D, h, w)`` image tokens in the joint space; two tiles side by side give ``2 w``.
         image: ``(B, D)`` pooled image.
         audio_map: ``(B, D, m, f)`` audio tokens, time x frequency.
         audio: ``(B, D)`` pooled audio.

@@ -11,7 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; two OpenMP thread
 
 import pytest
 
+from avloc._torch_ext import repair_torch_extensions
 from avloc.registry import registry
+
+repair_torch_extensions()  # tests import plugins' modules without the registry
 from helpers.world import SUITE, World
 
 

@@ -13,37 +13,37 @@ from avloc import AvlocError, Batch, Features
 from avloc.functional import (
     cosine_map,
     diagonal_cross_entropy,
-    every_pair,
+    gather_sources,
     identity_linear,
-    known_text,
+    l2_normalize,
     labelled_sources,
     log_mean_exp,
     named_predictions,
+    pairwise_similarity,
     queried_sources,
+    require_labels,
+    require_text,
     symmetric_cross_entropy,
-    take,
     tokens,
-    unit,
     unnamed_predictions,
-    weak_labels,
 )
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
 
-def batch(count: int, **told: object) -> Batch:
+def batch(count: int, **hints: object) -> Batch:
     ids = tuple(f"clip{n}" for n in range(count))
-    return Batch(ids, torch.ones(count).long(), ids, **{"classes": CLASSES, **told})  # type: ignore[arg-type]
+    return Batch(ids, torch.ones(count).long(), ids, **{"classes": CLASSES, **hints})  # type: ignore[arg-type]
 
 
 def test_unit_normalizes_and_lets_zero_be() -> None:
     x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    y = unit(x)
+    y = l2_normalize(x)
     torch.testing.assert_close(y, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
     y.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and torch.isfinite(x.grad).all()
     assert (x.grad[1] == 0).all()
-    torch.testing.assert_close(unit(x.detach(), dim=0)[:, 0], torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(l2_normalize(x.detach(), dim=0)[:, 0], torch.tensor([1.0, 0.0]))
 
 
 def test_tokens_are_read_row_by_row() -> None:
@@ -61,7 +61,7 @@ def test_cosine_map_is_the_cosine_of_each_cell() -> None:
 
 def test_every_pair() -> None:
     image_map, queries = torch.randn(2, 5, 3, 4), torch.randn(6, 5)
-    torch.testing.assert_close(every_pair(image_map, queries)[1, 4, 2, 0], image_map[1, :, 2, 0] @ queries[4])
+    torch.testing.assert_close(pairwise_similarity(image_map, queries)[1, 4, 2, 0], image_map[1, :, 2, 0] @ queries[4])
 
 
 def test_log_mean_exp_lies_between_mean_and_maximum() -> None:
@@ -91,10 +91,10 @@ def test_labelled_sources_pads_and_keeps_order() -> None:
 
 def test_queried_sources_by_what_was_told() -> None:
     probabilities = torch.tensor([[0.1, 0.9, 0.6, 0.2], [0.3, 0.1, 0.2, 0.4]])
-    told = torch.tensor([[2, 0], [1, -1]])
+    sources = torch.tensor([[2, 0], [1, -1]])
     counts = torch.tensor([1, 3])
-    assert queried_sources(batch(2, told=told, counts=counts), probabilities).tolist() == told.tolist()
-    assert queried_sources(batch(2, counts=counts), probabilities).tolist() == [[1, -1, -1], [3, 0, 2]]
+    assert queried_sources(batch(2, sources=sources, source_counts=counts), probabilities).tolist() == sources.tolist()
+    assert queried_sources(batch(2, source_counts=counts), probabilities).tolist() == [[1, -1, -1], [3, 0, 2]]
     assert queried_sources(batch(2), probabilities).tolist() == [[1, 2], [3, -1]]  # none above .5: the best one
     assert queried_sources(batch(2), probabilities, threshold=0.25).tolist() == [[1, 2], [3, 0]]
     with pytest.raises(AvlocError, match="vocabulary"):
@@ -103,14 +103,14 @@ def test_queried_sources_by_what_was_told() -> None:
 
 def test_queried_sources_with_counts_beyond_the_vocabulary_or_zero() -> None:
     probabilities = torch.rand(2, 4)
-    found = queried_sources(batch(2, counts=torch.tensor([9, 0])), probabilities)
+    found = queried_sources(batch(2, source_counts=torch.tensor([9, 0])), probabilities)
     assert sorted(found[0].tolist()) == [0, 1, 2, 3]
     assert found[1].tolist() == [-1] * 4
 
 
 def test_take_reads_rows_and_survives_padding() -> None:
     table = torch.eye(4)
-    assert take(table, torch.tensor([[3, -1]]))[0, 0].tolist() == [0, 0, 0, 1]
+    assert gather_sources(table, torch.tensor([[3, -1]]))[0, 0].tolist() == [0, 0, 0, 1]
 
 
 def test_named_predictions_leave_the_padding_out() -> None:
@@ -137,6 +137,6 @@ def test_unnamed_predictions() -> None:
 def test_what_is_missing_is_said() -> None:
     empty = torch.zeros(1, 1, 1, 1)
     with pytest.raises(AvlocError, match="text tower"):
-        known_text(Features(empty, empty, empty, empty))
+        require_text(Features(empty, empty, empty, empty))
     with pytest.raises(AvlocError, match="video-level labels"):
-        weak_labels(batch(1))
+        require_labels(batch(1))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avloc import Dataset, Encoder, EncoderInfo, Method, Metric, Needs, hookimpl, lookup
+from avloc import Dataset, Encoder, EncoderInfo, Method, Metric, Needs, get_component, hookimpl
 from avloc.components import Component, make_metrics, parameters
 from avloc.features import feature_set as features
 from avloc.registry import registry
@@ -24,7 +24,7 @@ from avloc.scoring import Protocol, load_protocol, scores
 from avloc.scoring.maps import Data as Rule
 from avloc.scoring.protocol import _presets
 from avloc.scoring.scores import score_identity
-from avloc.store import identify
+from avloc.store import content_id
 from avloc.suite import DatasetEntry, MethodEntry, Run, Suite, Train
 from avloc.types import Status
 from helpers.world import Blocks, Dot, Plain
@@ -101,10 +101,10 @@ def ids_of(data: dict[str, Any]) -> dict[str, str]:
     stage = open_column(run.dataset, None, run.limit, "cpu", {run.train.live}).stages[run.train.live]
     method = registry().get("method", run.method.name)
     fitted = fit_identity(run, method, stage)
-    predicted = identify(predict_identity(run, method, stage, fitted))
-    rules = load_protocol({**suite.protocol, "told": run.told})
+    predicted = content_id(predict_identity(run, method, stage, fitted))
+    rules = load_protocol(suite.protocol)
     scored = score_identity(predicted, rules, make_metrics(suite.metrics))
-    return {"fit": identify(fitted) if fitted else "", "predict": predicted, "score": identify(scored)}
+    return {"fit": content_id(fitted) if fitted else "", "predict": predicted, "score": content_id(scored)}
 
 
 # Changes, and verdicts on them.
@@ -185,7 +185,7 @@ def info(name: str, value: Any) -> Change:
 
 def attribute(name: str, value: Any) -> Change:
     """Of a metric."""
-    return lambda data, monkeypatch: monkeypatch.setattr(lookup("metric", "ciou_success"), name, value)
+    return lambda data, monkeypatch: monkeypatch.setattr(get_component("metric", "ciou_success"), name, value)
 
 
 def lost(split: str, **states: dict[str, str]) -> Change:
@@ -215,7 +215,7 @@ def _init(self: Clips, root: Path | None, split: str, names: tuple[str, ...], **
 
 
 TWIN_METHOD, TWIN_DATA = put("methods", [{"name": "learner2"}]), put("datasets.0.name", "clips2")
-TWIN_ENCODER, CONTROLS = put("datasets.0.encoder.name", "seen2"), put("controls", ["shuffled"])
+TWIN_ENCODER, CONTROLS = put("datasets.0.encoder.name", "seen2"), put("controls", ["shuffled_audio"])
 BRIGHTER, WARM = put("datasets.0.encoder.scale", 2.0), put("train.lr", 0.5)
 BARE = put("datasets", [{"name": "clips", "encoder": {"name": "seen"}, "count": 4}])
 STRICTER, LARGER = put("metrics.0.at", 0.5), rule("size", 32)
@@ -228,7 +228,7 @@ FIELDS = [
     Row(Suite, "reference", put("reference", "learner"), NONE),
     Row(Suite, "datasets", TWIN_DATA, PREDICTIONS),
     Row(Suite, "protocol", LARGER, SCORES),
-    Row(Suite, "told", put("told", "count"), PREDICTIONS),
+    Row(Suite, "hints", put("hints", "count"), PREDICTIONS),
     Row(Suite, "metrics", STRICTER, SCORES),
     Row(Suite, "methods", TWIN_METHOD, ALL),
     Row(Suite, "controls", CONTROLS, PREDICTIONS),
@@ -237,11 +237,11 @@ FIELDS = [
     Row(Suite, "seeds", put("seeds", [1]), ALL),
     Row(Suite, "limit", put("limit", 2), ALL),
     Row(Suite, "limit", put("limit", 99), NONE),
-    Row(Run, "block", CONTROLS, PREDICTIONS),
-    Row(Run, "block", put("controls", ["learner2"]), NONE, TWIN_METHOD),
+    Row(Run, "section", CONTROLS, PREDICTIONS),
+    Row(Run, "section", put("controls", ["learner2"]), NONE, TWIN_METHOD),
     Row(Run, "method", TWIN_METHOD, ALL),
     Row(Run, "dataset", TWIN_DATA, PREDICTIONS),
-    Row(Run, "told", put("told", "none"), PREDICTIONS),
+    Row(Run, "hints", put("hints", "none"), PREDICTIONS),
     Row(Run, "seed", put("seeds", [1]), ALL),
     Row(Run, "train", WARM, TRAINING),
     Row(Run, "limit", put("limit", 2), ALL),
@@ -276,8 +276,7 @@ FIELDS = [
     Row(Train, "copies", put("train.copies", 3), TRAINING),
     # From maps to numbers.
     Row(Protocol, "preset", both(patch(_presets(), "avloc2", _presets()["avloc"]), rule("preset", "avloc2")), NONE),
-    Row(Protocol, "told", put("told", "count"), PREDICTIONS),
-    Row(Protocol, "canvas", rule("canvas", "frames"), SCORES),
+    Row(Protocol, "canvas", rule("canvas", "tiles"), SCORES),
     Row(Protocol, "size", LARGER, SCORES),
     Row(Protocol, "resize", rule("resize", "bicubic"), SCORES),
     Row(Protocol, "align_corners", rule("align_corners", True), SCORES),
@@ -313,12 +312,12 @@ FIELDS = [
     Row(EncoderInfo, "weights", info("weights", "other"), NONE),
     Row(Encoder, "info", info("dim", 4), ALL),
     Row(Encoder, "revision", patch(Seen, "revision", 2), ALL),
-    Row(Method, "needs", patch(Learner, "needs", Needs(labels="weak", views=("augmented",))), NONE),
+    Row(Method, "needs", patch(Learner, "needs", Needs(labels=True, views=("augmented",))), NONE),
     Row(Method, "title", patch(Learner, "title", "Other"), NONE),
     Row(Method, "paper", patch(Learner, "paper", "Other"), NONE),
     Row(Method, "revision", patch(Learner, "revision", 2), ALL),
-    Row(Method, "hears", patch(Learner, "hears", False), NONE),
-    Row(Method, "trains", patch(Learner, "trains", False), TRAINING),
+    Row(Method, "uses_audio", patch(Learner, "uses_audio", False), NONE),
+    Row(Method, "trainable", patch(Learner, "trainable", False), TRAINING),
     Row(Method, "is_prior", patch(Learner, "is_prior", True), NONE),
     Row(Dataset, "title", patch(Clips, "title", "Other"), NONE),
     Row(Dataset, "license", patch(Clips, "license", "other"), NONE),
@@ -399,7 +398,7 @@ def test_a_change_changes_these_ids_and_no_other(row: Row, trained: bool, monkey
 
 @pytest.mark.parametrize("name", sorted(registry().entries("metric")))
 def test_every_parameter_of_a_metric_is_in_its_key(name: str) -> None:
-    kind = lookup("metric", name)
+    kind = get_component("metric", name)
     for parameter, default in parameters(kind).items():
         assert kind(**{parameter: _other(default)}).key != kind().key, parameter
 

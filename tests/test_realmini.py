@@ -21,7 +21,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from avloc import Dataset, lookup
+from avloc import Dataset, get_component
 from avloc.features import encoder_audio, encoder_image
 from helpers import SHARED
 from helpers.folders import PICTURED, Row, opened, row, table
@@ -37,7 +37,8 @@ SUITE = """
 title: Real
 datasets:
 - {{name: folder, encoder: {{name: audioclip, weights: random}}, csv: clips.csv, mixtures: mixtures.csv, sources: 2}}
-protocol: {{preset: avloc, told: oracle}}
+protocol: avloc
+hints: oracle
 metrics: [ciou_mean, {{name: ciou_success, at: 0.3}}, {{name: ciou_success, at: 0.5}}]
 methods: [tvsl]
 controls: [center, whole, random]
@@ -114,14 +115,14 @@ def test_the_fixed_mixtures(folder: Path) -> None:
         assert list(data.ids()) == [line["id"] for line in lines] and len(lines) == count
         for line in lines[::40]:
             sample = data.load(line["id"])
-            assert sample.clip.frames == sources and list(sample.labels) == json.loads(line["labels"])
+            assert sample.clip.tiles == sources and list(sample.labels) == json.loads(line["labels"])
             assert split == "train" or (sample.truth is not None and len(sample.truth.masks) == sources)
 
 
 def test_nothing_serious_is_wrong_with_the_photographs(folder: Path) -> None:
-    sentences = lookup("dataset", "folder").check(folder / "clips.csv")  # type: ignore[attr-defined]
+    sentences = get_component("dataset", "folder").check(folder / "clips.csv")  # type: ignore[attr-defined]
     assert all("looks like" not in sentence and "missing" not in sentence for sentence in sentences), sentences
-    assert lookup("dataset", "folder").check(folder / "mixtures.csv") == []  # type: ignore[attr-defined]
+    assert get_component("dataset", "folder").check(folder / "mixtures.csv") == []  # type: ignore[attr-defined]
 
 
 def test_real_videos(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_odd_files_reach_the_encoder(folder: Path, tmp_path: Path, wild: Wild) -
         for name, _, _ in sounds
     ]
     table(tmp_path, rows, PICTURED)
-    data, info = opened(tmp_path), lookup("encoder", "tiny")(weights="random").info
+    data, info = opened(tmp_path), get_component("encoder", "tiny")(weights="random").info
     for look in photographs:
         for name, hertz, length in sounds:
             clip = data.load(f"{look}, {name}").clip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from avloc import AvlocError
-from avloc.store import identify
+from avloc.store import content_id
 from avloc.suite import load_suite, suite_names
 
 
@@ -18,24 +18,24 @@ def test_shipped_suites_load() -> None:
 
 
 def test_runs_are_the_product(suite_file: Path) -> None:
-    suite = load_suite(str(suite_file)).override(told=["none", "oracle"])
+    suite = load_suite(str(suite_file)).override(hints=["none", "oracle"])
     runs = suite.runs()
     assert len(runs) == 1 * 2 * 2 * 2
-    assert {run.told for run in runs} == {"none", "oracle"}
+    assert {run.hints for run in runs} == {"none", "oracle"}
 
 
 def test_untrained_and_shuffled_apply_to_the_methods(suite_file: Path) -> None:
-    text = suite_file.read_text() + "controls: [untrained, {name: shuffled, of: [dot]}]\n"
+    text = suite_file.read_text() + "controls: [untrained, {name: shuffled_audio, of: [dot]}]\n"
     suite_file.write_text(text)
     runs = load_suite(str(suite_file)).override(seeds=[0]).runs()
-    assert [(run.block, run.method.name, run.train.epochs) for run in runs] == [
-        ("methods", "dot", 3), ("methods", "told", 3), ("untrained", "dot", 0), ("untrained", "told", 0),
-        ("shuffled", "dot", 3),
+    assert [(run.section, run.method.name, run.train.epochs) for run in runs] == [
+        ("methods", "dot", 3), ("methods", "hinted", 3), ("untrained", "dot", 0), ("untrained", "hinted", 0),
+        ("shuffled_audio", "dot", 3),
     ]  # fmt: skip
 
 
 def test_override_keeps_parameters_of_listed_methods(suite_file: Path) -> None:
-    suite_file.write_text(suite_file.read_text().replace("[dot, told]", "[{name: dot, dropout: 0.5}, told]"))
+    suite_file.write_text(suite_file.read_text().replace("[dot, hinted]", "[{name: dot, dropout: 0.5}, hinted]"))
     suite = load_suite(str(suite_file)).override(
         methods=["dot", "other"], settings=["dot.stages=2", "train.epochs=7", "dot.train.lr=0.5"]
     )
@@ -52,9 +52,9 @@ def test_override_keeps_parameters_of_listed_methods(suite_file: Path) -> None:
         ("epochs: 3", "epoch: 3", ["'train'", "Did you mean 'epochs'"]),
         ("epochs: 3", "epochs: three", ["'train.epochs'", "integer", "'three'"]),
         ("seeds: [0, 1]", "seeds: some", ["'seeds'", "list", "'some'"]),
-        ("told: oracle", "told: everything", ["vocabulary", "'everything'"]),
+        ("hints: oracle", "hints: everything", ["vocabulary", "'everything'"]),
         ("encoder: plain", "encodr: plain", ["'datasets.0.encoder' is missing"]),
-        ("[dot, told]", "[dot, told", ["not valid YAML"]),
+        ("[dot, hinted]", "[dot, hinted", ["not valid YAML"]),
     ],
 )
 def test_a_bad_suite_is_explained(suite_file: Path, old: str, new: str, words: list[str]) -> None:
@@ -78,6 +78,6 @@ def test_unknown_names_get_did_you_mean(suite_file: Path) -> None:
 
 
 def test_ids_depend_on_content_not_on_order() -> None:
-    assert identify({"a": 1, "b": [1, 2]}) == identify({"b": [1, 2], "a": 1})
-    assert identify({"a": 1}) != identify({"a": 2})
-    assert len(identify({})) == 12
+    assert content_id({"a": 1, "b": [1, 2]}) == content_id({"b": [1, 2], "a": 1})
+    assert content_id({"a": 1}) != content_id({"a": 2})
+    assert len(content_id({})) == 12

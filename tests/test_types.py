@@ -20,7 +20,7 @@ def clip(**changes: Any) -> Clip:
 
 def test_a_clip_holds_what_a_method_may_know() -> None:
     names = {field.name for field in dataclasses.fields(Clip)}
-    assert names == {"id", "image", "audio", "rate", "frames", "group"}
+    assert names == {"id", "image", "audio", "rate", "tiles", "group"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         clip().id = "other"  # type: ignore[misc]
 
@@ -37,8 +37,8 @@ def test_a_clip_holds_what_a_method_may_know() -> None:
         ({"audio": np.full(3, np.nan, np.float32)}, "not finite"),
         ({"audio": np.full(3, 12000, np.float32)}, "reaches 1.2e.04 times full scale"),
         ({"rate": 0}, "positive"),
-        ({"frames": 0}, "positive"),
-        ({"frames": 4}, "multiple of frames"),
+        ({"tiles": 0}, "positive"),
+        ({"tiles": 4}, "multiple of tiles"),
     ],
 )
 def test_a_bad_clip_is_named(changes: dict[str, Any], words: str) -> None:
@@ -47,7 +47,7 @@ def test_a_bad_clip_is_named(changes: dict[str, Any], words: str) -> None:
 
 
 def test_a_mixture_may_be_as_loud_as_its_parts() -> None:
-    assert clip(frames=2, audio=np.full(3, 19, np.float32)).frames == 2
+    assert clip(tiles=2, audio=np.full(3, 19, np.float32)).tiles == 2
 
 
 def test_a_decoders_overshoot_is_no_error() -> None:

@@ -101,7 +101,7 @@ def test_processes_end_with_a_killed_caller(tmp_path: Path) -> None:
 import sys; sys.path.insert(0, {str(TESTS)!r})
 from pathlib import Path
 from test_parallel import _write_for_ever
-from avloc.parallel import each
+from avloc.workers import each
 if __name__ == "__main__":
     list(each(_write_for_ever, [Path({str(file)!r})], jobs=1))
 """
@@ -146,7 +146,7 @@ def avloc_encoders():
 
 @hookimpl
 def avloc_methods():
-    return {{"dot": world.Dot, "told": world.Oracle}}
+    return {{"dot": world.Dot, "hinted": world.Oracle}}
 """
 
 

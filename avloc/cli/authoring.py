@@ -29,7 +29,7 @@ def new(
 ) -> None:
     """Write a working package of one's own: a plugin that trains, its test, and how it is installed."""
     with answers():
-        from avloc.cli.templates_ import new_method
+        from avloc.cli.package import new_method
 
         plugin, *others = new_method(name, to)
         typer.echo(f"Wrote {plugin}, and beside it {', '.join(file.name for file in others)}. Next:")

@@ -57,7 +57,7 @@ def bench(
     methods: Commas = None,
     datasets: Commas = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.")] = None,
-    told: Annotated[str | None, typer.Option(help="What methods are told: none, vocabulary, count, oracle.")] = None,
+    hints: Annotated[str | None, typer.Option(help="What methods are hints: none, vocabulary, count, oracle.")] = None,
     encoder: Annotated[str | None, typer.Option(help="One encoder for all datasets.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="method.parameter=value or train.epochs=5; repeatable.")
@@ -80,7 +80,7 @@ def bench(
         require_encoder(encoder)
         chosen = load_suite(suite).override(
             methods=names(methods), datasets=names(datasets), seeds=chosen_seeds, encoder=encoder,
-            told=names(told), limit=limit, settings=settings or (),
+            hints=names(hints), limit=limit, settings=settings or (),
         )  # fmt: skip
         from avloc.cli.terminal import console, progress, show_plan
         from avloc.runner import bench as run_suite, plan
@@ -105,7 +105,9 @@ def score(
     predictions: Annotated[Path | None, typer.Option(help="A folder of predictions made elsewhere.")] = None,
     dataset: Annotated[str | None, typer.Option(help=PREDICTED)] = None,
     name: Annotated[str | None, typer.Option(help="Of the predictions' row; default the folder's.")] = None,
-    told: Annotated[str | None, typer.Option(help="What they were made with; default what the protocol tells.")] = None,
+    hints: Annotated[
+        str | None, typer.Option(help="What they were made with; default what the protocol tells.")
+    ] = None,
     results: Results = Path("results"),
     data: Data = None,
     plugin: Plugins = None,
@@ -126,12 +128,12 @@ def score(
         chosen = None if suite is None else tabling.stem(suite)
         if predictions is not None and datasets:
             raise AvlocError("--datasets chooses columns of a suite; --predictions are about one --dataset.")
-        _require_together(predictions, {"--dataset": dataset, "--name": name, "--told": told})
+        _require_together(predictions, {"--dataset": dataset, "--name": name, "--hints": hints})
         with progress():
             if predictions is not None:
                 from avloc.results import Wanted, score_external
 
-                wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), told)
+                wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), hints)
                 manifest = score_external(wanted, chosen_options)
             else:
                 from avloc.results import rescore

@@ -11,7 +11,7 @@ from string import Template
 
 from avloc.registry import registry
 from avloc.store import writing
-from avloc.suite import SHUFFLED, UNTRAINED
+from avloc.suite import SHUFFLED_AUDIO, UNTRAINED
 from avloc.types import AvlocError
 
 TEMPLATES = {
@@ -59,7 +59,7 @@ def _check_name(name: str) -> None:
     if owner is not None:
         raise AvlocError(f"There is a method {name!r} already, of the plugin {owner.owner!r}; choose another name.")
     imported = " ".join(re.findall("^from .*", _template("plugin.py.tmpl"), re.MULTILINE))
-    if name in ("avloc", UNTRAINED, SHUFFLED) or _class_name(name) in re.findall(r"\w+", imported):
+    if name in ("avloc", UNTRAINED, SHUFFLED_AUDIO) or _class_name(name) in re.findall(r"\w+", imported):
         raise AvlocError(f"{name!r} means something else to avloc; choose another name.")
     module = importlib.util.find_spec(f"avloc_{name}")
     if module is not None:

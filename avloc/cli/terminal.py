@@ -45,7 +45,7 @@ def show_table(table: Table, out: Console) -> None:
 
 def _parts(table: Table, width: int) -> list[list[int]]:
     """Indices of the groups that fit beside each other."""
-    label = max((len(text) for row in table.rows for text in (row.label, row.block)), default=0)
+    label = max((len(text) for row in table.rows for text in (row.label, row.section)), default=0)
     parts: list[list[int]] = []
     room = 0
     for index, group in enumerate(table.groups):
@@ -79,11 +79,11 @@ def _grid(table: Table, part: Sequence[int]) -> Grid:
         for place, header in enumerate(group.headers):
             grid.add_column(Text(f"{group.title if place == 0 else ''}\n{header}"))
     count = sum(len(table.groups[index].headers) for index in part)
-    several = len({row.block for row in table.rows}) > 1
-    for block, rows in groupby(table.rows, key=lambda row: row.block):
+    several = len({row.section for row in table.rows}) > 1
+    for section, rows in groupby(table.rows, key=lambda row: row.section):
         if several:
             grid.add_section()
-            grid.add_row(Text(block, "italic"), *[""] * count)
+            grid.add_row(Text(section, "italic"), *[""] * count)
         for row in rows:
             grid.add_row(Text(row.label), *(_text(cell) for index in part for cell in row.cells[index]))
     return grid
@@ -106,7 +106,7 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Consol
 
 def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:
     """Print what a bench would do: the seeds of a row together, and a data set in one line where all is alike."""
-    keys = ("dataset", "block", "label", "told", "encoder", "status", "reason")
+    keys = ("dataset", "section", "label", "hints", "encoder", "status", "reason")
     together: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         together.setdefault(tuple(str(row[key]) for key in keys), []).append(str(row["seed"]))
@@ -116,7 +116,7 @@ def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:
         if mine[0][7] and all(line[6:] == mine[0][6:] for line in mine):
             lines[lines.index(mine[0])] = [column[0], "all", "", "", column[1], "", *mine[0][6:]]
             lines = [line for line in lines if line not in mine[1:]]
-    show_rows(["dataset", "block", "method", "told", "encoder", "seeds", "status", "reason"], lines, out)
+    show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines, out)
     counts = Counter(str(row["status"]) for row in rows)
     out.print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
 

@@ -7,6 +7,7 @@ from avloc.data.boxes import rasterize, read_boxes
 from avloc.data.masks import read_mask
 from avloc.data.media import Image, Wave, read_audio, read_frame, read_image, resample, resize_image, write_video
 from avloc.data.mixtures import draw_mixtures, hold_out, mix, mixed_truth
+from avloc.progress import say
 from avloc.store import cache_folder, data_folder, exclusive, read_json, tag_as_cache, write_json, writing
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "read_mask",
     "resample",
     "resize_image",
+    "say",
     "tag_as_cache",
     "write_json",
     "write_video",

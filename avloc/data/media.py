@@ -24,6 +24,7 @@ import PIL.Image
 import PIL.ImageOps
 from av.container import InputContainer
 
+from avloc._torch_ext import repair_torch_extensions
 from avloc.types import LOUDEST, AvlocError, DataError
 
 Image = npt.NDArray[np.uint8]
@@ -143,6 +144,8 @@ def resample(audio: Wave, rate: int, to: int) -> Wave:
 
         return np.asarray(resample_poly(audio, to // divisor, rate // divisor), np.float32)
     import torch
+
+    repair_torch_extensions()
     from torchaudio.functional import resample as sinc
 
     return cast(Wave, sinc(torch.from_numpy(np.ascontiguousarray(audio)), rate, to).numpy())

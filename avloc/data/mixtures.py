@@ -1,4 +1,4 @@
-"""K clips on one canvas: frames side by side, sounds summed, truth moved along.
+"""K clips on one canvas: tile side by side, sounds summed, truth moved along.
 
 The construction of VGGSound-Duet (T-VSL, AVGN): a plain sum of the waveforms, without level control.
 """
@@ -26,7 +26,7 @@ def mix(samples: Sequence[Sample], id: str) -> Sample:
         id: The mixture's id.
 
     Returns:
-        A sample with ``frames = len(samples)``, all sources and labels in order, and boxes normalized to the canvas.
+        A sample with ``tiles = len(samples)``, all sources and labels in order, and boxes normalized to the canvas.
     """
     clips = [sample.clip for sample in samples]
     height, width = clips[0].image.shape[:2]
@@ -35,7 +35,7 @@ def mix(samples: Sequence[Sample], id: str) -> Sample:
         np.concatenate([resize_image(clip.image, height, width) for clip in clips], axis=1),
         _sum([resample(clip.audio, clip.rate, clips[0].rate) for clip in clips]),
         clips[0].rate,
-        frames=len(clips),
+        tiles=len(clips),
         group="+".join(dict.fromkeys(clip.group for clip in clips)),
     )
     labels = tuple(dict.fromkeys(label for sample in samples for label in sample.labels))

@@ -23,7 +23,7 @@ from torch import Tensor
 from avloc.data import resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
-from avloc.store import ArrayLog, cache_folder, exclusive, identify, write_json
+from avloc.store import ArrayLog, cache_folder, content_id, exclusive, write_json
 from avloc.types import AvlocError, Clip, DataError, Features, Sample
 
 COMMIT_EVERY = 32
@@ -34,8 +34,8 @@ PREPROCESSING = 3
 
 
 def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
-    """``(3, size, frames * size)``: the canvas as the encoder wants it."""
-    pixels = resize_image(clip.image, info.image_size, info.image_size * clip.frames)
+    """``(3, size, tiles * size)``: the canvas as the encoder wants it."""
+    pixels = resize_image(clip.image, info.image_size, info.image_size * clip.tiles)
     image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255  # (3, H, W)
     mean, std = torch.tensor(info.image_mean), torch.tensor(info.image_std)
     return (image - mean[:, None, None]) / std[:, None, None]
@@ -80,9 +80,9 @@ class Encoded(ABC):
         """The video a clip comes from."""
         return str(self.log.records[self.keys[id]]["group"] or id)
 
-    def frames(self, id: str) -> int:
+    def tiles(self, id: str) -> int:
         """Tiles on the clip's canvas."""
-        return int(self.log.records[self.keys[id]]["frames"])
+        return int(self.log.records[self.keys[id]]["tiles"])
 
     @abstractmethod
     def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
@@ -179,7 +179,7 @@ def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
 
 def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
     """Where the cache keeps what this encoder, with these weights, made of clips."""
-    return cache_folder() / "features" / identify(encoder_identity(encoder, fingerprint))
+    return cache_folder() / "features" / content_id(encoder_identity(encoder, fingerprint))
 
 
 @torch.no_grad()
@@ -259,7 +259,7 @@ def _encode_clips(
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
         try:
             arrays = {} if encoder is None else _arrays(clip, encoder, device)
-            log.append(keys[id], arrays, labels=list(sample.labels), group=group, frames=clip.frames)
+            log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
         except AvlocError as error:  # features that are not finite
             broken[id] = str(error)
         if done % COMMIT_EVERY == 0:

@@ -57,7 +57,7 @@ class Altered(Dataset):
         sample = self._dataset.load(id.rpartition(COPY)[0])
         clip, rng = sample.clip, np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
         audio = np.roll(clip.audio, int(rng.integers(len(clip.audio))))
-        tiles = np.split(clip.image, clip.frames, axis=1)
+        tiles = np.split(clip.image, clip.tiles, axis=1)
         image = np.concatenate([altered(tile, rng) for tile in tiles], axis=1) if self._pixels else clip.image
         return Sample(replace(clip, id=id, image=image, audio=audio), None, sample.labels)
 
@@ -95,7 +95,7 @@ class Tiled(Dataset):
 
     def load(self, id: str) -> Sample:
         samples = [self._dataset.load(member) for member in self._members[id]]
-        if any(sample.clip.frames != 1 for sample in samples):
+        if any(sample.clip.tiles != 1 for sample in samples):
             raise DataError(f"{id}: only clips of one frame can be put side by side.")
         return mix([replace(sample, truth=None) for sample in samples], id)
 

@@ -12,15 +12,16 @@ from typing import Any
 import yaml
 
 from avloc.components import Component, check_parameters, component_id, make_metrics, open_dataset
+from avloc.hints import HINT_LEVELS
 from avloc.interfaces import Dataset
 from avloc.progress import track
 from avloc.registry import registry
 from avloc.results.manifest import Invocation, Manifest, Options, Row
 from avloc.results.rescoring import parse_metric, stored_manifest
 from avloc.scoring import Predictions, load_protocol, score_run
-from avloc.store import ArrayLog, RunFolder, identify, provenance, write_json
+from avloc.store import ArrayLog, RunFolder, content_id, provenance, write_json
 from avloc.suite import Suite, Train, load_suite
-from avloc.types import TOLD_LEVELS, AvlocError, DataError, unknown
+from avloc.types import AvlocError, DataError, unknown
 
 DEFAULTS = "multi_source"
 """The suite whose metrics are taken where none are asked for."""
@@ -39,7 +40,7 @@ class Wanted:
         suite: A suite that was run here: its table gets one more row, by its protocol and metrics.
         protocol: A preset's name; ``None``: ``avloc``.
         metrics: Names, with ``@value`` behind where a metric has a threshold; ``None``: those of `DEFAULTS`.
-        told: What the predictions were made with; ``None``: what the protocol tells.
+        hints: What the predictions were made with; ``None``: oracle.
     """
 
     predictions: Path
@@ -48,7 +49,7 @@ class Wanted:
     suite: str | None = None
     protocol: str | None = None
     metrics: list[str] | None = None
-    told: str | None = None
+    hints: str | None = None
 
     @property
     def label(self) -> str:
@@ -65,8 +66,8 @@ def score_external(wanted: Wanted, options: Options) -> Manifest:
     Raises:
         AvlocError: A file is wrong, or something that was asked for does not exist or does not fit the suite.
     """
-    if wanted.told is not None and wanted.told not in TOLD_LEVELS:
-        raise AvlocError(unknown("level of told", wanted.told, TOLD_LEVELS))
+    if wanted.hints is not None and wanted.hints not in HINT_LEVELS:
+        raise AvlocError(unknown("level of hints", wanted.hints, HINT_LEVELS))
     manifest, component, fingerprint = (
         _joined(wanted, wanted.suite, options) if wanted.suite else _alone(wanted, options)
     )
@@ -79,16 +80,15 @@ def score_external(wanted: Wanted, options: Options) -> Manifest:
     folder, counts = _stored(wanted, options, component, data, manifest["limit"])
     metrics = make_metrics([Component(name=m["name"], params=m["params"]) for m in manifest["metrics"]])
     protocol = load_protocol(manifest["protocol"])
-    told = wanted.told or protocol.told
-    score = score_run(
-        folder, data, protocol.model_copy(update={"told": told}), metrics, counts, f"score {wanted.label}"
-    )
+    hints = wanted.hints or HINT_LEVELS[-1]
+    score = score_run(folder, data, protocol, metrics, counts, f"score {wanted.label}")
     row: Row = {
-        "method": wanted.label, "label": wanted.label, "hears": True, "block": "methods", "params": {},
-        "dataset": column["name"], "told": told, "encoder": column["encoder"], "train": {}, "limit": manifest["limit"],
-        "weights": "", "seed": 0, "status": "done", "reason": "", "run": folder.id, "fit": "", "score": score,
+        "method": wanted.label, "label": wanted.label, "uses_audio": True, "section": "methods", "params": {},
+        "dataset": column["name"], "hints": hints, "encoder": column["encoder"], "train": {},
+        "limit": manifest["limit"], "weights": "", "seed": 0,
+        "status": "done", "reason": "", "run": folder.id, "fit": "", "score": score,
     }  # fmt: skip
-    mine = {key: row[key] for key in ("method", "dataset", "told", "encoder")}
+    mine = {key: row[key] for key in ("method", "dataset", "hints", "encoder")}
     others = [other for other in manifest["rows"] if any(other[key] != mine[key] for key in mine)]
     manifest = {**manifest, "rows": [*others, row]}
     write_json(options.results / "suites" / f"{manifest['suite']}.json", manifest)
@@ -162,7 +162,7 @@ def _stored(
         "stage": "external", "content": files.content(), "limit": limit,
         "data": {**component_id(component, type(data)), "fingerprints": {"test": data.fingerprint()}},
     }  # fmt: skip
-    folder = RunFolder(options.results, identify(identity))
+    folder = RunFolder(options.results, content_id(identity))
     with folder.exclusive(f"the predictions of {wanted.label}"):
         if options.force or not folder.complete:
             folder.clear()
@@ -185,9 +185,9 @@ def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) ->
         except DataError as error:
             broken[id] = str(error)
             continue
-        found = files.load(id, clip.frames)
+        found = files.load(id, clip.tiles)
         arrays = {"maps": found.maps} | ({} if found.scores is None else {"scores": found.scores})
-        log.append(id, arrays, labels=list(found.labels), group=clip.group or id, frames=clip.frames)
+        log.append(id, arrays, labels=list(found.labels), group=clip.group or id, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()

@@ -139,10 +139,10 @@ def row_of(run: Run, suite: Suite) -> Row:
     method = method_class(run.method)
     label = method.title if isinstance(method, type) and method.title else run.method.name
     params = {**run.method.params, **({"train": run.method.train} if run.method.train else {})}
-    hears = not isinstance(method, type) or method.hears
+    uses_audio = not isinstance(method, type) or method.uses_audio
     return {
-        "method": run.method.name, "label": label, "hears": hears, "block": run.block, "params": params,
-        "dataset": _column_name(run.dataset, suite), "told": run.told, "encoder": run.dataset.encoder.name,
+        "method": run.method.name, "label": label, "uses_audio": uses_audio, "section": run.section, "params": params,
+        "dataset": _column_name(run.dataset, suite), "hints": run.hints, "encoder": run.dataset.encoder.name,
         "train": run.train.model_dump(), "limit": run.limit, "weights": "", "seed": run.seed,
         "status": "", "reason": "", "run": "", "fit": "", "score": "",
     }  # fmt: skip

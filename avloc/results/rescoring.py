@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from avloc.components import Component, make_metrics, open_dataset
 from avloc.interfaces import Dataset, Metric
 from avloc.results.manifest import Invocation, Manifest, Options, Row
 from avloc.scoring import Protocol, load_protocol, score_run
-from avloc.store import RunFolder, identify, read_json, write_json
+from avloc.store import RunFolder, content_id, read_json, write_json
 from avloc.suite import Suite, Train
 from avloc.types import AvlocError, unknown
 
@@ -46,7 +45,7 @@ def rescore(
     """
     manifest = stored_manifest(suite_name, options)
     names = protocol.split(",") if protocol else []
-    protocols = _protocols(names) or [load_protocol(_without_told(manifest["protocol"]))]
+    protocols = _protocols(names) or [load_protocol(manifest["protocol"])]
     before = [Component(name=metric["name"], params=metric["params"]) for metric in manifest["metrics"]]
     components = [parse_metric(key) for key in metrics] if metrics else before
     columns = _chosen(manifest, datasets)
@@ -115,8 +114,8 @@ class _Scoring:
         folder = RunFolder(self.options.results, row["run"])
         data = self._data(folder, row)
         counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
-        told, title = protocol.model_copy(update={"told": row["told"]}), f"score {row['method']} again"
-        return {**row, "score": score_run(folder, data, told, self.metrics, counts, title)}
+        title = f"score {row['method']} again"
+        return {**row, "score": score_run(folder, data, protocol, self.metrics, counts, title)}
 
     def side_by_side(self, row: Row, protocols: Sequence[Protocol]) -> list[Row]:
         """The row in every column that its own was split into; it says so where a protocol cannot be applied."""
@@ -134,7 +133,7 @@ class _Scoring:
 
     def _data(self, folder: RunFolder, row: Row) -> Dataset:
         declared = folder.identity()["identity"]["data"]
-        key = identify(declared)
+        key = content_id(declared)
         if key not in self.opened:
             component = Component(name=declared["name"], params=declared["params"])
             data = open_dataset(component, "test", self.options.data)
@@ -181,7 +180,7 @@ def _name(suite: str, protocols: Sequence[str]) -> str:
     return (
         name
         if len(name) <= LONGEST_NAME
-        else f"{suite}.{len(protocols)}-protocols-{identify({'protocols': protocols})[:6]}"
+        else f"{suite}.{len(protocols)}-protocols-{content_id({'protocols': protocols})[:6]}"
     )
 
 
@@ -190,10 +189,6 @@ def _protocols(names: Sequence[str]) -> list[Protocol]:
         if names.count(name) > 1:
             raise AvlocError(f"The protocol {name!r} is listed twice.")
     return [load_protocol(name) for name in names]
-
-
-def _without_told(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in protocol.items() if key != "told"}
 
 
 def parse_metric(key: str) -> Component:

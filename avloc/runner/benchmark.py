@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from avloc.components import check_parameters, check_values, make_metrics, method_class
+from avloc.hints import suffices
 from avloc.interfaces import Method
 from avloc.progress import say, track
 from avloc.registry import registry
@@ -20,9 +21,9 @@ from avloc.runner import run as stages
 from avloc.runner.run import Stage
 from avloc.runner.task import AbsentError, absence, open_column
 from avloc.scoring import load_protocol, score_run
-from avloc.store import RunFolder, identify, read_json, write_json
+from avloc.store import RunFolder, content_id, read_json, write_json
 from avloc.suite import MethodEntry, Run, Suite
-from avloc.types import TOLD_LEVELS, AvlocError, unknown
+from avloc.types import AvlocError, unknown
 from avloc.workers import Died, each
 
 
@@ -142,7 +143,7 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
     _ = options.torch_device
     if options.results.exists() and not options.results.is_dir():
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
-    protocol = load_protocol({**suite.protocol, "told": suite.told[0]})
+    protocol = load_protocol(suite.protocol)
     if protocol.refine:
         suite = _with_priors(suite)
     metrics = make_metrics(suite.metrics)
@@ -176,8 +177,10 @@ def _runs(suite: Suite) -> list[Run]:
     for run in suite.runs():
         method = method_class(run.method)
         if isinstance(method, type):
-            repeats = run.seed != suite.seeds[0] and not method.trains
-            pointless = (run.block == "untrained" and not method.trains) or (run.shuffled and not method.hears)
+            repeats = run.seed != suite.seeds[0] and not method.trainable
+            pointless = (run.section == "untrained" and not method.trainable) or (
+                run.shuffled_audio and not method.uses_audio
+            )
             if repeats or pointless:
                 continue
         kept.append(run)
@@ -188,8 +191,8 @@ def _refusal(run: Run, method: type[Method] | Exception) -> str:
     """Why the protocol does not let this method run; empty when it does."""
     if not isinstance(method, type):
         return ""
-    if TOLD_LEVELS.index(method.needs.told) > TOLD_LEVELS.index(run.told):
-        return f"needs to be told {method.needs.told}, but the protocol tells {run.told}"
+    if not suffices(run.hints, method.needs.hints):
+        return f"needs the hints {method.needs.hints}, but gets {run.hints}"
     return ""
 
 
@@ -201,8 +204,8 @@ def _run_column(work: Invocation, index: int) -> None:
         live = {run.train.live for run, _ in pairs}
         opened = open_column(entry, options.data, work.suite.limit, options.torch_device, live)
     except AbsentError as absent:
-        told = "avloc " in str(absent)  # the reason itself says what to run
-        column |= {"status": "absent", "reason": str(absent), "command": "" if told else entry.obtain}
+        said = "avloc " in str(absent)  # the reason itself says what to run
+        column |= {"status": "absent", "reason": str(absent), "command": "" if said else entry.obtain}
         for row in rows:
             row |= {"status": "skipped", "reason": f"{entry.name}: {absent!s}"}
         return
@@ -232,7 +235,7 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     if row["reason"]:
         row["status"] = "skipped"
         return
-    folder = RunFolder(work.options.results, identify({"unbuilt": run.method.name, "dataset": run.dataset.name}))
+    folder = RunFolder(work.options.results, content_id({"unbuilt": run.method.name, "dataset": run.dataset.name}))
     try:
         if not isinstance(method, type):
             raise method
@@ -240,18 +243,17 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         fitted = stages.fit_identity(run, method, stage)
         checkpoint = None
         if fitted is not None:
-            folder = RunFolder(work.options.results, identify(fitted))
+            folder = RunFolder(work.options.results, content_id(fitted))
             row["fit"] = row["run"] = folder.id
             stages.fit(run, method, stage, folder, fitted, force=_once(work, folder.id))
             checkpoint = folder.path / "checkpoint.safetensors"
         predicted = stages.predict_identity(run, method, stage, fitted)
-        folder = RunFolder(work.options.results, identify(predicted))
+        folder = RunFolder(work.options.results, content_id(predicted))
         row["run"] = folder.id
         stages.predict(run, method, stage, folder, predicted, checkpoint, force=_once(work, folder.id))
-        protocol = work.protocol.model_copy(update={"told": run.told})
         title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
         counts = _counts(stage)
-        row["score"] = score_run(folder, stage.test_data, protocol, work.metrics, counts, title)
+        row["score"] = score_run(folder, stage.test_data, work.protocol, work.metrics, counts, title)
         row["status"] = "done"
         registry().announce(run, "scored")
     except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
@@ -266,9 +268,9 @@ def _impossible(run: Run, method: type[Method] | Exception, stage: Stage) -> str
         return ""
     if method.needs.text and stage.text is None:
         return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
-    if method.needs.seen and stage.unseen:
+    if method.needs.closed_set and stage.unseen:
         return f"maps only classes that it was trained on, but {len(stage.unseen)} of the test's are new"
-    if run.shuffled and len({stage.test.group(id) for id in stage.test.ids}) < 2:
+    if run.shuffled_audio and len({stage.test.group(id) for id in stage.test.ids}) < 2:
         return "needs test clips from at least two videos to exchange their sounds"
     if stage.untrainable and stages.learns(run, method, stage):
         return f"learns, but {stage.untrainable}"

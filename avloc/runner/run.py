@@ -22,13 +22,14 @@ from torch import Tensor
 
 from avloc.components import component_id
 from avloc.features import VIEWS_REVISION, Encoded
+from avloc.hints import Hints, disclose
 from avloc.interfaces import Dataset, EncoderInfo, Method
 from avloc.progress import say, track
 from avloc.registry import registry
-from avloc.store import ArrayLog, RunFolder, identify, provenance
+from avloc.store import ArrayLog, RunFolder, content_id, provenance
 from avloc.suite import Run
 from avloc.training import Fit, Supply, restore, to_device
-from avloc.types import AvlocError, Batch, Features, Prediction, Told
+from avloc.types import AvlocError, Batch, Features, Prediction
 
 PREDICT_BATCH = 64
 
@@ -73,7 +74,7 @@ def build(run: Run, method: type[Method], stage: Stage) -> Method:
 
 def learns(run: Run, method: type[Method], stage: Stage) -> bool:
     """Whether there is anything to train."""
-    return method.trains and run.train.epochs > 0 and bool(list(build(run, method, stage).parameters()))
+    return method.trainable and run.train.epochs > 0 and bool(list(build(run, method, stage).parameters()))
 
 
 def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
@@ -92,17 +93,17 @@ def predict_identity(run: Run, method: type[Method], stage: Stage, fitted: Mappi
     """What a set of predictions is, given the `fit_identity` of its weights."""
     cache = {} if fitted or not run.train.live else {"cache": False}
     return {
-        "stage": "predict", "fit": identify(fitted) if fitted else None, "method": component_id(run.method, method),
+        "stage": "predict", "fit": content_id(fitted) if fitted else None, "method": component_id(run.method, method),
         "encoder": stage.identity["encoder"], "data": stage.identity["data"],
         "classes": {"train": stage.supply.classes, "test": stage.classes},
         "clips": _contents(stage.test), "missing": sorted(stage.test.missing), "broken": sorted(stage.test.broken),
-        "seed": run.seed, "told": run.told, "shuffled": run.shuffled, **cache,
+        "seed": run.seed, "hints": run.hints, "shuffled_audio": run.shuffled_audio, **cache,
     }  # fmt: skip
 
 
 def _contents(encoded: Encoded) -> str:
     """The usable clips and what is in them, in their order, which decides batches and partners."""
-    return identify({"clips": list(encoded.keys.items())})
+    return content_id({"clips": list(encoded.keys.items())})
 
 
 def fit(
@@ -154,12 +155,12 @@ def predict(
         if checkpoint is not None:
             stage = replace(stage, test=restore(checkpoint, module, stage.test))
         module = module.to(stage.device).eval().evaluation_module()
-        partners = _other_clips(stage.test) if run.shuffled else {}
+        partners = _other_clips(stage.test) if run.shuffled_audio else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
         batches = [ids for ids in _batches(stage.test.ids, stage.test) if not set(ids) <= log.records.keys()]
         title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
         for ids in track(batches, title, len(batches)):
-            features, batch = _inputs(ids, stage, run.told, [partners[id] for id in ids] if partners else None)
+            features, batch = _inputs(ids, stage, run.hints, [partners[id] for id in ids] if partners else None)
             torch.manual_seed(run.seed)
             priors = None if features.backbone_map is None else features.backbone_map.abs().mean(1).cpu().numpy()
             found = _checked(module.localize(features, batch), batch, run.method.name)
@@ -170,7 +171,7 @@ def predict(
                 id, test = prediction.clip, stage.test
                 if id in log.records:
                     continue
-                log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), frames=test.frames(id))
+                log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id))
             log.commit()
         about = {**provenance(started, stage.device), "source": _source(method), "clips": len(log.records)}
         folder.finish(identity, about)
@@ -203,7 +204,7 @@ def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
     """Batches of clips with the same number of frames: their feature maps stack."""
     groups: dict[int, list[str]] = {}
     for id in ids:
-        groups.setdefault(encoded.frames(id), []).append(id)
+        groups.setdefault(encoded.tiles(id), []).append(id)
     return [
         group[start : start + PREDICT_BATCH]
         for group in groups.values()
@@ -211,21 +212,13 @@ def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
     ]
 
 
-def _inputs(ids: Sequence[str], stage: Stage, told: Told, audio_of: Sequence[str] | None) -> tuple[Features, Batch]:
+def _inputs(ids: Sequence[str], stage: Stage, hints: Hints, audio_of: Sequence[str] | None) -> tuple[Features, Batch]:
     """Features and batch with what the protocol tells, and nothing else."""
     test = stage.test
     features = test.features(ids, audio_of=audio_of)
-    batch = Batch(tuple(ids), torch.tensor([test.frames(id) for id in ids]), tuple(test.group(id) for id in ids))
-    if told != "none":
-        features, batch = replace(features, text=stage.text), replace(batch, classes=stage.classes)
+    batch = Batch(tuple(ids), torch.tensor([test.tiles(id) for id in ids]), tuple(test.group(id) for id in ids))
     labels = [test.labels(id) for id in ids]
-    if told in ("count", "oracle"):
-        batch = replace(batch, counts=torch.tensor([len(names) for names in labels]))
-    if told == "oracle":
-        index = {name: n for n, name in enumerate(stage.classes)}
-        width = max(map(len, labels), default=0)
-        rows = [[index[name] for name in names] + [-1] * (width - len(names)) for names in labels]
-        batch = replace(batch, told=torch.tensor(rows, dtype=torch.int64).reshape(len(ids), width))
+    features, batch = disclose(features, batch, hints, classes=stage.classes, text=stage.text, labels=labels)
     device = torch.device(stage.device)
     return to_device(features, device), to_device(batch, device)
 

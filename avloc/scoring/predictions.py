@@ -9,7 +9,7 @@ A folder holds, for every clip with the id ID,
   ``boxes`` or ``mask``, optionally ``label`` and ``score``. Boxes are shares of the canvas' width and height; a mask is
   rows of numbers, or a gray image's path beside the JSON file. ``[]``: nothing was found.
 
-A map covers the whole canvas: all frames of one that has several.
+A map covers the whole canvas: all tiles of one that has several.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Predictions:
             digest.update(f"{path.name} {path.stat().st_size} ".encode() + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def load(self, id: str, frames: int) -> Prediction:
+    def load(self, id: str, tiles: int) -> Prediction:
         """One clip's.
 
         Args:
             id: A clip that there is a prediction for.
-            frames: Tiles on its canvas.
+            tiles: Tiles on its canvas.
 
         Raises:
             AvlocError: A file that cannot be read, shapes that do not go together, values that are not finite, or an
@@ -106,7 +106,7 @@ class Predictions:
             case _:
                 listed = sources[first]
                 assert isinstance(listed, list)
-                arrays = _drawn(listed, frames, f"{first}, clip {id!r}", first.parent)
+                arrays = _drawn(listed, tiles, f"{first}, clip {id!r}", first.parent)
         labels = tuple(map(str, arrays.get("labels", ())))
         for label in labels:
             if label not in self._classes:
@@ -221,10 +221,10 @@ def _read_json(path: Path) -> dict[str, list[Source]]:
     return content
 
 
-def _drawn(sources: Sequence[Source], frames: int, where: str, beside: Path) -> dict[str, Any]:
+def _drawn(sources: Sequence[Source], tiles: int, where: str, beside: Path) -> dict[str, Any]:
     """The sources of a JSON entry as maps of 0 and 1, or of a mask's own values."""
     masks = {n: _mask(source["mask"], where, beside) for n, source in enumerate(sources) if "mask" in source}
-    height, width = next(iter(masks.values())).shape if masks else (SIDE, SIDE * frames)
+    height, width = next(iter(masks.values())).shape if masks else (SIDE, SIDE * tiles)
     maps = np.zeros((len(sources), height, width), np.float32)
     for number, source in enumerate(sources):
         if number not in masks:

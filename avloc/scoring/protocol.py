@@ -1,4 +1,4 @@
-"""A protocol is data: what methods are told, how raw maps become masks, and how maps meet sources.
+"""A protocol is data: how raw maps become masks, and how maps meet sources.
 
 Presets live in ``benchmarks/protocols.yaml``, each with its source. A number in a table means nothing without its
 protocol: of one and the same map, published evaluators make anything between .04 and .69.
@@ -35,7 +35,7 @@ from avloc.scoring.maps import (
     resized,
     top_quarter,
 )
-from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Told, Truth, unknown
+from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
 SCORING_REVISION = 1
@@ -47,8 +47,7 @@ class Protocol(Data):
 
     Attributes:
         preset: The preset it comes from.
-        told: What methods are told (`avloc.types.Told`).
-        canvas: Judge a source on the whole canvas, or only inside the frame it lies in.
+        canvas: Judge a source on the ``whole`` canvas, or only inside the ``tile`` it lies in.
         size: Side of one frame, in pixels, at which maps and truth meet.
         resize: How maps are brought to that size.
         align_corners: Whether the resize aligns corner pixels rather than pixel edges.
@@ -72,8 +71,7 @@ class Protocol(Data):
     """
 
     preset: str
-    told: Told
-    canvas: Literal["canvas", "frames"]
+    canvas: Literal["whole", "tile"]
     size: int = Field(ge=1)
     resize: Resize
     align_corners: bool
@@ -98,7 +96,7 @@ class Protocol(Data):
         return self
 
     def apply(
-        self, prediction: Prediction, truth: Truth, frames: int = 1, prior: FloatArray | None = None
+        self, prediction: Prediction, truth: Truth, tiles: int = 1, prior: FloatArray | None = None
     ) -> tuple[Localization, Truth]:
         """Localize every true source of a clip.
 
@@ -110,17 +108,17 @@ class Protocol(Data):
         normalized map inside the true mask: it looks at the truth, as the papers' permutation-invariant metrics do.
 
         Args:
-            prediction: Raw maps; those of a canvas of several frames are as many times wider.
+            prediction: Raw maps; those of a canvas of several tiles are as many times wider.
             truth: Of the same clip, at any resolution; masks are resized by nearest pixel, which keeps their values.
-            frames: Tiles on the canvas.
+            tiles: Tiles on the canvas.
             prior: ``(h, w)``, the object prior; read where the protocol refines.
 
         Returns:
-            The localization and the truth at its size: ``(S, size, size * frames)``, or ``(S, size, size)`` where
-            frames are judged alone.
+            The localization and the truth at its size: ``(S, size, size * tiles)``, or ``(S, size, size)`` where
+            tiles are judged alone.
 
         Raises:
-            AvlocError: The maps do not split into the frames that are to be judged alone, or there is no prior to
+            AvlocError: The maps do not split into the tiles that are to be judged alone, or there is no prior to
                 refine them with.
         """
         if self.refine and prior is None:
@@ -131,17 +129,17 @@ class Protocol(Data):
         named = bool(prediction.labels) or not len(prediction.maps)
         if self.match == "broadcast" and len(prediction.maps):
             prediction = _merged(prediction)
-        masks = self._truth(truth, frames)  # (S, size, size * frames)
+        masks = self._truth(truth, tiles)  # (S, size, size * tiles)
         objects = prior if self.refine else None
         chosen, false_alarms = self._match(prediction, truth.labels, masks, objects)
         found = chosen >= 0
         maps = np.zeros((len(chosen), *prediction.maps.shape[1:]), np.float32)
         maps[found] = prediction.maps[chosen[found]]
         priors = np.repeat(objects[None], len(maps), 0) if objects is not None else None
-        if self.canvas == "frames" and frames > 1:
+        if self.canvas == "tile" and tiles > 1:
             if priors is not None:
-                priors, _ = _own_frames(priors, masks, frames, prediction.clip)
-            maps, masks = _own_frames(maps, masks, frames, prediction.clip)
+                priors, _ = _own_tiles(priors, masks, tiles, prediction.clip)
+            maps, masks = _own_tiles(maps, masks, tiles, prediction.clip)
         scores, claimed = np.zeros_like(masks), np.zeros(masks.shape, bool)
         scores[found] = self._scores(maps[found], masks.shape[2], priors[found] if priors is not None else None)
         claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
@@ -151,9 +149,9 @@ class Protocol(Data):
         return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
 
     def describe(self) -> str:
-        """One line for the notes under a table; what methods are told is left to the table's rows."""
+        """One line for the notes under a table."""
         preset = load_protocol(self.preset)
-        behaviour = set(type(self).model_fields) - {"told", "source", "note", "warning", "checked"}
+        behaviour = set(type(self).model_fields) - {"source", "note", "warning", "checked"}
         changed = sorted(key for key in behaviour if getattr(self, key) != getattr(preset, key))
         name = self.preset + (f" (changed: {', '.join(changed)})" if changed else "")
         return f"{name}: {self.summary()}." + (f" {self.warning}" if self.warning else "")
@@ -165,7 +163,7 @@ class Protocol(Data):
             f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", self._scale(),
             *["inverted"] * self.invert, self._rule(),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
-            {"canvas": "on the whole canvas", "frames": "each frame alone"}[self.canvas],
+            {"whole": "on the whole canvas", "tile": "each tile alone"}[self.canvas],
             {"broadcast": "one map for all sources"}.get(self.match, f"maps matched by {self.match}"),
             {
                 "mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted",
@@ -209,10 +207,10 @@ class Protocol(Data):
             case Quantile(quantile=place):
                 return f"pixels {sign} the value at {float(place):.0%} of the sorted ones"
 
-    def _truth(self, truth: Truth, frames: int) -> Maps:
+    def _truth(self, truth: Truth, tiles: int) -> Maps:
         from avloc.data import rasterize  # late: loading a protocol needs no decoder
 
-        height, width = self.size, self.size * frames
+        height, width = self.size, self.size * tiles
         if not len(truth.masks):
             return np.zeros((0, height, width), np.float32)
         rows, columns = _nearest(truth.masks.shape[1], height), _nearest(truth.masks.shape[2], width)
@@ -319,14 +317,14 @@ def _confidence(prediction: Prediction) -> FloatArray:
     return prediction.maps.max(axis=(1, 2)) if len(prediction.maps) else np.zeros(0)
 
 
-def _own_frames(maps: Maps, masks: Maps, frames: int, clip: str) -> tuple[Maps, Maps]:
+def _own_tiles(maps: Maps, masks: Maps, tiles: int, clip: str) -> tuple[Maps, Maps]:
     """Of every source's map ``(S, h, w)`` and mask ``(S, H, W)`` the frame that holds most of the mask."""
-    if maps.shape[2] % frames:
+    if maps.shape[2] % tiles:
         raise AvlocError(
-            f"Clip {clip!r}: maps {maps.shape[2]} cells wide do not split into {frames} frames; use the protocol with "
-            "canvas: canvas."
+            f"Clip {clip!r}: maps {maps.shape[2]} cells wide do not split into {tiles} tiles; use the protocol with "
+            "canvas: whole."
         )
-    tiled = [a.reshape(*a.shape[:2], frames, a.shape[2] // frames) for a in (maps, masks)]
+    tiled = [a.reshape(*a.shape[:2], tiles, a.shape[2] // tiles) for a in (maps, masks)]
     source, home = np.arange(len(masks)), tiled[1].sum((1, 3)).argmax(1)
     return tiled[0][source, :, home], tiled[1][source, :, home]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, RunFolder, identify, write_json, writing
+from avloc.store import ArrayLog, RunFolder, content_id, write_json, writing
 from avloc.types import AvlocError, Prediction
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """What a set of scores is. Two presets with the same rules make the same scores."""
     return {
-        "stage": "score", "run": run_id, "protocol": protocol.model_dump(exclude={"preset", "told"}),
+        "stage": "score", "run": run_id, "protocol": protocol.model_dump(exclude={"preset"}),
         "scoring": SCORING_REVISION,
         "metrics": {key: {"revision": metric.revision} for key, metric in metrics.items()},
     }  # fmt: skip
@@ -39,7 +39,7 @@ def score_run(
 ) -> str:
     """Score stored predictions; returns the score id. Rows are per true source."""
     identity = score_identity(folder.id, protocol, metrics)
-    id = identify(identity)
+    id = content_id(identity)
     target = folder.path / "scores" / f"{id}.json"
     if target.is_file():
         return id
@@ -72,7 +72,7 @@ def _scorer(
         arrays, record = log.read(id), log.records[id]
         prediction = Prediction(id, arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
         truth = data.truth(id)
-        found, resized = protocol.apply(prediction, truth, record["frames"], arrays.get("prior"))
+        found, resized = protocol.apply(prediction, truth, record["tiles"], arrays.get("prior"))
         sources = len(truth.labels)
         columns: dict[str, Any] = {"clip": [id] * sources, "group": [record["group"]] * sources}
         columns["source"] = range(sources)

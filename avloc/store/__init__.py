@@ -16,7 +16,7 @@ from avloc.store.disk import (
     write_json,
     writing,
 )
-from avloc.store.hashing import identify
+from avloc.store.hashing import content_id
 from avloc.store.runs import RunFolder, provenance
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "RunFolder",
     "cache_folder",
     "clear",
+    "content_id",
     "data_folder",
     "entries",
     "exclusive",
-    "identify",
     "provenance",
     "read_json",
     "tag_as_cache",

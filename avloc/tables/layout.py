@@ -23,25 +23,25 @@ from avloc.tables.statistics import FloatArray, mean_and_deviation
 from avloc.tables.table import BEATEN, DASH, DIFFERS, Cell, Group, Row, Table
 from avloc.types import AvlocError, unknown
 
-BLOCKS = {
+SECTIONS = {
     "methods": "Methods",
     "controls": "Controls",
     "untrained": "Untrained",
-    "shuffled": "Shuffled audio",
+    "shuffled_audio": "Shuffled audio",
 }
 COLUMNS = (
-    "suite", "block", "method", "label", "hears", "params", "dataset", "encoder", "weights", "told", "metric", "seed",
-    "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
+    "suite", "section", "method", "label", "uses_audio", "params", "dataset", "encoder", "weights", "hints", "metric",
+    "seed", "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
     "protocol", "status", "reason",
 )  # fmt: skip
 MANIFEST = ("suite", "title", "paper", "command", "protocol_text", "train_text", "metrics", "datasets", "rows")
 PARTS = {
     "metrics": ("key", "title", "unit", "higher_is_better"),
     "datasets": ("name", "title", "encoder", "status", "reason", "command", "notes"),
-    "rows": ("method", "label", "block", "params", "dataset", "told", "encoder", "weights", "seed", "status", "reason",
-             "run", "score"),
+    "rows": ("method", "label", "section", "params", "dataset", "hints", "encoder", "weights", "seed", "status",
+             "reason", "run", "score"),
 }  # fmt: skip
-ROW = ["block", "method", "params", "told"]
+ROW = ["section", "method", "params", "hints"]
 """What makes a row of the table; seeds are averaged."""
 
 
@@ -118,8 +118,10 @@ def _lines(row: Json, manifest: Json, found: Mapping[str, Json], protocols: Mapp
     counts = file["counts"] if file else {}
     shared = {name: row[name] for name in COLUMNS if name in row}
     shared |= {"suite": manifest["suite"], "protocol": protocols.get(row["dataset"], manifest["protocol_text"])}
-    hears = row.get("hears")
-    shared["hears"] = row["block"] != "controls" if hears is None else hears  # older manifests do not say
+    uses_audio = row.get("uses_audio")
+    shared["uses_audio"] = (
+        row["section"] != "controls" if uses_audio is None else uses_audio
+    )  # older manifests do not say
     shared |= {"params": json.dumps(row["params"], sort_keys=True, ensure_ascii=False)}
     shared |= {"listed": counts.get("listed", 0), "scored": counts.get("scored", 0)}
     shared |= {name: len(counts.get(name, ())) for name in ("missing", "broken")}
@@ -180,9 +182,9 @@ def build_table(scores: Scores, wishes: Wishes = Wishes()) -> Table:
         if beside is not None:
             groups.append(Group(f"{dataset['title']} (printed)", beside.headers, dataset["name"], beside.headers))
             columns.append([tuple(Cell(text or DASH) for text in texts) for texts in beside.rows])
-    blocks = [BLOCKS[key["block"]] for key in keys] + ["Printed only"] * len(missing)
+    sections = [SECTIONS[key["section"]] for key in keys] + ["Printed only"] * len(missing)
     labels += [line["label"].replace(";", ", ") for line in missing]
-    rows = [Row(*row) for row in zip(blocks, labels, zip(*columns, strict=True), strict=True)]
+    rows = [Row(*row) for row in zip(sections, labels, zip(*columns, strict=True), strict=True)]
     below = making.sentences() + sentences(manifest, scores.frame, scores.files)
     if printed is not None and any("(printed)" in group.title for group in groups):
         below.append(printed.note())
@@ -196,18 +198,20 @@ def _printed_name(dataset: Json) -> str:
 
 
 def _row_keys(frame: pd.DataFrame) -> list[Json]:
-    rows: list[Json] = frame.drop_duplicates(ROW)[[*ROW, "label", "hears"]].to_dict("records")  # type: ignore[assignment]
-    return sorted(rows, key=lambda row: list(BLOCKS).index(row["block"]))
+    rows: list[Json] = frame.drop_duplicates(ROW)[[*ROW, "label", "uses_audio"]].to_dict("records")  # type: ignore[assignment]
+    return sorted(rows, key=lambda row: list(SECTIONS).index(row["section"]))
 
 
 def _labels(rows: Sequence[Json]) -> list[str]:
     """Names of the rows; what tells two rows of one method apart is in parentheses."""
-    told = {row["told"] for row in rows}
+    hints = {row["hints"] for row in rows}
     labels = []
     for row in rows:
-        twins = {twin["params"] for twin in rows if (twin["block"], twin["method"]) == (row["block"], row["method"])}
+        twins = {
+            twin["params"] for twin in rows if (twin["section"], twin["method"]) == (row["section"], row["method"])
+        }
         parts = [spell(row["params"]) or "defaults"] if len(twins) > 1 else []
-        parts += [f"told: {row['told']}"] if len(told) > 1 else []
+        parts += [f"hints: {row['hints']}"] if len(hints) > 1 else []
         labels.append(row["label"] + (f" ({', '.join(parts)})" if parts else ""))
     return labels
 
@@ -227,17 +231,19 @@ def _evidence(scores: Scores, wishes: Wishes, keys: Sequence[Json], labels: Sequ
 def _references(name: str, keys: Sequence[Json], labels: Sequence[str]) -> list[int | None]:
     """Per row the reference row that was told as much; ``None`` where there is none."""
     names = [(key["method"], key["label"], label) for key, label in zip(keys, labels, strict=True)]
-    blocks = [key["block"] for key in keys]
-    found = [index for index, (mine, block) in enumerate(zip(names, blocks, strict=True)) if name in mine]
-    found = [index for index in found if blocks[index] == "methods"] or [i for i in found if blocks[i] == "controls"]
+    sections = [key["section"] for key in keys]
+    found = [index for index, (mine, section) in enumerate(zip(names, sections, strict=True)) if name in mine]
+    found = [index for index in found if sections[index] == "methods"] or [
+        i for i in found if sections[i] == "controls"
+    ]
     if not found:
-        known = [key["method"] for key in keys if key["block"] in ("methods", "controls")]
+        known = [key["method"] for key in keys if key["section"] in ("methods", "controls")]
         raise AvlocError(unknown("reference, a method of this table named", name, known))
-    by_told = {keys[index]["told"]: index for index in found}
+    by_told = {keys[index]["hints"]: index for index in found}
     if len(by_told) < len(found):
         these = ", ".join(repr(labels[index]) for index in found)
         raise AvlocError(f"The reference {name!r} stands in several rows of this table; choose one of {these}.")
-    return [by_told.get(key["told"]) for key in keys]
+    return [by_told.get(key["hints"]) for key in keys]
 
 
 @dataclass(slots=True)
@@ -341,11 +347,11 @@ def _beaten(keys: Sequence[Json], means: Sequence[float | None], higher: bool) -
     better = max if higher else min
     best: dict[str, float] = {}
     for key, mean in zip(keys, means, strict=True):
-        if not key["hears"] and mean is not None:
-            best[key["told"]] = better(best.get(key["told"], mean), mean)
+        if not key["uses_audio"] and mean is not None:
+            best[key["hints"]] = better(best.get(key["hints"], mean), mean)
     return [
-        key["block"] == "methods" and key["hears"] and mean is not None and key["told"] in best
-        and better(mean, best[key["told"]]) == best[key["told"]]
+        key["section"] == "methods" and key["uses_audio"] and mean is not None and key["hints"] in best
+        and better(mean, best[key["hints"]]) == best[key["hints"]]
         for key, mean in zip(keys, means, strict=True)
     ]  # fmt: skip
 

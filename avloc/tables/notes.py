@@ -13,14 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from avloc.hints import IN_WORDS
+
 Json = dict[str, Any]
 
-TOLD = {
-    "none": "nothing",
-    "vocabulary": "the dataset's class names",
-    "count": "the dataset's class names and how many sources sound",
-    "oracle": "which classes sound in each clip",
-}
 NAMED = 5
 """How many broken clips, or the like, a note names before it counts the others."""
 
@@ -75,8 +71,8 @@ def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) ->
         found.append(f"ATTENTION: only the first {manifest['limit']} clips of every split were used (--limit).")
     texts = dict.fromkeys(protocol_text(manifest, column) for column in manifest["datasets"])
     found += [f"Protocol: {text}" for text in texts if text]
-    levels = list(dict.fromkeys(frame.told))
-    found += [f"Methods are told {TOLD[level]} ({level})." for level in levels]
+    levels = list(dict.fromkeys(frame.hints))
+    found += [f"Methods are told {IN_WORDS[level]} ({level})." for level in levels]
     found.append(f"Heads are trained with {manifest['train_text']}.")
     found += _parameters(frame)
     found += _dropped(frame)
@@ -118,7 +114,7 @@ def _dataset(columns: Sequence[Json], frame: pd.DataFrame, files: Mapping[str, J
         yield f"{title}: nothing was scored; {encoder}."
         return
     if len(done.drop_duplicates(["listed", "scored", "sources"])) > 1:
-        scored = listing(f"{row.label} ({row.block}, seed {row.seed}) {row.scored}" for row in done.itertuples())
+        scored = listing(f"{row.label} ({row.section}, seed {row.seed}) {row.scored}" for row in done.itertuples())
         yield f"ATTENTION, {title}: the rows were not scored on the same clips and do not compare: {scored}."
     first = files[done.score.iloc[0]]
     counts, path = first["counts"], f"runs/{first['run']}/scores/{first['score']}.json"
@@ -148,11 +144,11 @@ def spell(params: str) -> str:
 def _dropped(frame: pd.DataFrame) -> Iterator[str]:
     lines = frame[frame.dropped > 0]
     if len(lines):
-        told = (
-            f"{line.metric} of {line.label} ({line.block}) on {line.dataset}, seed {line.seed}: {line.dropped}"
+        lost = (
+            f"{line.metric} of {line.label} ({line.section}) on {line.dataset}, seed {line.seed}: {line.dropped}"
             for line in lines.itertuples()
         )
-        yield f"Sources that a metric is not defined for and leaves out: {named(told, 'see the CSV')}."
+        yield f"Sources that a metric is not defined for and leaves out: {named(lost, 'see the CSV')}."
 
 
 def _seeds(frame: pd.DataFrame) -> str:

@@ -176,7 +176,7 @@ def _same(line: Line, row: Mapping[str, Any]) -> bool:
     """Whether a printed line is about a row: the same method, and the same switches where the paper varies them."""
     if "group" in row:  # a line of `missing`
         return all(row[key] == line[key] for key in ("group", "method", "label"))
-    if row["block"] != METHODS or row["method"] != line["method"]:
+    if row["section"] != METHODS or row["method"] != line["method"]:
         return False
     params = json.loads(row["params"])
     return all(key in params and float(params[key]) == float(value) for key, value in _switches(line).items())

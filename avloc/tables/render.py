@@ -37,7 +37,7 @@ def sheet(table: Table) -> str:
     lines: list[list[str]] = [["", "", *titles], ["", table.corner, *headers]]
     for row in table.rows:
         cells = (cell for cells in row.cells for cell in cells)
-        lines.append([row.block, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in cells)])
+        lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in cells)])
     lines += [[], [table.title], *([note] for note in table.notes)]
     file = io.StringIO()
     csv_module.writer(file, lineterminator="\n").writerows([_inert(text) for text in line] for line in lines)
@@ -57,7 +57,7 @@ def json(table: Table) -> str:
         for header, key in zip(group.headers, group.keys or ("",) * len(group.headers), strict=True)
     ]
     rows = [
-        {"block": row.block, "label": row.label, "cells": [asdict(cell) for cells in row.cells for cell in cells]}
+        {"section": row.section, "label": row.label, "cells": [asdict(cell) for cells in row.cells for cell in cells]}
         for row in table.rows
     ]
     content = {"title": table.title, "label": table.label, "corner": table.corner, "columns": columns, "rows": rows}
@@ -77,10 +77,10 @@ def markdown(table: Table) -> str:
         _md_line([_md(table.corner), *heads]),
         _md_line([":--", *["--:"] * len(heads)]),
     ]
-    several = len(table.blocks) > 1
-    for block, rows in table.blocks:
+    several = len(table.sections) > 1
+    for section, rows in table.sections:
         if several:
-            lines.append(_md_line([f"*{_md(block)}*", *[""] * len(heads)]))
+            lines.append(_md_line([f"*{_md(section)}*", *[""] * len(heads)]))
         for row in rows:
             lines.append(_md_line([_md(row.label), *(_md_cell(cell) for cells in row.cells for cell in cells)]))
     return "\n".join([*lines, "", *(f"- {_md(note)}" for note in table.notes), ""])
@@ -114,11 +114,11 @@ def latex(table: Table) -> str:
         *([rf"\label{{{table.label}}}"] if table.label else []), rf"\begin{{tabular}}{{l{'c' * count}}}",
         r"\toprule", _tex_line(["", *titles]), "".join(rules), _tex_line([_tex(table.corner), *heads]),
     ]  # fmt: skip
-    several = len(table.blocks) > 1
-    for block, rows in table.blocks:
+    several = len(table.sections) > 1
+    for section, rows in table.sections:
         lines.append(r"\midrule")
         if several:
-            lines.append(rf"\multicolumn{{{count + 1}}}{{l}}{{\textit{{{_tex(block)}}}}} \\")
+            lines.append(rf"\multicolumn{{{count + 1}}}{{l}}{{\textit{{{_tex(section)}}}}} \\")
         for row in rows:
             lines.append(_tex_line([_tex(row.label), *(_tex_cell(cell) for cells in row.cells for cell in cells)]))
     lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]

@@ -60,7 +60,7 @@ class Group:
 class Row:
     """A method in every column, one tuple of cells per group."""
 
-    block: str
+    section: str
     label: str
     cells: tuple[tuple[Cell, ...], ...]
 
@@ -86,9 +86,9 @@ class Table:
     label: str = ""
 
     @property
-    def blocks(self) -> list[tuple[str, list[Row]]]:
+    def sections(self) -> list[tuple[str, list[Row]]]:
         """The rows by block, in order."""
-        return [(block, list(rows)) for block, rows in groupby(self.rows, key=lambda row: row.block)]
+        return [(section, list(rows)) for section, rows in groupby(self.rows, key=lambda row: row.section)]
 
 
 def select(table: Table, wanted: Sequence[str]) -> Table:
@@ -140,12 +140,12 @@ def _at(items: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:
 
 def transposed(table: Table) -> Table:
     """Methods side by side, datasets and metrics below each other."""
-    blocks = table.blocks
-    groups = tuple(Group(block, tuple(row.label for row in rows)) for block, rows in blocks)
+    sections = table.sections
+    groups = tuple(Group(section, tuple(row.label for row in rows)) for section, rows in sections)
     lone = all(len(group.headers) == 1 for group in table.groups)
     rows = []
     for index, group in enumerate(table.groups):
         for place, header in enumerate(group.headers):
-            cells = tuple(tuple(row.cells[index][place] for row in rows) for _, rows in blocks)
+            cells = tuple(tuple(row.cells[index][place] for row in rows) for _, rows in sections)
             rows.append(Row("", f"{group.title} {header}".strip(), cells) if lone else Row(group.title, header, cells))
     return replace(table, groups=groups, rows=tuple(rows), corner="Data" if lone else "Metric")

@@ -25,8 +25,9 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
+from avloc.hints import HINT_LEVELS
 from avloc.interfaces import Context, Method, Needs, View
-from avloc.registry import lookup
+from avloc.registry import get_component
 from avloc.testing.harness import (
     ConformanceError,
     Subject,
@@ -44,7 +45,7 @@ from avloc.testing.harness import (
 )
 from avloc.testing.scenes import CLASSES, Prism, Scene, pairs, scene
 from avloc.training import Trained, load_weights
-from avloc.types import TOLD_LEVELS, AvlocError, Batch, Features
+from avloc.types import AvlocError, Batch, Features
 
 ATTEMPTS = ((0, 6), (0, 12), (1, 12), (2, 12))
 """Seed and epochs: a head that starts at random may start badly, but one of these must have learned."""
@@ -72,7 +73,7 @@ def conformance_checks(method: str | type[Method], **parameters: Any) -> list[Ch
     Raises:
         AvlocError: No plugin has this name, or what has it is no method.
     """
-    kind = lookup("method", method) if isinstance(method, str) else method
+    kind = get_component("method", method) if isinstance(method, str) else method
     if not issubclass(kind, Method):
         raise AvlocError(f"{kind.__name__} is not a method: derive the class from avloc.Method.")
     subject = Subject(kind, parameters)
@@ -135,20 +136,20 @@ def declared(subject: Subject) -> None:
     """Else the bench would ask for what there is not."""
     needs = subject.needs
     require(isinstance(needs, Needs), f"The class attribute 'needs' must be avloc.Needs(...), but is {needs!r}.")
-    require(needs.told in TOLD_LEVELS, f"needs.told must be one of {', '.join(TOLD_LEVELS)}, not {needs.told!r}.")
-    require(needs.labels in ("none", "weak"), f"needs.labels must be none or weak, not {needs.labels!r}.")
+    require(needs.hints in HINT_LEVELS, f"needs.hints must be one of {', '.join(HINT_LEVELS)}, not {needs.hints!r}.")
+    require(isinstance(needs.labels, bool), f"needs.labels must be True or False, not {needs.labels!r}.")
     strange = set(needs.views) - set(get_args(View))
     require(not strange, f"needs.views has {sorted(strange)}; there are {', '.join(get_args(View))}.")
     if "partner" in needs.views:
-        own = subject.kind.partners is not Method.partners
+        own = subject.kind.neighbors is not Method.neighbors
         require(own, "It needs the view 'partner', but has no method 'partners' that names them.")
 
 
 def maps_sources(subject: Subject) -> None:
-    """In any proportion of frames, told which classes sound."""
+    """In any proportion of tiles, told which classes sound."""
     method = subject.taught
-    for frames in (1, 2):
-        tried = subject.told(scene(2, sources=(1, 2, 3, 4), frames=frames), "oracle")
+    for tiles in (1, 2):
+        tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         h, w = tried.features.image_map.shape[2:]
         found = localize(method, tried.features, tried.batch)
         for prediction, truth in zip(found, tried.truths, strict=True):
@@ -163,22 +164,24 @@ def maps_sources(subject: Subject) -> None:
 def honours_needs(subject: Subject) -> None:
     """From the least that it declared upwards, with class names in whatever order."""
     method, world = subject.taught, scene(2, sources=(1, 2, 3))
-    for level in TOLD_LEVELS[TOLD_LEVELS.index(subject.needs.told) :]:
-        tried = subject.told(world, level)
+    for level in HINT_LEVELS[HINT_LEVELS.index(subject.needs.hints) :]:
+        tried = subject.given(world, level)
         found = localize(method, tried.features, tried.batch)
         for prediction, truth in zip(found, world.truths, strict=True):
             if prediction.labels and level in ("count", "oracle"):
                 count, named = len(truth.labels), len(prediction.labels)
                 require(named == count, f"Told that {count} sources sound, it named {named}; name as many.")
-    if subject.needs.told != "none":
-        _reads_names(method, subject.told(world, "oracle"))
+    if subject.needs.hints != "none":
+        _reads_names(method, subject.given(world, "oracle"))
 
 
 def _reads_names(method: Method, tried: Scene) -> None:
     """Class names in another order give the same maps: numbers in a batch are places in its own list of names."""
-    told = tried.batch.told
-    assert told is not None
-    turned = replace(tried.batch, classes=CLASSES[::-1], told=torch.where(told >= 0, len(CLASSES) - 1 - told, -1))
+    sources = tried.batch.sources
+    assert sources is not None
+    turned = replace(
+        tried.batch, classes=CLASSES[::-1], sources=torch.where(sources >= 0, len(CLASSES) - 1 - sources, -1)
+    )
     text = None if tried.features.text is None else tried.features.text.flip(0)
     found = localize(method, replace(tried.features, text=text), turned)
     change = max(map(difference, localize(method, tried.features, tried.batch), found))
@@ -188,8 +191,8 @@ def _reads_names(method: Method, tried: Scene) -> None:
 def lonely(subject: Subject) -> None:
     """Alone, in company and in another order it has the same map."""
     method = subject.taught
-    for frames in (1, 2):
-        tried = subject.told(scene(2, sources=(1, 2, 3, 4), frames=frames), "oracle")
+    for tiles in (1, 2):
+        tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         count = len(tried.batch)
         whole = localize(method, tried.features, tried.batch)
         turned = localize(method, *rows(tried.features, tried.batch, range(count)[::-1]))[::-1]
@@ -201,7 +204,7 @@ def lonely(subject: Subject) -> None:
 
 def deterministic(subject: Subject) -> None:
     """Built, trained and asked twice."""
-    tried = subject.told(scene(8), "oracle")
+    tried = subject.given(scene(8), "oracle")
     one, other = subject.build(), subject.build()
     require(equal(one.state_dict(), other.state_dict()), "One seed builds different weights; draw with torch.")
     first, second = (localize(one, tried.features, tried.batch) for _ in range(2))
@@ -216,7 +219,7 @@ def deterministic(subject: Subject) -> None:
 def leaves_inputs(subject: Subject) -> None:
     """Other methods and steps read the same tensors."""
     method = subject.build()
-    tried = subject.told(scene(2, sources=(1, 2)), "oracle")
+    tried = subject.given(scene(2, sources=(1, 2)), "oracle")
     with _untouched("localize()", tried.features, tried.batch):
         localize(method, tried.features, tried.batch)
     for features, batch, context in subject.steps(method) if subject.learns else ():
@@ -236,8 +239,8 @@ def _untouched(what: str, *items: Features | Batch) -> Iterator[None]:
 def survives(subject: Subject) -> None:
     """Silent, black and constant clips are in every data set."""
     method = subject.taught
-    for frames in (1, 2):
-        tried = subject.told(scene(1, sources=(1, 2, 3, 4), frames=frames), "oracle")
+    for tiles in (1, 2):
+        tried = subject.given(scene(1, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         for what, features in degenerate(tried.features).items():
             with named(f"localizing {what}"):
                 localize(method, features, tried.batch)
@@ -287,7 +290,7 @@ def without_extras(subject: Subject) -> None:
     if subject.needs.text:
         return  # it said so, and is skipped where there is no text
     info = replace(Prism.info, has_text=False, backbone_dim=0)
-    tried = subject.told(scene(2, sources=(1, 2)), subject.needs.told)
+    tried = subject.given(scene(2, sources=(1, 2)), subject.needs.hints)
     try:
         localize(subject.build(info=info), replace(tried.features, backbone_map=None, text=None), tried.batch)
     except AvlocError:
@@ -305,7 +308,7 @@ def keeps_state(subject: Subject) -> None:
     """The bench localizes with a fresh object that read the checkpoint."""
     if not subject.learns:
         return
-    tried = subject.told(scene(2, sources=(1, 2)), "oracle")
+    tried = subject.given(scene(2, sources=(1, 2)), "oracle")
     fitted, kept = subject.briefly_fitted
     learned = any(not torch.equal(kept[name], value) for name, value in subject.build().named_parameters())
     require(learned, "Training changed no weight.")
@@ -322,9 +325,9 @@ def keeps_state(subject: Subject) -> None:
 
 def lights_up(subject: Subject) -> None:
     """Higher means more likely sounding, and of two objects the one that sounds is higher."""
-    if not subject.kind.hears:
+    if not subject.kind.uses_audio:
         return  # a control that does not look for the source
-    alone, beside = subject.told(scene(32), "oracle"), subject.told(pairs(32), "oracle")
+    alone, beside = subject.given(scene(32), "oracle"), subject.given(pairs(32), "oracle")
     best = (0.0, 0.0)
     for attempt in ATTEMPTS if subject.learns else ATTEMPTS[:1]:
         method = subject.fitted(*attempt)
@@ -349,13 +352,13 @@ def _mean_rank(method: Method, tried: Scene) -> float:
     return sum(ranks) / len(ranks)
 
 
-def hears(subject: Subject) -> None:
+def uses_audio(subject: Subject) -> None:
     """Unless it is a control that is deaf by design."""
-    method, tried = subject.fitted(*ATTEMPTS[0]), subject.told(scene(8), "oracle")
+    method, tried = subject.fitted(*ATTEMPTS[0]), subject.given(scene(8), "oracle")
     found = tried.features
     other = replace(found, audio=found.audio.roll(1, 0), audio_map=found.audio_map.roll(1, 0))
     one, two = (localize(method, features, tried.batch) for features in (found, other))
-    if subject.kind.hears:
+    if subject.kind.uses_audio:
         require(
             max(map(shape_difference, one, two)) >= SAME,
             "Another clip's sound changes nothing in its maps but their scale; one deaf by design declares "
@@ -381,5 +384,5 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "an encoder without text or backbone map is no crash": without_extras,
     "trains, and localizes the same from its checkpoint": keeps_state,
     "a planted source lights up": lights_up,
-    "another sound gives another map": hears,
+    "another sound gives another map": uses_audio,
 }

@@ -15,11 +15,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from avloc.hints import Hints, disclose
 from avloc.interfaces import Context, EncoderInfo, Method, Needs
 from avloc.suite import Train
 from avloc.testing.scenes import CLASSES, Prism, Scene, material
 from avloc.training import Fit, Material, Trained, load_weights
-from avloc.types import AvlocError, Batch, BoolArray, Features, Prediction, Told
+from avloc.types import AvlocError, Batch, BoolArray, Features, Prediction
 
 TRAIN = Train(batch_size=8, lr=0.015, select="last", copies=1)
 """How methods on trial train."""
@@ -60,7 +61,7 @@ class Subject:
     @cached_property
     def learns(self) -> bool:
         """Whether there is anything to train."""
-        return self.kind.trains and bool(list(self.build().parameters()))
+        return self.kind.trainable and bool(list(self.build().parameters()))
 
     @cached_property
     def material(self) -> Material:
@@ -70,7 +71,7 @@ class Subject:
 
     def steps(self, method: Method, count: int = 4) -> Iterator[tuple[Features, Batch, Context]]:
         """What the method's loss gets in the first step of every phase: `count` clips, as the training loop gives."""
-        material, weak = self.material, self.needs.labels == "weak"
+        material, weak = self.material, self.needs.labels
         ids = material.train.ids[1 : 1 + count]
         for phase in method.phases():
             with torch.no_grad():
@@ -113,14 +114,11 @@ class Subject:
             self._fitted[seed, epochs] = method
         return self._fitted[seed, epochs]
 
-    def told(self, world: Scene, level: Told) -> Scene:
-        """What a protocol of that level tells this method of a scene."""
-        knows = {"none": 0, "vocabulary": 1, "count": 2, "oracle": 3}[level]
-        batch = world.batch if knows >= 3 else replace(world.batch, told=None)
-        batch = batch if knows >= 2 else replace(batch, counts=None)
-        batch = batch if knows >= 1 else replace(batch, classes=())
-        text = world.features.text if knows and self.needs.text else None
-        return replace(world, features=replace(world.features, text=text), batch=batch)
+    def given(self, world: Scene, hints: Hints) -> Scene:
+        """The scene with what hints of that level disclose to this method."""
+        text = world.features.text if self.needs.text else None
+        features, batch = disclose(world.features, world.batch, hints, classes=CLASSES, text=text, labels=world.labels)
+        return replace(world, features=features, batch=batch)
 
 
 @torch.no_grad()
@@ -143,8 +141,8 @@ def rows(features: Features, batch: Batch, chosen: Sequence[int]) -> tuple[Featu
     """Some clips of a batch, told without more padding than they need."""
     picked: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(features).items() if n != "text"}
     own: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(batch).items()}
-    if "told" in own:
-        own["told"] = own["told"][:, : int((own["told"] >= 0).sum(1).max())]
+    if "sources" in own:
+        own["sources"] = own["sources"][:, : int((own["sources"] >= 0).sum(1).max())]
     ids = tuple(batch.ids[n] for n in chosen)
     return replace(features, **picked), replace(batch, ids=ids, groups=ids, **own)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from avloc.features import encoder_audio, encoder_image
+from avloc.hints import disclose
 from avloc.interfaces import Dataset, Encoder, EncoderInfo, Needs
 from avloc.suite import Train
 from avloc.training import Material, Supply
@@ -42,16 +43,16 @@ class Planted(Dataset):
         split: Part of the clips' ids, from which all else is drawn.
         count: Clips.
         sources: Of every clip, 1 to 4, all of different classes.
-        frames: Tiles of every canvas, 1 or 2.
+        tiles: Tiles of every canvas, 1 or 2.
         large: Whether sources are as large as `SIDES` says.
     """
 
     title = "Planted"
     classes = CLASSES
 
-    def __init__(self, *, split: str, count: int, sources: int = 1, frames: int = 1, large: bool = False) -> None:
-        self._sources, self._frames, self._large = sources, frames, large
-        self._ids = [f"{split} {sources} {frames} {n}" for n in range(count)]
+    def __init__(self, *, split: str, count: int, sources: int = 1, tiles: int = 1, large: bool = False) -> None:
+        self._sources, self._frames, self._large = sources, tiles, large
+        self._ids = [f"{split} {sources} {tiles} {n}" for n in range(count)]
 
     def ids(self) -> Sequence[str]:
         return self._ids
@@ -145,53 +146,54 @@ class Scene:
 
     Attributes:
         features: With the class names' text.
-        batch: The protocol told everything.
-        truths: Of every clip, in the order of `Batch.told`.
+        batch: With all hints.
+        truths: Of every clip.
+        labels: Per clip the names of the classes that sound.
     """
 
     features: Features
     batch: Batch
     truths: tuple[Truth, ...]
+    labels: tuple[tuple[str, ...], ...]
 
 
 @torch.no_grad()
-def scene(count: int, *, sources: Sequence[int] = (1,), frames: int = 1) -> Scene:
+def scene(count: int, *, sources: Sequence[int] = (1,), tiles: int = 1) -> Scene:
     """`count` clips of each number of sources."""
-    worlds = [Planted(split="test", count=count, sources=number, frames=frames) for number in sources]
+    worlds = [Planted(split="test", count=count, sources=number, tiles=tiles) for number in sources]
     samples = [world.load(id) for n in range(count) for world in worlds for id in [world.ids()[n]]]
     encoder, clips = Prism(), [sample.clip for sample in samples]
     image_map, image, backbone = encoder.encode_image(torch.stack([encoder_image(c, encoder.info) for c in clips]))
     audio_map, audio = encoder.encode_audio(torch.stack([encoder_audio(c, encoder.info) for c in clips]))
-    features = Features(image_map, image, audio_map, audio, backbone, encoder.encode_text(CLASSES))
-    told = [[CLASSES.index(name) for name in sample.labels] for sample in samples]
-    rows = [row + [-1] * (max(sources) - len(row)) for row in told]
-    ids = tuple(clip.id for clip in clips)
-    batch = Batch(
-        ids, torch.full((len(ids),), frames), ids, CLASSES, told=torch.tensor(rows),
-        counts=torch.tensor([len(row) for row in told]),
-    )  # fmt: skip
-    return Scene(features, batch, tuple(sample.truth for sample in samples if sample.truth is not None))
+    features = Features(image_map, image, audio_map, audio, backbone)
+    truths = tuple(sample.truth for sample in samples if sample.truth is not None)
+    return _scene(features, tuple(clip.id for clip in clips), tiles, truths, tuple(s.labels for s in samples))
+
+
+def _scene(
+    features: Features, ids: tuple[str, ...], tiles: int, truths: tuple[Truth, ...], labels: tuple[tuple[str, ...], ...]
+) -> Scene:
+    batch, text = Batch(ids, torch.full((len(ids),), tiles), ids), Prism().encode_text(CLASSES)
+    features, batch = disclose(features, batch, "oracle", classes=CLASSES, text=text, labels=labels)
+    return Scene(features, batch, truths, labels)
 
 
 @torch.no_grad()
 def pairs(count: int) -> Scene:
     """Images of two objects, each twice: first the one sounds, then the other.
 
-    Of the two masks of a truth, the first is the source's and the second that of the silent object, which is not told.
+    Of the two masks of a truth, the first is the source's and the second that of the silent object.
     """
     seen, heard = scene(count, sources=(2,)), scene(len(CLASSES))
-    assert seen.batch.told is not None and heard.batch.told is not None
-    told = seen.batch.told.T.reshape(-1, 1)  # (2 count, 1)
-    sounds = heard.batch.told[:, 0].argsort()[told[:, 0]]
+    turned = tuple(Truth(truth.masks[::-1].copy(), truth.labels[::-1]) for truth in seen.truths)
+    truths = seen.truths + turned
+    labels = tuple(truth.labels[:1] for truth in truths)
+    sounds = [next(n for n, heard_labels in enumerate(heard.labels) if heard_labels == names) for names in labels]
     found = {name: getattr(heard.features, name)[sounds] for name in ("audio_map", "audio")}
     found |= {name: getattr(seen.features, name).repeat(2, *[1] * (getattr(seen.features, name).ndim - 1))
               for name in ("image_map", "image", "backbone_map")}  # fmt: skip
     ids = tuple(f"{id} {n}" for n in range(2) for id in seen.batch.ids)
-    batch = Batch(
-        ids, seen.batch.frames.repeat(2), ids, CLASSES, told=told, counts=torch.ones(len(ids), dtype=torch.int64)
-    )
-    turned = tuple(Truth(truth.masks[::-1].copy(), truth.labels[::-1]) for truth in seen.truths)
-    return Scene(replace(seen.features, **found), batch, seen.truths + turned)
+    return _scene(replace(seen.features, **found), ids, 1, truths, labels)
 
 
 def material(needs: Needs, train: Train) -> Material:

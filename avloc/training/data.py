@@ -69,7 +69,7 @@ class Material:
                 labels[row, [index[name] for name in encoded.labels(id)]] = 1
         return Batch(
             ids=tuple(ids),
-            frames=torch.tensor([encoded.frames(id) for id in ids]),
+            tiles=torch.tensor([encoded.tiles(id) for id in ids]),
             groups=tuple(encoded.group(id) for id in ids),
             classes=self.classes,
             labels=labels,
@@ -80,13 +80,13 @@ class Material:
         return {view: self._pick(view, method, encoded, ids, context) for view in method.needs.views}
 
     def _pick(self, view: str, method: Method, encoded: Encoded, ids: Sequence[str], context: Context) -> Pick:
-        if view == "foreign":
+        if view == "other_video":
             groups = {encoded.group(id) for id in encoded.ids[:DRAWS]}
             pool = encoded if len(groups) > 1 else self.train  # a single held-out video meets training clips
-            others = tuple(_foreign(pool, encoded.group(id)) for id in ids)
+            others = tuple(_of_other_video(pool, encoded.group(id)) for id in ids)
             return Pick(pool, others, others)
         if view == "partner":  # of a held-out clip nothing was looked up: it is its own
-            images, sounds = method.partners(ids, context) if encoded is self.train else (ids, ids)
+            images, sounds = method.neighbors(ids, context) if encoded is self.train else (ids, ids)
             return Pick(encoded, tuple(images), tuple(sounds))
         bank = self.banks[view][encoded is not self.train]
         numbers = torch.randint(self.copies, (len(ids),)).tolist()
@@ -101,7 +101,7 @@ class Material:
             yield self.features(self.train, part), self.batch(self.train, part, weak=weak)
 
 
-def _foreign(encoded: Encoded, group: str) -> str:
+def _of_other_video(encoded: Encoded, group: str) -> str:
     """A clip of another video."""
     ids = encoded.ids
     for number in torch.randint(len(ids), (DRAWS,)).tolist():
@@ -154,7 +154,7 @@ class Supply:
         banks: dict[str, tuple[Encoded, Encoded]] = {
             view: (self._bank("train", view, needs, train), self._bank("val", view, needs, train))
             for view in needs.views
-            if view in ("augmented", "cropped")
+            if view in ("augmented", "shifted_audio")
         }
         return Material(whole["train"], whole["val"], self.classes, self.text, banks, train.copies)
 
@@ -179,7 +179,7 @@ class Supply:
     def _to_tile(self, split: str, tiles: int) -> bool:
         """Whether clips must be put side by side for canvases of that many."""
         plain = self.encoded(split)
-        have = {plain.frames(id) for id in plain.ids}
+        have = {plain.tiles(id) for id in plain.ids}
         if not tiles or have <= {tiles}:
             return False
         if have != {1}:

@@ -156,7 +156,7 @@ class Fit:
         torch.manual_seed(self.seed * 1_000_003 + self.position.phase)
         self.fabric.to_device(self.whole)
         self.whole.eval()
-        weak, device = self.bare.needs.labels == "weak", self.fabric.device
+        weak, device = self.bare.needs.labels, self.fabric.device
 
         def dataset_pass() -> Iterator[tuple[Features, Batch]]:
             for features, batch in self.material.sweep(self.train.batch_size, weak=weak):
@@ -224,7 +224,7 @@ class Fit:
             }
             return replace(whole(self.material.features(encoded, mine(ids))), views=views)
 
-        batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels == "weak")
+        batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels)
         views = {name: self.material.batch(pick.encoded, pick.images, weak=False) for name, pick in picks.items()}
         return features, to_device(replace(batch, views=views), self.fabric.device)
 

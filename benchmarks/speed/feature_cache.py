@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from avloc import Clip, Dataset, Encoder, Sample, Status, lookup
+from avloc import Clip, Dataset, Encoder, Sample, Status, get_component
 from avloc.features import encode_text
 from avloc.suite import Train
 from avloc.training import Fit, Supply
@@ -64,7 +64,7 @@ def epoch(encoder: Encoder, clips: int, batch: int, *, live: bool) -> tuple[floa
     name = encoder.fingerprint()
     text = encode_text(encoder, CLASSES, name)
     supply = Supply(splits, encoder, "noise", None, "cpu", name, live, CLASSES, text)
-    method = lookup("method", "tvsl")
+    method = get_component("method", "tvsl")
     train = Train(epochs=2, batch_size=batch, cache=not live)
     material = supply.material(method.needs, train)
     before = time.perf_counter() - started
@@ -87,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AVLOC_CACHE"] = folder
-        encoder = lookup("encoder", "audioclip")(weights="random").eval().requires_grad_(False)
+        encoder = get_component("encoder", "audioclip")(weights="random").eval().requires_grad_(False)
         _, live = epoch(encoder, chosen.clips, chosen.batch, live=True)
         filling, cached = epoch(encoder, chosen.clips, chosen.batch, live=False)
         size = sum(file.stat().st_size for file in Path(folder).rglob("maps.f16")) / chosen.clips

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-from avloc import Localization, Prediction, Truth, lookup
+from avloc import Localization, Prediction, Truth, get_component
 from avloc.scoring import Protocol, load_protocol
 
 METRICS = ("pixel_ap", "cap", "permutation_ap", "ciou_success", "ciou_mean", "auc")
@@ -59,7 +59,7 @@ class Chunk:
 
 
 chunk = Chunk()
-metrics = [lookup("metric", name)() for name in METRICS]
+metrics = [get_component("metric", name)() for name in METRICS]
 
 
 def ours(clips: range) -> Values:

@@ -26,7 +26,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize, pad
 
-from avloc import AvlocError, Sample, lookup, track
+from avloc import AvlocError, Sample, get_component, track
 from avloc.data import resample, resize_image
 
 from .tiny import RATE, SECONDS, Tiny
@@ -132,7 +132,7 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
 
 def read(split: str, encoder: Tiny, recipe: Recipe) -> Clips:
     """Make and decode a split; masks of val only."""
-    dataset = lookup("dataset", DATA)(None, split=split, train=recipe.train, val=recipe.val)
+    dataset = get_component("dataset", DATA)(None, split=split, train=recipe.train, val=recipe.val)
     dataset.prepare()
     ids = dataset.ids()
     images, mels, labels, masks = [], [], [], []

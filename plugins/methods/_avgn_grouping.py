@@ -62,7 +62,7 @@ class Assignment(CrossAttention):
         return y
 
 
-class Block(nn.Module):
+class Section(nn.Module):
     """Pre-norm transformer block with stochastic depth."""
 
     def __init__(self, dim: int, heads: int, drop_path: float) -> None:
@@ -131,7 +131,7 @@ class GroupEncoder(nn.Module):
 
     def __init__(self, dim: int, classes: int, *, depth: int, heads: int, drop_path: float) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(dim, heads, drop_path) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Section(dim, heads, drop_path) for _ in range(depth)))
         self.grouping = Grouping(dim, classes, heads)
 
     def forward(self, x: Tensor, class_tokens: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avloc.functional import symmetric_cross_entropy, take, unit
+from avloc.functional import gather_sources, l2_normalize, symmetric_cross_entropy
 
 HUNDRED = math.log(100)
 
@@ -33,7 +33,7 @@ class GatedMLP(nn.Sequential):
 
 def released_gates(tokens: Tensor, queries: Tensor) -> Tensor:
     """``(B, K, n)`` cosines of unit tokens with unit queries, L2-normalized over the tokens."""
-    return unit(queries @ tokens.mT)
+    return l2_normalize(queries @ tokens.mT)
 
 
 class ReleasedHead(nn.Module):
@@ -60,31 +60,31 @@ class ReleasedHead(nn.Module):
 
     def project(self, image: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image and audio tokens ``(B, n, D)`` to unit tokens and the fused ``(B, 2 D)`` vector of both means."""
-        visual, sound = self.visual_proj(unit(image)), self.audio_proj(audio)
+        visual, sound = self.visual_proj(l2_normalize(image)), self.audio_proj(audio)
         fused = self.fusion_proj(torch.cat([visual.mean(1), sound.mean(1)], dim=1))
-        return unit(visual), unit(sound), unit(fused)
+        return l2_normalize(visual), l2_normalize(sound), l2_normalize(fused)
 
     def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> Tensor:
         """Logits ``(B, N)`` of the classes. The release trains this detector and never asks it."""
         return self._detect(self.project(image, audio)[2], text)
 
     def _detect(self, fused: Tensor, text: Tensor) -> Tensor:
-        text = unit(text)
-        return scale(self.logit_scale_ml) * fused @ unit(torch.cat([text, text], dim=1)).T
+        text = l2_normalize(text)
+        return scale(self.logit_scale_ml) * fused @ l2_normalize(torch.cat([text, text], dim=1)).T
 
     def loss(self, image: Tensor, audio: Tensor, text: Tensor, labels: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """The four terms, from token features ``(B, n, D)``, multi-hot labels and the list of sources."""
-        text = unit(text)
+        text = l2_normalize(text)
         visual, sound, fused = self.project(image, audio)
-        queries = take(text, sources)
+        queries = gather_sources(text, sources)
         mean_visual = gated_mean(visual, released_gates(visual, queries))  # (B, K, D)
         mean_sound = gated_mean(sound, released_gates(sound, queries))
         real = sources >= 0
         targets = sources[real]
-        visual_logits = scale(self.logit_scale) * unit(self.img_cls_proj(mean_visual[real])) @ text.T
-        sound_logits = scale(self.logit_scale_at) * unit(self.aud_cls_proj(mean_sound[real])) @ text.T
-        queried = unit(self.aud_img_proj(mean_sound[real]))
-        answered = unit(self.img_aud_proj(mean_visual[real]))
+        visual_logits = scale(self.logit_scale) * l2_normalize(self.img_cls_proj(mean_visual[real])) @ text.T
+        sound_logits = scale(self.logit_scale_at) * l2_normalize(self.aud_cls_proj(mean_sound[real])) @ text.T
+        queried = l2_normalize(self.aud_img_proj(mean_sound[real]))
+        answered = l2_normalize(self.img_aud_proj(mean_visual[real]))
         return {
             "detection": F.binary_cross_entropy_with_logits(self._detect(fused, text), labels),
             "image": F.cross_entropy(visual_logits, targets, reduction="sum") / max(len(targets), 1),
@@ -95,10 +95,10 @@ class ReleasedHead(nn.Module):
     def maps(self, image: Tensor, audio: Tensor, text: Tensor, sources: Tensor) -> Tensor:
         """``(B, K, n)`` scores of the image tokens, L2-normalized over the tokens."""
         visual, sound, _ = self.project(image, audio)
-        queries = take(unit(text), sources)
-        query = unit(self.aud_img_proj(gated_mean(sound, released_gates(sound, queries))))  # (B, K, D)
+        queries = gather_sources(l2_normalize(text), sources)
+        query = l2_normalize(self.aud_img_proj(gated_mean(sound, released_gates(sound, queries))))  # (B, K, D)
         conditioned = released_gates(visual, queries)[..., None] * visual[:, None]  # (B, K, n, D)
-        return unit(torch.einsum("bknd,bkd->bkn", unit(self.img_aud_proj(conditioned)), query))
+        return l2_normalize(torch.einsum("bknd,bkd->bkn", l2_normalize(self.img_aud_proj(conditioned)), query))
 
 
 def scale(logarithm: Tensor) -> Tensor:

@@ -25,21 +25,21 @@ of 0.6 to 1.4, where the release's is 0 to 0.4, which we take for a slip since i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from avloc import Batch, Context, DatasetPass, EncoderInfo, Features, Method, Needs, Prediction
+from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
 from avloc.functional import (
     Heads,
     cosine_map,
     diagonal_cross_entropy,
-    every_pair,
+    l2_normalize,
+    pairwise_similarity,
     sigmoid_weighted_mean,
-    unit,
     unnamed_predictions,
 )
 
@@ -59,12 +59,14 @@ def local_loss(
         tau: Softness of that threshold.
         temperature: Of the contrast, T.
     """
-    return diagonal_cross_entropy(sigmoid_weighted_mean(every_pair(image_map, audio), epsilon, tau) / temperature)
+    return diagonal_cross_entropy(
+        sigmoid_weighted_mean(pairwise_similarity(image_map, audio), epsilon, tau) / temperature
+    )
 
 
 def whole_loss(image: Tensor, audio: Tensor, *, temperature: float = 0.07) -> Tensor:
     """A whole image must fit its own sound: ``(B, D)`` each, L2-normalized."""
-    return diagonal_cross_entropy(every_pair(image, audio) / temperature)
+    return diagonal_cross_entropy(pairwise_similarity(image, audio) / temperature)
 
 
 def alignment_loss(
@@ -92,7 +94,7 @@ def alignment_loss(
 
 def nearest(vectors: Tensor, count: int) -> Tensor:
     """Of each of ``(n, D)`` vectors the `count` others with the highest cosine: ``(n, count)`` int32 rows."""
-    vectors = unit(vectors.float())
+    vectors = l2_normalize(vectors.float())
     rows = torch.arange(len(vectors), device=vectors.device)
     found = []
     for some in torch.split(rows, max(1, COSINES_AT_ONCE // len(vectors))):
@@ -150,7 +152,7 @@ class Alignment(Method):
         for name in ("image_neighbours", "audio_neighbours"):  # (n, count), rows of `ids`
             self.register_buffer(name, torch.empty(0, 0, dtype=torch.int32))
 
-    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+    def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
         """Find the neighbours of every training clip."""
         ids: list[str] = []
         images, sounds = [], []
@@ -164,7 +166,7 @@ class Alignment(Method):
         listed = torch.frombuffer(bytearray(json.dumps(ids).encode()), dtype=torch.uint8)
         self.ids = listed.to(self.image_neighbours.device)
 
-    def partners(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
+    def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
         known, row = _rows(self.ids.cpu().numpy().tobytes())
         rows = torch.tensor([row[id] for id in ids])
         drawn = []
@@ -180,7 +182,9 @@ class Alignment(Method):
 
     def whole(self, features: Features) -> tuple[Tensor, Tensor]:
         """Unit vectors ``(B, dim)`` of whole images, by the strongest response of every channel, and whole sounds."""
-        return unit(self.whole_image(features.image_map.amax((2, 3)))), unit(self.whole_audio(features.audio))
+        return l2_normalize(self.whole_image(features.image_map.amax((2, 3)))), l2_normalize(
+            self.whole_audio(features.audio)
+        )
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image_map, audio = self.heads(features.image_map, features.audio)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
-from avloc.functional import cosine_map, two_layers, unnamed_predictions
+from avloc.functional import cosine_map, mlp, unnamed_predictions
 
 
 def attend(image_map: Tensor, audio: Tensor, *, tau: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -61,11 +61,11 @@ class Attention10k(Method):
 
     title = "Attention10k"
     paper = "Senocak et al., Learning to Localize Sound Source in Visual Scenes, CVPR 2018"
-    needs = Needs(views=("foreign",))
+    needs = Needs(views=("other_video",))
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 512, tau: float = 1.0) -> None:
         super().__init__()
-        self.image, self.audio = nn.Conv2d(encoder.dim, dim, kernel_size=1), two_layers(encoder.dim, dim)
+        self.image, self.audio = nn.Conv2d(encoder.dim, dim, kernel_size=1), mlp(encoder.dim, dim)
         self.answer = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, encoder.dim))
         self.tau = tau
 
@@ -74,7 +74,7 @@ class Attention10k(Method):
         return attend(self.image(features.image_map), self.audio(features.audio), tau=self.tau)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        own, foreign = features.audio.detach(), features.views["foreign"].audio.detach()
+        own, foreign = features.audio.detach(), features.views["other_video"].audio.detach()
         return {"distance": attention10k_loss(self.answer(self.attend(features)[1]), own, foreign)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:

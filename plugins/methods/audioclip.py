@@ -19,15 +19,15 @@ from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
 from avloc.functional import (
-    best_match,
     cosine_map,
+    gather_sources,
     identity_heads,
-    known_text,
+    l2_normalize,
+    max_similarity,
     named_predictions,
     queried_sources,
+    require_text,
     symmetric_cross_entropy,
-    take,
-    unit,
     unnamed_predictions,
 )
 
@@ -69,20 +69,20 @@ class AudioCLIP(Method):
     def project(self, features: Features) -> tuple[Tensor, Tensor]:
         """Unit image map ``(B, D, h, w)`` and unit sound ``(B, D)``."""
         if self.adapters is None:
-            return unit(features.image_map, dim=1), unit(features.audio)
+            return l2_normalize(features.image_map, dim=1), l2_normalize(features.audio)
         image_map, audio = self.adapters(features.image_map, features.audio)
         return image_map, audio
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if self.adapters is None:
             return {}
-        return {"contrastive": symmetric_cross_entropy(best_match(*self.project(features)) / self.tau)}
+        return {"contrastive": symmetric_cross_entropy(max_similarity(*self.project(features)) / self.tau)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image_map, audio = self.project(features)
         if self.query == "audio":
             return unnamed_predictions(batch, cosine_map(image_map, audio[:, None]))
-        text = known_text(features)
-        probabilities = (audio @ unit(text).T / self.tau).softmax(dim=1)
+        text = require_text(features)
+        probabilities = (audio @ l2_normalize(text).T / self.tau).softmax(dim=1)
         sources = queried_sources(batch, probabilities)
-        return named_predictions(batch, sources, cosine_map(image_map, take(text, sources)), probabilities)
+        return named_predictions(batch, sources, cosine_map(image_map, gather_sources(text, sources)), probabilities)

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
 from avloc.functional import (
     diagonal_cross_entropy,
-    every_pair,
+    l2_normalize,
     labelled_sources,
     named_predictions,
+    pairwise_similarity,
     queried_sources,
+    require_labels,
     tokens,
-    unit,
-    weak_labels,
 )
 
 from ._avgn_grouping import GroupEncoder
@@ -44,7 +44,9 @@ def localization_loss(image_map: Tensor, queries: Tensor, sources: Tensor, *, ta
     """
     real = sources >= 0
     own = real.nonzero()[:, 0]  # (R,) the clip of every source
-    logits = every_pair(image_map, queries[real]).amax((2, 3))[own] / tau  # (R, R): the source's image, every query
+    logits = (
+        pairwise_similarity(image_map, queries[real]).amax((2, 3))[own] / tau
+    )  # (R, R): the source's image, every query
     sibling = (own[:, None] == own) & ~torch.eye(len(own), dtype=torch.bool, device=own.device)
     logits = logits.masked_fill(sibling, -torch.inf)
     return diagonal_cross_entropy(logits) + diagonal_cross_entropy(logits.T)
@@ -65,7 +67,7 @@ class AVGN(Method):
 
     title = "AVGN"
     paper = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
-    needs = Needs(told="vocabulary", labels="weak", seen=True)
+    needs = Needs(hints="vocabulary", labels=True, closed_set=True)
 
     def __init__(
         self,
@@ -99,12 +101,15 @@ class AVGN(Method):
         if unseen:
             raise AvlocError(f"AVGN learns one token per class and has none for {', '.join(unseen)}.")
         columns = [self.index[name] for name in batch.classes]
-        image_map, audio = unit(self.img_proj(features.image_map), dim=1), unit(self.aud_proj(features.audio))
+        image_map, audio = (
+            l2_normalize(self.img_proj(features.image_map), dim=1),
+            l2_normalize(self.aud_proj(features.audio)),
+        )
         visual, sound = (x[:, columns] for x in self.group(image_map, audio))
         return image_map, sound, self.fc_prob_v(visual).squeeze(2), self.fc_prob_a(sound).squeeze(2)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        labels = weak_labels(batch)
+        labels = require_labels(batch)
         sources = labelled_sources(labels)
         image_map, sound, seen, heard = self.forward(features, batch)
         return {

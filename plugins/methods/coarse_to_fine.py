@@ -27,7 +27,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Phase, Prediction
-from avloc.functional import binary_contrast, mean, named_predictions, queried_sources, take, tokens, unit, weak_labels
+from avloc.functional import (
+    binary_contrast,
+    gather_sources,
+    l2_normalize,
+    mean,
+    named_predictions,
+    queried_sources,
+    require_labels,
+    tokens,
+)
 
 
 def pair_loss(logits: Tensor) -> Tensor:
@@ -85,7 +94,7 @@ class CoarseToFine(Method):
 
     title = "CoarsetoFine"
     paper = "Qian et al., Multiple Sound Sources Localization from Coarse to Fine, ECCV 2020"
-    needs = Needs(told="vocabulary", labels="weak", seen=True)
+    needs = Needs(hints="vocabulary", labels=True, closed_set=True)
 
     def __init__(
         self,
@@ -115,7 +124,7 @@ class CoarseToFine(Method):
         return coarse, Phase("fine", lr_scale=self.fine_lr)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        labels = weak_labels(batch)
+        labels = require_labels(batch)
         image, audio = tokens(features.image_map), tokens(features.audio_map)  # (B, n, D), (B, m, D)
         seen, heard = self.image_classes(image.mean(1)), self.audio_classes(audio.mean(1))  # (B, N)
         terms = {
@@ -126,8 +135,8 @@ class CoarseToFine(Method):
         if context.phase == "coarse":
             return terms
         shown, sounding = self.present(seen, labels), self.present(heard, labels)
-        image_vectors = unit(self.project_image(by_class(image, self.image_classes.weight, shown)))
-        audio_vectors = unit(self.project_audio(by_class(audio, self.audio_classes.weight, sounding)))
+        image_vectors = l2_normalize(self.project_image(by_class(image, self.image_classes.weight, shown)))
+        audio_vectors = l2_normalize(self.project_audio(by_class(audio, self.audio_classes.weight, sounding)))
         return terms | fine_loss(image_vectors, audio_vectors, shown, sounding, margin=self.margin)
 
     def judge(self, image: Tensor, audio: Tensor) -> Tensor:
@@ -148,8 +157,8 @@ class CoarseToFine(Method):
         probabilities = self.audio_classes(audio.mean(1))[:, columns].sigmoid()
         sources = queried_sources(batch, probabilities, self.threshold)
         weight = self.audio_classes.weight[columns]
-        queries = unit(self.project_audio(by_class(audio, weight, sources)))  # (B, K, dim)
-        maps = (queries @ unit(self.project_image(image)).mT).relu()  # (B, K, n)
+        queries = l2_normalize(self.project_audio(by_class(audio, weight, sources)))  # (B, K, dim)
+        maps = (queries @ l2_normalize(self.project_image(image)).mT).relu()  # (B, K, n)
         maps = maps.reshape(*sources.shape, *features.image_map.shape[2:])
         return named_predictions(batch, sources, maps, probabilities)
 
@@ -165,5 +174,5 @@ def by_class(feature: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
     Returns:
         ``(B, K, D)``; zero where no token speaks for the class.
     """
-    cam = (take(weight, sources) @ feature.mT).relu().detach()  # (B, K, n)
+    cam = (gather_sources(weight, sources) @ feature.mT).relu().detach()  # (B, K, n)
     return (cam / (cam.sum(2, keepdim=True) + 1e-10)) @ feature

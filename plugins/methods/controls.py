@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
-from avloc.functional import cosine_map, known_text, named_predictions, take, unnamed_predictions
+from avloc.functional import cosine_map, gather_sources, named_predictions, require_text, unnamed_predictions
 
 
 class Control(Method):
     """Nothing to train, no sound heard."""
 
     paper = "control"
-    hears = False
-    trains = False
+    uses_audio = False
+    trainable = False
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str]) -> None:
         super().__init__()
@@ -49,9 +49,9 @@ class Center(Control):
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         h, w = features.image_map.shape[2:]
         found = []
-        for clip, frames in zip(batch.ids, batch.frames.tolist(), strict=True):
+        for clip, tiles in zip(batch.ids, batch.tiles.tolist(), strict=True):
             y, x = np.ogrid[0.5:h, 0.5:w]  # cell centres
-            across = (x * frames / w) % 1 - 0.5
+            across = (x * tiles / w) % 1 - 0.5
             distance = (y / h - 0.5) ** 2 + across**2
             found.append(Prediction(clip, np.exp(-distance / (2 * self.sigma**2))[None]))
         return found
@@ -119,10 +119,10 @@ class TextOnly(Control):
     """The cosine of every image token with the name of each told class."""
 
     title = "Text only (deaf)"
-    needs = Needs(told="oracle", text=True)
+    needs = Needs(hints="oracle", text=True)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        if batch.told is None:
-            raise AvlocError("The text-only control must be told which classes sound: use told: oracle.")
-        queries = take(known_text(features), batch.told)
-        return named_predictions(batch, batch.told, cosine_map(features.image_map, queries))
+        if batch.sources is None:
+            raise AvlocError("The text-only control must be told which classes sound: use hints: oracle.")
+        queries = gather_sources(require_text(features), batch.sources)
+        return named_predictions(batch, batch.sources, cosine_map(features.image_map, queries))

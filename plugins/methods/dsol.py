@@ -26,7 +26,7 @@ that w starts at 1 whatever the encoder's scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +34,19 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from avloc import AvlocError, Batch, Context, DatasetPass, EncoderInfo, Features, Method, Needs, Phase, Prediction
+from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Phase, Prediction
 from avloc.functional import (
     EPS,
     binary_contrast,
     cosine_map,
-    every_pair,
+    l2_normalize,
+    mlp,
     named_predictions,
+    pairwise_similarity,
     queried_sources,
+    require_labels,
     split_tiles,
-    two_layers,
-    unit,
     unnamed_predictions,
-    weak_labels,
 )
 
 OUT_OF_REACH = 1e3
@@ -78,7 +78,7 @@ def class_maps(
     Returns:
         ``(B, N, h, w)``.
     """
-    return (scale * every_pair(image_map, dictionary) + bias) * location.sigmoid()[:, None]
+    return (scale * pairwise_similarity(image_map, dictionary) + bias) * location.sigmoid()[:, None]
 
 
 def sounding_loss(own: Tensor, foreign: Tensor, objects: Tensor, heard: Tensor) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ class DSOL(Method):
         "Hu et al., Discriminative Sounding Objects Localization via Self-supervised Audiovisual Matching, NeurIPS 2020"
     )
     revision = 2
-    needs = Needs(labels="weak", views=("foreign",), seen=True)
+    needs = Needs(labels=True, views=("other_video",), closed_set=True)
 
     centres: Tensor
     dictionary: Tensor
@@ -140,7 +140,7 @@ class DSOL(Method):
         super().__init__()
         if pseudo not in ("kmeans", "label"):
             raise AvlocError(f"DSOL: pseudo must be kmeans or label, not {pseudo!r}.")
-        self.image, self.audio = two_layers(encoder.dim, dim, cells=True), two_layers(encoder.dim, dim)
+        self.image, self.audio = mlp(encoder.dim, dim, cells=True), mlp(encoder.dim, dim)
         self.location_scale = nn.Parameter(torch.tensor(5.0))
         self.object_scale, self.object_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
         self.classify = nn.ModuleDict({name: nn.Linear(encoder.dim, len(classes)) for name in ("image", "audio")})
@@ -159,7 +159,7 @@ class DSOL(Method):
         return (*[location, classification] * self.rounds, Phase("mixed", 5, (*networks, "object")))
 
     @torch.no_grad()
-    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+    def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
         """Cluster the objects and start the class heads anew, or keep a copy of the sound's for the last stage."""
         if phase == "classification":
             self._look(dataset_pass)
@@ -170,14 +170,14 @@ class DSOL(Method):
         elif phase == "mixed":
             self.teacher.load_state_dict(self.classify["audio"].state_dict())
 
-    def _look(self, dataset_pass: DatasetPass) -> None:
+    def _look(self, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
         """Fill the dictionary with the mean object of every pseudo label, and name the clusters."""
-        found, told = [], []
+        found, hints = [], []
         for features, batch in dataset_pass():
             objects = self.objects(features, batch)
             found.append(objects.flatten(0, 1))
-            told.append(_shares(weak_labels(batch)).repeat_interleave(objects.shape[1], 0))
-        objects, labels = torch.cat(found), torch.cat(told)  # (n, D), (n, N)
+            hints.append(_shares(require_labels(batch)).repeat_interleave(objects.shape[1], 0))
+        objects, labels = torch.cat(found), torch.cat(hints)  # (n, D), (n, N)
         members = labels
         if self.pseudo == "kmeans":
             self._cluster(objects)
@@ -190,7 +190,7 @@ class DSOL(Method):
     def _cluster(self, objects: Tensor) -> None:
         count = min(len(self.centres), len(objects))
         seed = int(torch.randint(2**31 - 1, ()))
-        found = KMeans(count, random_state=seed, n_init=1).fit(unit(objects).float().cpu().numpy())
+        found = KMeans(count, random_state=seed, n_init=1).fit(l2_normalize(objects).float().cpu().numpy())
         self.centres = torch.full_like(self.centres, OUT_OF_REACH)
         self.centres[:count] = torch.as_tensor(found.cluster_centers_).to(self.centres)
 
@@ -200,20 +200,20 @@ class DSOL(Method):
 
     def objects(self, features: Features, batch: Batch) -> Tensor:
         """The mean of every tile's located cells over all of its cells, not normalized: ``(B, tiles, D)``."""
-        count = int(batch.frames[0])
+        count = int(batch.tiles[0])
         located = split_tiles(self.locate(features.image_map, features.audio)[:, None], count)  # (B, tiles, 1, h, w)
         masks = dilated(located.flatten(0, 2).sigmoid() > self.mask_at).reshape(located.shape)
         return (split_tiles(features.image_map, count) * masks).mean((3, 4))
 
     def nearest(self, objects: Tensor) -> Tensor:
         """Cluster memberships ``(n, N)``, one-hot, of objects ``(n, D)``."""
-        return F.one_hot(torch.cdist(unit(objects.float()), self.centres).argmin(1), len(self.centres)).float()
+        return F.one_hot(torch.cdist(l2_normalize(objects.float()), self.centres).argmin(1), len(self.centres)).float()
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if context.phase == "classification":
             return self._classification(features, batch)
         own = self.locate(features.image_map, features.audio)
-        foreign = self.locate(features.views["foreign"].image_map, features.audio)
+        foreign = self.locate(features.views["other_video"].image_map, features.audio)
         if context.phase == "location":
             return {"location": location_loss(own, foreign)}
         heard = self.teacher(features.audio).detach()
@@ -221,7 +221,7 @@ class DSOL(Method):
 
     def _classification(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         if self.pseudo == "label":
-            targets = _shares(weak_labels(batch))
+            targets = _shares(require_labels(batch))
         else:
             objects = self.objects(features, batch).detach()
             targets = self.nearest(objects.flatten(0, 1)).reshape(*objects.shape[:2], -1).mean(1)  # (B, N)
@@ -247,8 +247,8 @@ class DSOL(Method):
         maps = (self.sharpness * objects).softmax(1)[:, columns]  # (B, N, h, w)
         clips = torch.arange(len(maps), device=maps.device)[:, None]
         maps = maps[clips, sources.clamp_min(0)]  # (B, K, h, w)
-        if batch.counts is not None:
-            maps = torch.where((batch.counts == 1)[:, None, None, None], alone, maps)
+        if batch.source_counts is not None:
+            maps = torch.where((batch.source_counts == 1)[:, None, None, None], alone, maps)
         return named_predictions(batch, sources, maps, probabilities)
 
 

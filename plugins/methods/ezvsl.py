@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import Heads, best_match, cosine_map, symmetric_cross_entropy, unnamed_predictions
+from avloc.functional import Heads, cosine_map, max_similarity, symmetric_cross_entropy, unnamed_predictions
 
 
 def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor:
@@ -29,7 +29,7 @@ def ezvsl_loss(image_map: Tensor, audio: Tensor, *, tau: float = 0.03) -> Tensor
         audio: ``(B, D)``, L2-normalized; row n belongs to image n.
         tau: Temperature.
     """
-    return symmetric_cross_entropy(best_match(image_map, audio) / tau)
+    return symmetric_cross_entropy(max_similarity(image_map, audio) / tau)
 
 
 class EZVSL(Method):

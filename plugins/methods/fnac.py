@@ -25,7 +25,14 @@ from functools import partial
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import Heads, cosine_map, every_pair, own_maps, symmetric_cross_entropy, unnamed_predictions
+from avloc.functional import (
+    Heads,
+    cosine_map,
+    matched_maps,
+    pairwise_similarity,
+    symmetric_cross_entropy,
+    unnamed_predictions,
+)
 
 EPS = 1e-5
 """In the denominator of the min-max normalization, as in the official code."""
@@ -52,12 +59,12 @@ def fnac_loss(
         tns: Weight of the true negative enhancement by sounding regions.
         fns2: Weight of the false negative suppression by images.
     """
-    cosines = every_pair(image_map, audio)  # (B, B, h, w)
+    cosines = pairwise_similarity(image_map, audio)  # (B, B, h, w)
     best = cosines.amax((2, 3)) / tau
     across = best.softmax(1)
     heard = _affinity(audio, tau)
     seen = _affinity(image_map.mean((2, 3)), tau)
-    mask = _sounding(own_maps(cosines.detach()), region)  # (B, h, w)
+    mask = _sounding(matched_maps(cosines.detach()), region)  # (B, h, w)
     sounding = _affinity((image_map * mask[:, None]).mean((2, 3)), tau)
     return {
         "contrastive": symmetric_cross_entropy(best),
@@ -69,7 +76,7 @@ def fnac_loss(
 
 def _affinity(vectors: Tensor, tau: float) -> Tensor:
     """``(B, D)`` to ``(B, B)``: how each row's vector shares itself out among all of them."""
-    return (every_pair(vectors, vectors) / tau).softmax(1)
+    return (pairwise_similarity(vectors, vectors) / tau).softmax(1)
 
 
 def _sounding(maps: Tensor, region: float) -> Tensor:

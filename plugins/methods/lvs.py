@@ -27,7 +27,14 @@ import torch
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import Heads, cosine_map, every_pair, own_maps, sigmoid_weighted_mean, unnamed_predictions
+from avloc.functional import (
+    Heads,
+    cosine_map,
+    matched_maps,
+    pairwise_similarity,
+    sigmoid_weighted_mean,
+    unnamed_predictions,
+)
 
 RELEASED = -99.0
 """What the official code multiplies M[n, n] by."""
@@ -56,14 +63,14 @@ def lvs_loss(
         hard_negative: Whether the background is a negative.
         released: As the official code has it, M[n, n] times -99 among the negatives. Only for comparison.
     """
-    cosines = every_pair(image_map, audio)  # (B, B, h, w)
+    cosines = pairwise_similarity(image_map, audio)  # (B, B, h, w)
     pooled = sigmoid_weighted_mean(cosines, epsilon_p, tau)  # (B, B): P on the diagonal, M elsewhere
     positive = pooled.diagonal()
     own = torch.eye(len(pooled), dtype=torch.bool, device=pooled.device)
     others = pooled.where(~own, RELEASED * pooled if released else -torch.inf)
     columns = [positive[:, None], others]
     if hard_negative:
-        columns.append(sigmoid_weighted_mean(own_maps(cosines), epsilon_n, -tau)[:, None])
+        columns.append(sigmoid_weighted_mean(matched_maps(cosines), epsilon_n, -tau)[:, None])
     logits = torch.cat(columns, dim=1) / temperature
     return (torch.logsumexp(logits, 1) - positive / temperature).mean()
 

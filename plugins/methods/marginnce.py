@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Prediction
-from avloc.functional import Heads, best_match, cosine_map, symmetric_cross_entropy, unnamed_predictions
+from avloc.functional import Heads, cosine_map, max_similarity, symmetric_cross_entropy, unnamed_predictions
 
 
 def marginnce_loss(image_map: Tensor, audio: Tensor, *, margin: float = -0.2, tau: float = 0.03) -> Tensor:
@@ -32,7 +32,7 @@ def marginnce_loss(image_map: Tensor, audio: Tensor, *, margin: float = -0.2, ta
         margin: Subtracted from the cosine of every positive pair; a negative one relaxes the boundary.
         tau: Temperature.
     """
-    cosines = best_match(image_map, audio)  # (B, B)
+    cosines = max_similarity(image_map, audio)  # (B, B)
     own = torch.eye(len(audio), dtype=cosines.dtype, device=cosines.device)
     return symmetric_cross_entropy((cosines - margin * own) / tau)
 

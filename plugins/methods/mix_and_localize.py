@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
-from avloc.functional import cosine_map, own_products, split_tiles, two_layers, unit, unnamed_predictions
+from avloc.functional import cosine_map, l2_normalize, matched_similarity, mlp, split_tiles, unnamed_predictions
 
 
 def cycle_loss(image_maps: Tensor, mixture1: Tensor, mixture2: Tensor, *, tau: float = 0.07) -> Tensor:
@@ -43,7 +43,7 @@ def cycle_loss(image_maps: Tensor, mixture1: Tensor, mixture2: Tensor, *, tau: f
 
     def fit(mixture: Tensor) -> Tensor:
         """The best cell of every image (rows) for every head (columns): ``(B, K, K)``."""
-        products = own_products(image_maps.flatten(0, 1), mixture.repeat_interleave(count, 0))
+        products = matched_similarity(image_maps.flatten(0, 1), mixture.repeat_interleave(count, 0))
         return products.amax((2, 3)).reshape(-1, count, count) / tau
 
     to_image, to_sound = fit(mixture2).log_softmax(1), fit(mixture1).log_softmax(2)
@@ -62,24 +62,24 @@ class MixAndLocalize(Method):
 
     title = "Mix-and-Localize"
     paper = "Hu, Chen and Owens, Mix and Localize: Localizing Sound Sources in Mixtures, CVPR 2022"
-    needs = Needs(views=("cropped",), tiles=2)
+    needs = Needs(views=("shifted_audio",), tiles=2)
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 128, tau: float = 0.07) -> None:
         super().__init__()
-        self.image = two_layers(encoder.dim, dim, cells=True)
-        self.sounds = nn.ModuleList(two_layers(encoder.dim, dim) for _ in range(self.needs.tiles))
+        self.image = mlp(encoder.dim, dim, cells=True)
+        self.sounds = nn.ModuleList(mlp(encoder.dim, dim) for _ in range(self.needs.tiles))
         self.tau = tau
 
     def hear(self, audio: Tensor) -> Tensor:
         """The unit vectors ``(B, K, dim)`` that the heads draw out of mixtures ``(B, D)``."""
-        return unit(torch.stack([head(audio) for head in self.sounds], dim=1))
+        return l2_normalize(torch.stack([head(audio) for head in self.sounds], dim=1))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         count = self.needs.tiles
-        if (batch.frames != count).any():
+        if (batch.tiles != count).any():
             raise AvlocError(f"Mix-and-Localize with {count} heads learns from canvases of {count} tiles.")
-        images = split_tiles(unit(self.image(features.image_map), dim=1), count)
-        mixtures = (self.hear(version.audio) for version in (features, features.views["cropped"]))
+        images = split_tiles(l2_normalize(self.image(features.image_map), dim=1), count)
+        mixtures = (self.hear(version.audio) for version in (features, features.views["shifted_audio"]))
         return {"cycle": cycle_loss(images, *mixtures, tau=self.tau)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:

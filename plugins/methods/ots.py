@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
-from avloc.functional import binary_contrast, cosine_map, own_products, two_layers, unit, unnamed_predictions
+from avloc.functional import binary_contrast, cosine_map, l2_normalize, matched_similarity, mlp, unnamed_predictions
 
 
 def ots_loss(
@@ -38,7 +38,7 @@ def ots_loss(
         scale: w.
         bias: b.
     """
-    own, foreign = (own_products(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, foreign_map))
+    own, foreign = (matched_similarity(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, foreign_map))
     return binary_contrast(scale * own + bias, scale * foreign + bias)
 
 
@@ -69,16 +69,16 @@ class OTS(Method):
 
     title = "OTS"
     paper = "Arandjelovic and Zisserman, Objects that Sound, ECCV 2018"
-    needs = Needs(views=("foreign",))
+    needs = Needs(views=("other_video",))
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, dim: int = 128) -> None:
         super().__init__()
-        self.image, self.audio = two_layers(encoder.dim, dim, cells=True), two_layers(encoder.dim, dim)
+        self.image, self.audio = mlp(encoder.dim, dim, cells=True), mlp(encoder.dim, dim)
         self.scale, self.bias = nn.Parameter(torch.tensor(5.0)), nn.Parameter(torch.tensor(0.0))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        own, foreign = (unit(self.image(f.image_map), dim=1) for f in (features, features.views["foreign"]))
-        audio = unit(self.audio(features.audio))
+        own, foreign = (l2_normalize(self.image(f.image_map), dim=1) for f in (features, features.views["other_video"]))
+        audio = l2_normalize(self.audio(features.audio))
         return {"correspondence": ots_loss(own, foreign, audio, scale=self.scale, bias=self.bias)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:

@@ -26,7 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
-from avloc.functional import Heads, cosine_map, diagonal_cross_entropy, every_pair, unnamed_predictions, update_average
+from avloc.functional import (
+    Heads,
+    cosine_map,
+    diagonal_cross_entropy,
+    pairwise_similarity,
+    unnamed_predictions,
+    update_average,
+)
 
 TwoSpaces = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Image map ``(B, D, h, w)`` and sound ``(B, D)`` in the space of correspondence, and both in that of localization."""
@@ -50,8 +57,8 @@ def slavc_loss(student: TwoSpaces, teacher: TwoSpaces, *, tau: float = 0.03) -> 
 def _log_match(correspondence: tuple[Tensor, Tensor], localization: tuple[Tensor, Tensor], tau: float) -> Tensor:
     """``(B, B)`` log-probabilities that some cell of an image makes a sound, kept as logarithms: the product of both
     softmaxes underflows."""
-    which = (every_pair(*correspondence) / tau).flatten(2).log_softmax(1)  # (B, B, P)
-    where = (every_pair(*localization) / tau).flatten(2).log_softmax(2)
+    which = (pairwise_similarity(*correspondence) / tau).flatten(2).log_softmax(1)  # (B, B, P)
+    where = (pairwise_similarity(*localization) / tau).flatten(2).log_softmax(2)
     return (which + where).logsumexp(2)
 
 

@@ -27,16 +27,16 @@ from torch import Tensor, nn
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
 from avloc.functional import (
     EPS,
+    gather_sources,
     identity_linear,
-    known_text,
+    l2_normalize,
     labelled_sources,
     named_predictions,
     queried_sources,
+    require_labels,
+    require_text,
     symmetric_cross_entropy,
-    take,
     tokens,
-    unit,
-    weak_labels,
 )
 
 from ._tvsl_released import GatedMLP, ReleasedHead
@@ -94,7 +94,7 @@ class Conditioned:
     def cosine(self, queries: Tensor) -> Tensor:
         """Cosines with one query per source: ``(B, K, n)``; 0 where a token or its gate is 0."""
         norm = self.gates.abs() * torch.linalg.vector_norm(self.tokens, dim=-1)[:, None]
-        return self.dot(unit(queries)) * torch.where(norm > EPS, 1 / norm.clamp_min(EPS), 0)
+        return self.dot(l2_normalize(queries)) * torch.where(norm > EPS, 1 / norm.clamp_min(EPS), 0)
 
     def mean(self) -> Tensor:
         """Mean token of every source: ``(B, K, D)``."""
@@ -119,7 +119,7 @@ def classification_loss(logits: Tensor, sources: Tensor) -> Tensor:
 def correspondence_loss(image: Tensor, audio: Tensor, sources: Tensor, *, tau: float = 0.07) -> Tensor:
     """Equation (9), L_cnt: image and audio ``(B, K, D)`` of one source against those of every other in the batch."""
     real = sources >= 0
-    return symmetric_cross_entropy(unit(image[real]) @ unit(audio[real]).T / tau) / 2
+    return symmetric_cross_entropy(l2_normalize(image[real]) @ l2_normalize(audio[real]).T / tau) / 2
 
 
 class PaperHead(nn.Module):
@@ -150,7 +150,7 @@ class PaperHead(nn.Module):
         return self._logits(fused, text)
 
     def _logits(self, vectors: Tensor, text: Tensor) -> Tensor:
-        return unit(vectors) @ unit(text).T / (self.options.cls_temperature or 1)
+        return l2_normalize(vectors) @ l2_normalize(text).T / (self.options.cls_temperature or 1)
 
     def _condition(self, projected: Tensor, queries: Tensor, switch: bool) -> Conditioned:
         """Equation (5)."""
@@ -168,7 +168,7 @@ class PaperHead(nn.Module):
     def loss(self, image: Tensor, audio: Tensor, text: Tensor, labels: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """The terms, from token features ``(B, n, D)``, multi-hot labels and the list of sources."""
         use, text = self.options, self.prompts(text)
-        image, audio, queries = self.p_v(image), self.p_a(audio), take(text, sources)  # equation (4)
+        image, audio, queries = self.p_v(image), self.p_a(audio), gather_sources(text, sources)  # equation (4)
         seen = self._condition(image, queries, use.image_conditioning)
         heard = self._condition(audio, queries, use.audio_conditioning)
         terms = {"detection": detection_loss(self._detect(image, audio, text), labels)}
@@ -183,11 +183,11 @@ class PaperHead(nn.Module):
 
     def maps(self, image: Tensor, audio: Tensor, text: Tensor, sources: Tensor) -> Tensor:
         """``(B, K, n)``: how well the image tokens agree with each source's sound."""
-        queries = take(self.prompts(text), sources)
+        queries = gather_sources(self.prompts(text), sources)
         seen = self._condition(self.p_v(image), queries, self.options.image_conditioning)
         heard = self._condition(self.p_a(audio), queries, self.options.audio_conditioning)
         found, query = self._correspond(seen, heard)
-        return found.dot(unit(query)) if self.options.map == "dot" else found.cosine(query)
+        return found.dot(l2_normalize(query)) if self.options.map == "dot" else found.cosine(query)
 
 
 class Prompts(nn.Module):
@@ -206,7 +206,7 @@ class Prompts(nn.Module):
 
     def forward(self, text: Tensor) -> Tensor:
         """``(N, D)`` to ``(N, D)``."""
-        text = unit(text)
+        text = l2_normalize(text)
         attention = (text @ self.vectors.T).softmax(dim=1)
         context: Tensor = self.output(attention @ self.vectors)
         return text + context
@@ -224,7 +224,7 @@ class TVSL(Method):
 
     title = "T-VSL"
     paper = "Mahmud, Tian and Marculescu, T-VSL: Text-Guided Visual Sound Source Localization in Mixtures, CVPR 2024"
-    needs = Needs(told="vocabulary", labels="weak", text=True)
+    needs = Needs(hints="vocabulary", labels=True, text=True)
 
     def __init__(
         self,
@@ -254,12 +254,12 @@ class TVSL(Method):
         self.head = PaperHead(encoder.dim, options) if variant == "paper" else ReleasedHead(encoder.dim)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        image, audio, text = tokens(features.image_map), tokens(features.audio_map), known_text(features)
-        labels = weak_labels(batch)
+        image, audio, text = tokens(features.image_map), tokens(features.audio_map), require_text(features)
+        labels = require_labels(batch)
         return self.head.loss(image, audio, text, labels, labelled_sources(labels))
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        image, audio, text = tokens(features.image_map), tokens(features.audio_map), known_text(features)
+        image, audio, text = tokens(features.image_map), tokens(features.audio_map), require_text(features)
         probabilities = self.head.detect(image, audio, text).sigmoid()
         sources = queried_sources(batch, probabilities)
         maps = self.head.maps(image, audio, text, sources)

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
 from avloc.functional import (
+    gather_sources,
     identity_linear,
-    known_text,
+    l2_normalize,
     labelled_sources,
     log_mean_exp,
     named_predictions,
     queried_sources,
-    take,
+    require_labels,
+    require_text,
     tokens,
-    unit,
-    weak_labels,
 )
 
 
@@ -71,7 +71,7 @@ class TVSLMIL(Method):
 
     title = "T-VSL-MIL (ours)"
     paper = "ours, after T-VSL, CVPR 2024"
-    needs = Needs(told="vocabulary", labels="weak", text=True)
+    needs = Needs(hints="vocabulary", labels=True, text=True)
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class TVSLMIL(Method):
     def project(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Unit image tokens ``(B, n, D)``, unit audio tokens ``(B, m, D)``, unit text ``(N, D)``."""
         image, audio = self.p_v(tokens(features.image_map)), self.p_a(tokens(features.audio_map))
-        return unit(image), unit(audio), unit(known_text(features))
+        return l2_normalize(image), l2_normalize(audio), l2_normalize(require_text(features))
 
     def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, N)``: does the image show, does the sound contain the class?"""
@@ -106,10 +106,10 @@ class TVSLMIL(Method):
         """``(B, K, D)``: the sound of each named source."""
         fits = (names @ audio.mT).clamp_min(0)  # (B, K, m)
         gates = fits if self.audio_conditioning else torch.ones_like(fits)
-        return unit(self.p_q(gates @ audio / audio.shape[1]))
+        return l2_normalize(self.p_q(gates @ audio / audio.shape[1]))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        labels = weak_labels(batch)
+        labels = require_labels(batch)
         sources = labelled_sources(labels)
         image, audio, text = self.project(features)
         seen, heard = self.detect(image, audio, text)
@@ -118,7 +118,10 @@ class TVSLMIL(Method):
             "audio": F.binary_cross_entropy_with_logits(heard, labels),
         }
         if self.correspondence:
-            queries, taus = self.query(audio, take(text, sources)), {"pool_tau": self.pool_tau, "tau": self.tau}
+            queries, taus = (
+                self.query(audio, gather_sources(text, sources)),
+                {"pool_tau": self.pool_tau, "tau": self.tau},
+            )
             terms["correspondence"] = correspondence_loss(image, queries, sources, labels, **taus)
         return terms
 
@@ -127,7 +130,7 @@ class TVSLMIL(Method):
         seen, heard = self.detect(image, audio, text)
         probabilities = ((seen + heard) / 2).sigmoid()  # both must agree: a source sounds and is visible
         sources = queried_sources(batch, probabilities)
-        names = take(text, sources)
+        names = gather_sources(text, sources)
         fits_name = (names @ image.mT).clamp_min(0)  # (B, K, n)
         fits_sound = (self.query(audio, names) @ image.mT).clamp_min(0)
         fits = fits_name * fits_sound if self.image_conditioning else fits_sound

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Phase, Prediction
-from avloc.functional import best_match, cosine_map, identity_heads, symmetric_cross_entropy, unnamed_predictions
+from avloc.functional import cosine_map, identity_heads, max_similarity, symmetric_cross_entropy, unnamed_predictions
 
 
 class Wav2CLIP(Method):
@@ -47,7 +47,7 @@ class Wav2CLIP(Method):
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if self.adapters is None:
             return {}
-        cosines = best_match(*self.adapters(features.image_map, features.audio))
+        cosines = max_similarity(*self.adapters(features.image_map, features.audio))
         return {"contrastive": symmetric_cross_entropy(cosines / self.tau)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:

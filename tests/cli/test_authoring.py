@@ -101,7 +101,7 @@ def test_the_new_package_is_formatted(package: Path) -> None:
         ("none", "cannot name a method"),
         ("../away", "cannot name a method"),
         ("dot", "a method 'dot' already, of the plugin 'world'"),
-        ("shuffled", "means something else"),
+        ("shuffled_audio", "means something else"),
         ("tensor", "means something else"),
         ("plugins", "a module avloc_plugins already"),
     ],
@@ -242,13 +242,13 @@ def test_a_suite_with_a_broken_method_ends_with_the_others_results(
     name: str, world: Any, suite_file: Path, tmp_path: Path
 ) -> None:
     registry().add_module("stranger", BrokenPlugin())
-    text = suite_file.read_text().replace("[dot, told]", f"[{name}, dot, told]")
+    text = suite_file.read_text().replace("[dot, hinted]", f"[{name}, dot, hinted]")
     suite_file.write_text(text.replace("seeds: [0, 1]", "seeds: [0]"))
     manifest = bench(load_suite(str(suite_file)), Options(tmp_path / "r"))
     rows = {row["method"]: row for row in manifest["rows"]}
     assert rows[name]["status"] == "failed"
     assert rows[name]["reason"]
-    assert rows["dot"]["status"] == rows["told"]["status"] == "done"
+    assert rows["dot"]["status"] == rows["hinted"]["status"] == "done"
 
 
 def test_a_plugin_file_that_does_not_import_is_named(world: Any, suite_file: Path, tmp_path: Path) -> None:
@@ -272,7 +272,8 @@ def test_an_installed_plugin_that_does_not_import_leaves_the_rest(
     (info / "entry_points.txt").write_text("[avloc]\ntorn = avloc_torn\n")
     (tmp_path / "site" / "avloc_torn.py").write_text("raise RuntimeError('torn to pieces')\n")
     code = textwrap.dedent("""
-        import sys, world, avloc.registry, avloc.cli
+        import sys, avloc.registry, avloc.cli
+        from helpers import world
         avloc.registry.registry().add_module("world", world.World())
         suite, results, methods = sys.argv[1:]
         avloc.cli.app(["bench", "--suite", suite, "--methods", methods, "--seeds", "0", "--results", results])

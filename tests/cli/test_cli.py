@@ -19,9 +19,9 @@ from rich.progress import Progress, TextColumn
 from typer.testing import CliRunner, Result
 
 import avloc
-from avloc import AvlocError, cli, say, track
+from avloc import AvlocError, cli, track
 from avloc.cli.terminal import Bars, Lines
-from avloc.progress import reporting
+from avloc.progress import reporting, say
 from avloc.results import Options
 from avloc.suite import Suite
 
@@ -32,13 +32,13 @@ def run(*args: str | Path, **options: Any) -> Result:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Suite, Options]]:
-    """What `avloc.runner.benchmark.bench` was called with; it does nothing but leave the manifest of one failed row."""
+    """What `avloc.runner.bench` was called with; it does nothing but leave the manifest of one failed row."""
     calls = []
 
     def fake(suite: Suite, options: Options) -> dict[str, Any]:
         calls.append((suite, options))
         rows = [
-            {"method": "m", "label": "M", "block": "methods", "params": {}, "dataset": "d", "told": "oracle",
+            {"method": "m", "label": "M", "section": "methods", "params": {}, "dataset": "d", "hints": "oracle",
              "encoder": "e", "weights": "", "seed": 0, "status": "failed", "reason": "boom", "run": "", "score": ""}
         ]  # fmt: skip
         dataset = {"name": "d", "title": "D", "encoder": "e", "status": "ran", "reason": "", "command": "", "notes": []}
@@ -52,7 +52,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Suite, Options]]:
         (options.results / "suites" / f"{suite.name}.json").write_text(json.dumps(manifest))
         return manifest
 
-    monkeypatch.setattr("avloc.runner.benchmark.bench", fake)
+    monkeypatch.setattr("avloc.runner.bench", fake)
     return calls
 
 
@@ -75,14 +75,14 @@ def test_list_shows_every_kind_and_one_kind() -> None:
 def test_bench_passes_its_options_on(bench: list[tuple[Suite, Options]], world: Any, suite_file: Path) -> None:
     results = suite_file.parent / "out"
     run(
-        "bench", "--suite", suite_file, "--methods", "dot, told", "--seeds", "3,4", "--told", "vocabulary,oracle",
+        "bench", "--suite", suite_file, "--methods", "dot, hinted", "--seeds", "3,4", "--hints", "vocabulary,oracle",
         "--limit", "7", "--set", "dot.dropout=0.5", "--set", "train.epochs=2", "--results", results, "--data", "d",
         "--device", "cpu", "--force",
     )  # fmt: skip
     suite, options = bench[0]
-    assert [entry.name for entry in suite.methods] == ["dot", "told"]
+    assert [entry.name for entry in suite.methods] == ["dot", "hinted"]
     assert suite.methods[0].params == {"dropout": 0.5}
-    assert (suite.seeds, suite.told, suite.limit, suite.train.epochs) == ((3, 4), ("vocabulary", "oracle"), 7, 2)
+    assert (suite.seeds, suite.hints, suite.limit, suite.train.epochs) == ((3, 4), ("vocabulary", "oracle"), 7, 2)
     assert (options.results, options.data, options.device, options.force) == (results, Path("d"), "cpu", True)
 
 
@@ -145,10 +145,10 @@ def test_what_the_user_can_solve_is_one_sentence(tmp_path: Path, args: list[str]
 
 def test_a_dry_run_prints_the_plan_and_makes_nothing(world: Any, suite_file: Path) -> None:
     results = suite_file.parent / "out"
-    shown = run("bench", "--suite", suite_file, "--results", results, "--told", "none,oracle", "--dry-run")
+    shown = run("bench", "--suite", suite_file, "--results", results, "--hints", "none,oracle", "--dry-run")
     assert shown.exit_code == 0
     assert "0, 1" in shown.stdout
-    assert "needs to be told oracle" in shown.stdout
+    assert "needs the hints oracle" in shown.stdout
     assert "6 runs: 5 todo, 1 skipped" in shown.stdout
     assert not results.exists()
 
@@ -165,7 +165,7 @@ def test_a_bench_a_table_and_new_scores(world: Any, suite_file: Path) -> None:
         assert words in again.stdout
     assert "| Dot | " in run("table", *place, "--format", "markdown").stdout
     assert r"\toprule" in run("table", *place, "--format", "latex").stdout
-    assert run("table", *place, "--format", "csv").stdout.startswith("suite,block,method")
+    assert run("table", *place, "--format", "csv").stdout.startswith("suite,section,method")
     scored = run("score", *place, "--protocol", "as_written", "--metrics", "ciou_mean")
     assert scored.exit_code == 0, scored.output
     assert "as_written" in scored.stdout
@@ -201,7 +201,7 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(
     def fail(suite: Suite, options: Options) -> None:
         raise OSError(number, os.strerror(number), "results/runs/x/maps.f16")
 
-    monkeypatch.setattr("avloc.runner.benchmark.bench", fail)
+    monkeypatch.setattr("avloc.runner.bench", fail)
     shown = run("bench", "--suite", suite_file)
     assert shown.exit_code == 2
     assert "results/runs/x/maps.f16" in shown.stderr
@@ -209,7 +209,7 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(
 
 
 def test_a_defect_of_ours_keeps_its_traceback(world: Any, suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avloc.runner.benchmark.bench", lambda suite, options: 1 / 0)
+    monkeypatch.setattr("avloc.runner.bench", lambda suite, options: 1 / 0)
     assert isinstance(run("bench", "--suite", suite_file).exception, ZeroDivisionError)
 
 
@@ -219,7 +219,7 @@ def test_stopping_prints_the_command_that_goes_on(
     def stop(suite: Suite, options: Options) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("avloc.runner.benchmark.bench", stop)
+    monkeypatch.setattr("avloc.runner.bench", stop)
     monkeypatch.setattr(sys, "argv", ["avloc", "bench", "--suite", str(suite_file)])
     shown = run("bench", "--suite", suite_file)
     assert shown.exit_code == 130

@@ -25,7 +25,7 @@ def sample(
 
 def test_two_clips_on_one_canvas() -> None:
     mixed = mix([sample("a"), sample("b", label="cat", value=200)], "a+b")
-    assert mixed.clip.id == "a+b" and mixed.clip.frames == 2
+    assert mixed.clip.id == "a+b" and mixed.clip.tiles == 2
     assert mixed.clip.image.shape == (8, 16, 3)
     assert (mixed.clip.image[:, :8] == 50).all() and (mixed.clip.image[:, 8:] == 200).all()
     assert mixed.labels == ("dog", "cat") and mixed.truth is not None and mixed.truth.labels == ("dog", "cat")
@@ -41,7 +41,7 @@ def test_two_clips_on_one_canvas() -> None:
 def test_any_number_of_frames(count: int) -> None:
     parts = [sample(f"clip{n}", label=f"class{n}", value=10 * n) for n in range(count)]
     mixed = mix(parts, "many")
-    assert mixed.clip.frames == count and mixed.clip.image.shape == (8, 8 * count, 3)
+    assert mixed.clip.tiles == count and mixed.clip.image.shape == (8, 8 * count, 3)
     assert mixed.truth is not None
     for n, mask in enumerate(mixed.truth.masks):
         assert mask[0].nonzero()[0].tolist() == [8 * n, 8 * n + 1, 8 * n + 2, 8 * n + 3]

@@ -19,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
-from avloc import AvlocError, Clip, Sample, cli, lookup
+from avloc import AvlocError, Clip, Sample, cli, get_component
 from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
 from avloc.results import Options
 from avloc.runner import bench
@@ -101,7 +101,7 @@ def test_cached_and_live_features_agree_to_half_precision() -> None:
         assert torch.allclose(a, b, rtol=0, atol=2e-3 * float(b.abs().max())), name
     assert torch.allclose(swapped.audio, there.audio.flip(0))
     for id in order:
-        assert (cached.labels(id), cached.group(id), cached.frames(id)) == (live.labels(id), live.group(id), 1)
+        assert (cached.labels(id), cached.group(id), cached.tiles(id)) == (live.labels(id), live.group(id), 1)
 
 
 def test_what_cannot_be_used_is_named_either_way() -> None:
@@ -159,7 +159,7 @@ def test_short_sounds_are_tiled_and_long_ones_cut_in_the_middle() -> None:
 
 
 def test_a_canvas_keeps_its_tiles() -> None:
-    clip = Clip("a", np.zeros((10, 40, 3), np.uint8), np.zeros(8, np.float32), 8, frames=2)
+    clip = Clip("a", np.zeros((10, 40, 3), np.uint8), np.zeros(8, np.float32), 8, tiles=2)
     size = Plain().info.image_size
     assert encoder_image(clip, Plain().info).shape == (3, size, 2 * size)
 
@@ -243,7 +243,7 @@ def test_training_an_encoder_resumes_from_its_place(tmp_path: Path, monkeypatch:
 
 
 def _maps(manifest: dict[str, Any], results: Path, method: str) -> dict[str, np.ndarray]:
-    (run,) = {row["run"] for row in manifest["rows"] if row["method"] == method and row["block"] == "methods"}
+    (run,) = {row["run"] for row in manifest["rows"] if row["method"] == method and row["section"] == "methods"}
     log = ArrayLog(results / "runs" / run)
     return {id: log.read(id)["maps"] for id in log.records}
 
@@ -341,7 +341,7 @@ def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
     mine = _cache() / "checkpoints" / "mine.pt"
     mine.parent.mkdir()
     mine.write_bytes(b"weights")
-    lookup("dataset", "toybox_single")(None, split="test", test=1).prepare()
+    get_component("dataset", "toybox_single")(None, split="test", test=1).prepare()
     assert [entry.name for entry in entries()] == ["toybox"]
     assert clear([]) > 0
     assert mine.is_file()

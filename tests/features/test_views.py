@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from avloc import AvlocError, Batch, Context, DatasetPass, Features, Needs, Sample
+from avloc import AvlocError, Batch, Context, Features, Needs, Sample
 from avloc.features import Altered, Tiled, altered
 from avloc.interfaces import Phase
 from avloc.results import Options
@@ -34,7 +34,7 @@ SEEN: list[tuple[Features, Batch]] = []
 class Greedy(Dot):
     """Asks for everything, and learns where its clips come from."""
 
-    needs = Needs(views=("augmented", "cropped", "foreign", "partner"))
+    needs = Needs(views=("augmented", "shifted_audio", "other_video", "partner"))
     known: Tensor
 
     def __init__(self, encoder: Any, classes: Sequence[str], *, dropout: float = 0.0) -> None:
@@ -44,12 +44,12 @@ class Greedy(Dot):
     def phases(self) -> list[Phase]:
         return [Phase("look"), Phase("learn")]
 
-    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+    def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
         parts = list(dataset_pass())
         self.order = [id for _, batch in parts for id in batch.ids]
         self.known = torch.cat([features.audio for features, _ in parts]) * (2 if phase == "learn" else 1)
 
-    def partners(self, ids: Sequence[str], context: Context) -> tuple[list[str], list[str]]:
+    def neighbors(self, ids: Sequence[str], context: Context) -> tuple[list[str], list[str]]:
         return ["train0"] * len(ids), ["train1"] * len(ids)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -61,12 +61,12 @@ class Greedy(Dot):
 class Canvases(Dot):
     """Learns from canvases of two."""
 
-    needs = Needs(tiles=2, views=("cropped",))
+    needs = Needs(tiles=2, views=("shifted_audio",))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        assert batch.frames.tolist() == [2] * len(batch)
+        assert batch.tiles.tolist() == [2] * len(batch)
         assert features.image_map.shape[3] == 2 * features.image_map.shape[2]
-        assert features.views["cropped"].image_map.shape == features.image_map.shape
+        assert features.views["shifted_audio"].image_map.shape == features.image_map.shape
         return super().loss(features, batch, context)
 
 
@@ -91,11 +91,11 @@ def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
     assert set(features.views) == set(batch.views) == set(Greedy.needs.views)
     for view in features.views.values():
         assert view.image_map.shape == features.image_map.shape
-    foreign = batch.views["foreign"]
+    foreign = batch.views["other_video"]
     assert all(one != other for one, other in zip(batch.groups, foreign.groups, strict=True))
     assert set(foreign.ids) <= {f"train{n}" for n in range(8)}
-    assert [id.partition("~")[0] for id in batch.views["cropped"].ids] == list(batch.ids)
-    assert torch.equal(features.views["cropped"].image, features.image)
+    assert [id.partition("~")[0] for id in batch.views["shifted_audio"].ids] == list(batch.ids)
+    assert torch.equal(features.views["shifted_audio"].image, features.image)
     assert not torch.equal(features.views["augmented"].image, features.image)
     assert set(batch.views["partner"].ids) == {"train0"}
     assert torch.equal(features.views["partner"].audio[0], features.views["partner"].audio[1])
@@ -109,7 +109,7 @@ def test_views_are_drawn_anew_in_every_step_and_alike_in_every_run(tmp_path: Pat
     for name in "ab":
         SEEN.clear()
         _fit(tmp_path / name).run()
-        drawn.append([batch.views["foreign"].ids for _, batch in SEEN])
+        drawn.append([batch.views["other_video"].ids for _, batch in SEEN])
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) > 4
 
@@ -127,7 +127,8 @@ def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
 KILLED = """
     import sys, os, signal, pathlib
     sys.path.insert(0, {tests!r})
-    import avloc.fit, test_views
+    sys.path.insert(0, {tests!r} + '/features')
+    import avloc.training.fit, test_views
     avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
     steps, original = int(sys.argv[2]), avloc.training.fit.Fit._step
     def counted(*args):
@@ -180,7 +181,7 @@ class Wide(Blocks):
     def load(self, id: str) -> Sample:
         sample = super().load(id)
         image = np.tile(sample.clip.image, (1, 3, 1))
-        return Sample(replace(sample.clip, image=image, frames=3), None, sample.labels)
+        return Sample(replace(sample.clip, image=image, tiles=3), None, sample.labels)
 
 
 def test_canvases_are_not_cut_up() -> None:
@@ -214,7 +215,7 @@ def test_tiles_come_from_different_videos() -> None:
     for id in tiled.ids():
         one, two = id.split("+")
         assert groups[one] != groups[two]
-        assert tiled.load(id).clip.frames == 2
+        assert tiled.load(id).clip.tiles == 2
     with pytest.raises(AvlocError, match="too few"):
         Tiled(data, dict.fromkeys(data.ids(), "one video"), 2)
 
@@ -267,5 +268,5 @@ def test_a_single_held_out_video_meets_training_clips() -> None:
     splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
     supply = Supply(splits, Plain(), "blocks", None, "cpu", "plain", False, Blocks.classes, None)
     material = supply.material(Greedy.needs, Train())
-    pick = material.draw(Greedy(Plain().info, Blocks.classes), material.val, ["val0"], Context())["foreign"]
+    pick = material.draw(Greedy(Plain().info, Blocks.classes), material.val, ["val0"], Context())["other_video"]
     assert pick.encoded is material.train and pick.images[0].startswith("train")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from avloc.functional import every_pair, sigmoid_weighted_mean, unit, update_average
+from avloc.functional import l2_normalize, pairwise_similarity, sigmoid_weighted_mean, update_average
 from avloc_plugins.methods.alignment import alignment_loss, local_loss, whole_loss
 from avloc_plugins.methods.ezvsl import ezvsl_loss
 from avloc_plugins.methods.fnac import fnac_loss
@@ -107,11 +107,11 @@ def test_lvs(records: Records, key: str) -> None:
     params: dict[str, Any] = LVS[key]
     for record in records(key):
         v, a = record.pair(0)
-        check(lvs_loss(unit(v, dim=1), unit(a), released=True, **params), record.expected, v=v, a=a)
+        check(lvs_loss(l2_normalize(v, dim=1), l2_normalize(a), released=True, **params), record.expected, v=v, a=a)
         v, a = record.pair(0)
-        own = sigmoid_weighted_mean(every_pair(v, a), 0.65, 0.03).diagonal()
+        own = sigmoid_weighted_mean(pairwise_similarity(v, a), 0.65, 0.03).diagonal()
         if own.min() > 0.03:  # there the official diagonal vanishes, and masking it is the same
-            check(lvs_loss(unit(v, dim=1), unit(a), **params), record.expected, v=v, a=a)
+            check(lvs_loss(l2_normalize(v, dim=1), l2_normalize(a), **params), record.expected, v=v, a=a)
 
 
 def test_lvs_as_another_repository_has_it(records: Records) -> None:
@@ -161,7 +161,7 @@ def test_alignment(records: Records) -> None:
     pattern = r"alignment(?:\(seeds([\d,]+); identity projections on max-pooled v\)|_single_view\(seed(\d+)\))"
     for record in records(pattern):
         local = [record.pair(int(seed)) for seed in "".join(record.parts).split(",")]
-        whole = [(unit(v.amax((2, 3))), a) for v, a in local]
+        whole = [(l2_normalize(v.amax((2, 3))), a) for v, a in local]
         terms = [local_loss(i[0], j[1]) for i, j in product(local, repeat=2)]
         terms += [whole_loss(i[0], j[1]) for i, j in product(whole, repeat=2)]
         assert [term.item() for term in terms] == near(record.expected["terms"])

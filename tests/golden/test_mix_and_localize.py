@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avloc.functional import cosine_map, own_products
+from avloc.functional import cosine_map, matched_similarity
 from avloc_plugins.methods.mix_and_localize import cycle_loss
 
 pytestmark = pytest.mark.golden
@@ -82,7 +82,7 @@ def test_losses_in_double_precision(golden_folder: Path, golden_module: Callable
 def _returned(images: Tensor, mixture1: Tensor, mixture2: Tensor) -> float:
     """How often the likeliest end of a walk is its start."""
     count = images.shape[1]
-    fits = [own_products(images.flatten(0, 1), m.repeat_interleave(count, 0)).amax((2, 3)) / 0.07
+    fits = [matched_similarity(images.flatten(0, 1), m.repeat_interleave(count, 0)).amax((2, 3)) / 0.07
             for m in (mixture1, mixture2)]  # fmt: skip
     to_sound, to_image = (fit.unflatten(0, (-1, count)) for fit in fits)
     walks = to_image.softmax(1).mT @ to_sound.softmax(2)  # (G, K, K)

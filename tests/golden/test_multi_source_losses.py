@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avloc.functional import cosine_map, unit
+from avloc.functional import cosine_map, l2_normalize
 from avloc_plugins.methods.attention10k import attend, attention10k_loss
 from avloc_plugins.methods.coarse_to_fine import fine_loss, pair_loss
 from avloc_plugins.methods.dsol import class_maps, location_loss, sounding_loss
@@ -74,7 +74,7 @@ def test_the_best_cell_tells_images_apart(inputs: ModuleType, value: Value, meth
     v, a = leaves(image_map, audio)
     own = torch.tensor(own, dtype=torch.bool)
     if method == "ots":
-        loss = ots_loss(unit(v[own], 1), unit(v[~own], 1), unit(a[own]))
+        loss = ots_loss(l2_normalize(v[own], 1), l2_normalize(v[~own], 1), l2_normalize(a[own]))
     else:
         logits = 5 * cosine_map(v, a[:, None])[:, 0]
         loss = location_loss(logits[own], logits[~own])

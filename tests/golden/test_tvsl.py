@@ -48,15 +48,15 @@ def as_map(tokens: Tensor, height: int, width: int) -> Tensor:
 def test_head(case: str, golden_folder: Path, golden_module: Callable[[str], ModuleType]) -> None:
     given = {k: torch.as_tensor(v) for k, v in np.load(golden_folder / f"tvsl/tvsl_head_{case}_in.npz").items()}
     expected: dict[str, Any] = dict(np.load(golden_folder / f"tvsl/tvsl_head_{case}_out.npz"))
-    told = torch.stack([given["cls1"], given["cls2"]], dim=1)
-    count, text = len(told), given["text_all"]
+    hints = torch.stack([given["cls1"], given["cls2"]], dim=1)
+    count, text = len(hints), given["text_all"]
     image_map = as_map(given["img_tokens"], *expected["heat1"].shape[2:])
     audio_map = as_map(given["aud_tokens"], given["aud_tokens"].shape[1], 1)
     features = Features(image_map, image_map.mean((2, 3)), audio_map, audio_map.mean((2, 3)), text=text)
     batch = Batch(
-        ids=tuple(map(str, range(count))), groups=tuple(map(str, range(count))), frames=torch.ones(count).long(),
-        classes=tuple(f"class {n}" for n in range(len(text))), told=told,
-        labels=torch.zeros(count, len(text)).scatter(1, told, 1),
+        ids=tuple(map(str, range(count))), groups=tuple(map(str, range(count))), tiles=torch.ones(count).long(),
+        classes=tuple(f"class {n}" for n in range(len(text))), sources=hints,
+        labels=torch.zeros(count, len(text)).scatter(1, hints, 1),
     )  # fmt: skip
     method = released(text.shape[1], given["gates"].float(), golden_module("fill.py"))
 
@@ -75,4 +75,4 @@ def test_head(case: str, golden_folder: Path, golden_module: Callable[[str], Mod
     for n, found in enumerate(method.localize(features, batch)):
         heat = np.concatenate([expected["heat1"][n], expected["heat2"][n]])
         np.testing.assert_allclose(found.maps, heat, atol=1e-5 * np.abs(heat).max())
-        assert found.labels == tuple(f"class {k}" for k in told[n].tolist())
+        assert found.labels == tuple(f"class {k}" for k in hints[n].tolist())

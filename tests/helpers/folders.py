@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import soundfile
 
-from avloc import Dataset, lookup
+from avloc import Dataset, get_component
 
 COLUMNS = ("id", "media", "label", "boxes", "split")
 LEFT = "[[0.0, 0.0, 0.5, 1.0]]"
@@ -34,7 +34,7 @@ def table(folder: Path, rows: Sequence[Row], columns: Sequence[str] = COLUMNS, n
 
 
 def opened(folder: Path, split: str = "test", **parameters: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", "folder")(folder, split=split, **parameters)
+    dataset: Dataset = get_component("dataset", "folder")(folder, split=split, **parameters)
     return dataset
 
 

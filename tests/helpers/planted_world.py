@@ -39,11 +39,11 @@ def plant(count: int, tiles: int = 1, *, seed: int = 0, views: bool = True) -> t
     ids = tuple(f"clip{n}" for n in range(count))
     features = Features(image_map, image_map.mean((2, 3)), audio_map, audio_map.mean((2, 3)))
     labels = torch.zeros(count, N).scatter(1, classes, 1)
-    batch = Batch(ids, torch.full((count,), tiles), ids, CLASSES, told=classes, labels=labels)
+    batch = Batch(ids, torch.full((count,), tiles), ids, CLASSES, sources=classes, labels=labels)
     if views:
         order = torch.arange(count).roll(1)
         other = replace(changed(features, lambda x: x[order]), views={})
-        features = replace(features, views={"cropped": features, "foreign": other})
+        features = replace(features, views={"shifted_audio": features, "other_video": other})
         batch = replace(batch, views=dict.fromkeys(features.views, batch))
     return features, batch, where
 

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from avloc import Dataset, lookup
+from avloc import Dataset, get_component
 from helpers import SHARED
 
 COPIES = Path(os.environ.get("AVLOC_ANNOTATIONS") or SHARED / "annotations")
@@ -22,7 +22,7 @@ needs_copies = pytest.mark.skipif(
 
 
 def opened(name: str, root: Path, split: str = "test", **parameters: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", name)(root, split=split, **parameters)
+    dataset: Dataset = get_component("dataset", name)(root, split=split, **parameters)
     return dataset
 
 

@@ -40,8 +40,8 @@ class Store:
         number = len(self.manifest["rows"])
         file = {"sources": 20, "counts": changes.pop("counts", COUNTS), "dropped": changes.pop("dropped", {})}
         row = {
-            "method": method, "label": method.upper(), "block": "methods", "params": {}, "dataset": "duet",
-            "told": "oracle", "encoder": "small", "weights": "small-1", "seed": 0,
+            "method": method, "label": method.upper(), "section": "methods", "params": {}, "dataset": "duet",
+            "hints": "oracle", "encoder": "small", "weights": "small-1", "seed": 0,
             "status": "skipped" if cap is None else "done", "reason": "", "run": f"run{number}", "fit": "",
             "score": "" if cap is None else f"score{number}", **changes,
         }  # fmt: skip

@@ -121,17 +121,17 @@ class Dot(Method):
 class Oracle(Dot):
     """Needs the class names of the clip."""
 
-    needs = Needs(told="oracle", labels="weak", text=True)
-    trains = False
+    needs = Needs(hints="oracle", labels=True, text=True)
+    trainable = False
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         return {}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        assert batch.told is not None and features.text is not None
-        queries = features.text[batch.told[:, 0]]
+        assert batch.sources is not None and features.text is not None
+        queries = features.text[batch.sources[:, 0]]
         maps = torch.einsum("bdhw,bd->bhw", features.image_map, queries).cpu().numpy()
-        names = [batch.classes[int(k)] for k in batch.told[:, 0]]
+        names = [batch.classes[int(k)] for k in batch.sources[:, 0]]
         return [Prediction(id, maps[n : n + 1], (names[n],)) for n, id in enumerate(batch.ids)]
 
 
@@ -166,7 +166,7 @@ class World:
 
     @hookimpl
     def avloc_methods(self) -> dict[str, str | type]:
-        return {"dot": Dot, "told": Oracle, "failing": Failing, "absent": "no_such_module:Method"}
+        return {"dot": Dot, "hinted": Oracle, "failing": Failing, "absent": "no_such_module:Method"}
 
     @hookimpl
     def avloc_run_event(self, run: Any, event: str) -> None:
@@ -176,9 +176,10 @@ class World:
 SUITE = """
 title: Blocks
 datasets: [{name: blocks, encoder: plain}]
-protocol: {preset: avloc, told: oracle, size: 28}
+protocol: {preset: avloc, size: 28}
+hints: oracle
 metrics: [pixel_ap, {name: ciou_success, at: 0.3}]
-methods: [dot, told]
+methods: [dot, hinted]
 train: {epochs: 3, batch_size: 5, lr: 0.01}
 seeds: [0, 1]
 """

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avloc import Batch, Context, EncoderInfo, Features, Method, lookup
+from avloc import Batch, Context, EncoderInfo, Features, Method, get_component
 
 SWITCHES = ("audio_conditioning", "image_conditioning", "correspondence")
 NAMES = ("bell", "drum", "horn")
@@ -20,15 +20,15 @@ def world() -> tuple[Features, Batch]:
     torch.manual_seed(0)
     image, audio = torch.randn(3, D, 4, 4), torch.randn(3, D, 5, 2)
     features = Features(image, image.mean((2, 3)), audio, audio.mean((2, 3)), text=torch.randn(3, D))
-    told = torch.tensor([[0, 1], [1, 2], [2, 0]])
-    labels = torch.zeros(3, 3).scatter(1, told, 1.0)
+    hints = torch.tensor([[0, 1], [1, 2], [2, 0]])
+    labels = torch.zeros(3, 3).scatter(1, hints, 1.0)
     ids = ("a", "b", "c")
-    return features, Batch(ids, torch.ones(3, dtype=torch.int64), ids, NAMES, told=told, labels=labels)
+    return features, Batch(ids, torch.ones(3, dtype=torch.int64), ids, NAMES, sources=hints, labels=labels)
 
 
 def built(name: str, **switches: bool) -> Any:
     torch.manual_seed(0)
-    method: type[Method] = lookup("method", name)
+    method: type[Method] = get_component("method", name)
     return method(EncoderInfo(D), NAMES, **switches)
 
 
@@ -65,5 +65,5 @@ def test_without_image_conditioning_a_map_is_what_fits_the_sound() -> None:
     method = built("tvsl_mil", image_conditioning=False)
     with torch.no_grad():
         image, audio, text = method.project(features)
-        expected = (method.query(audio, text[batch.told]) @ image.mT).clamp_min(0).reshape(3, 2, 4, 4)
+        expected = (method.query(audio, text[batch.sources]) @ image.mT).clamp_min(0).reshape(3, 2, 4, 4)
     assert torch.allclose(maps(method, features, batch), expected)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from avloc import AvlocError, lookup
+from avloc import AvlocError, get_component
 from avloc_plugins.encoders.audioclip.audio import ESResNeXt
 from avloc_plugins.encoders.audioclip.encoder import AudioCLIP
 from avloc_plugins.encoders.audioclip.image import released_positions, resized_positions
@@ -42,7 +42,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def test_is_registered() -> None:
-    assert lookup("encoder", "audioclip") is AudioCLIP
+    assert get_component("encoder", "audioclip") is AudioCLIP
 
 
 @pytest.mark.parametrize("frames", [1, 2])

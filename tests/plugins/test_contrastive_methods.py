@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from avloc import Batch, Context, EncoderInfo, Features, Method
-from avloc.functional import Heads, cosine_map, identity_heads, own_maps, sigmoid_weighted_mean, unit
+from avloc.functional import Heads, cosine_map, identity_heads, l2_normalize, matched_maps, sigmoid_weighted_mean
 from avloc_plugins.methods.alignment import Alignment, alignment_loss, local_loss
 from avloc_plugins.methods.audioclip import AudioCLIP
 from avloc_plugins.methods.ezvsl import EZVSL, ezvsl_loss
@@ -42,7 +42,7 @@ LOSSES: dict[str, Loss] = {
     "lvs": lvs_loss,
     "fnac": lambda v, a: _total(fnac_loss(v, a)),
     "slavc": lambda v, a: slavc_loss(((v, a), (v, a)), ((v, a), (v, a))),
-    "alignment": lambda v, a: _total(alignment_loss([(v, a)], [(unit(v.amax((2, 3))), a)])),
+    "alignment": lambda v, a: _total(alignment_loss([(v, a)], [(l2_normalize(v.amax((2, 3))), a)])),
 }
 
 
@@ -93,7 +93,7 @@ def maps(method: Method, features: Features, batch: Batch) -> np.ndarray[Any, An
 def spread(count: int = 6, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Random unit vectors in float64."""
     torch.manual_seed(seed)
-    return unit(torch.randn(count, dim, 7, 7).double(), 1), unit(torch.randn(count, dim).double())
+    return l2_normalize(torch.randn(count, dim, 7, 7).double(), 1), l2_normalize(torch.randn(count, dim).double())
 
 
 @pytest.mark.parametrize("kind", FAMILY)
@@ -112,7 +112,7 @@ class TestEveryMethod:
         method = build(kind).evaluation_module()
         together = maps(method, features, batch)
         for n, id in enumerate(batch.ids):
-            alone = Batch((id,), batch.frames[n : n + 1], (id,))
+            alone = Batch((id,), batch.tiles[n : n + 1], (id,))
             np.testing.assert_allclose(
                 maps(method, changed(features, lambda x, n=n: x[n : n + 1]), alone)[0], together[n], atol=1e-5
             )
@@ -254,8 +254,8 @@ class TestIdentities:
 class TestLVS:
     def test_the_released_diagonal_vanishes_or_swamps(self) -> None:
         v, a = spread()
-        towards = unit(v + 0.3 * a[:, :, None, None], 1)
-        away = unit(v - 2 * a[:, :, None, None], 1)
+        towards = l2_normalize(v + 0.3 * a[:, :, None, None], 1)
+        away = l2_normalize(v - 2 * a[:, :, None, None], 1)
         torch.testing.assert_close(lvs_loss(towards, a, released=True), lvs_loss(towards, a), rtol=1e-9, atol=0)
         assert lvs_loss(away, a, released=True) > 10 * lvs_loss(away, a)
 
@@ -313,7 +313,7 @@ class TestFNAC:
 
     def test_own_maps(self) -> None:
         x = torch.randn(3, 3, 4, 5)
-        torch.testing.assert_close(own_maps(x), torch.stack([x[n, n] for n in range(3)]))
+        torch.testing.assert_close(matched_maps(x), torch.stack([x[n, n] for n in range(3)]))
 
 
 class TestSLAVC:

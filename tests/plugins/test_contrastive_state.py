@@ -46,7 +46,7 @@ def _pass(count: int, size: int, seed: int = 0) -> Callable[[], Iterator[tuple[F
 
 
 def _partners(method: Method, count: int) -> tuple[Sequence[str], Sequence[str]]:
-    return method.partners([f"clip {n}, Ü" for n in range(count)], Context())
+    return method.neighbors([f"clip {n}, Ü" for n in range(count)], Context())
 
 
 class TestNeighbours:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avloc import AvlocError, DataError, Dataset, lookup
+from avloc import AvlocError, DataError, Dataset, get_component
 from avloc.suite import load_suite
 from helpers.published import copied, needs_copies
 
@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(name: str, root: Path | None, split: str, **parameters: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", name)(root, split=split, **parameters)
+    dataset: Dataset = get_component("dataset", name)(root, split=split, **parameters)
     dataset.prepare()
     return dataset
 
@@ -111,7 +111,7 @@ def test_canvases_of_different_classes_of_which_every_clip_leads_one(made: Path,
     assert [id.split("+")[0] for id in data.ids()] == list(singles.ids())
     for id in data.ids()[:4]:
         sample = data.load(id)
-        assert sample.clip.frames == sources == len(sample.labels) and sample.labels == data.labels(id)
+        assert sample.clip.tiles == sources == len(sample.labels) and sample.labels == data.labels(id)
         assert sample.truth is not None and sample.truth.masks.shape == (sources, 112, 112 * sources)
         assert np.array_equal(sample.truth.masks, data.truth(id).masks)
     assert set(data.status().present) == set(data.ids())
@@ -123,7 +123,7 @@ def test_training_is_the_same_for_any_number_of_sources(world: Any) -> None:
         data = opened("side_by_side", None, "train", of="blocks", sources=sources)
         assert list(data.ids()) == whole.ids()
         assert [data.content(id) for id in data.ids()] == [whole.content(id) for id in whole.ids()]
-        assert data.load("train0").clip.frames == 1
+        assert data.load("train0").clip.tiles == 1
 
 
 def test_the_list_does_not_depend_on_what_is_there(world: Any) -> None:
@@ -140,5 +140,5 @@ def test_what_cannot_stand_side_by_side_is_said(world: Any, made: Path) -> None:
     with pytest.raises(AvlocError, match="too few classes"):
         opened("side_by_side", None, "test", of="blocks", sources=4).ids()
     canvases = opened("side_by_side", made, "test", of=DUETS)
-    with pytest.raises(DataError, match="several frames"):
+    with pytest.raises(DataError, match="several tiles"):
         canvases.load(canvases.ids()[0])

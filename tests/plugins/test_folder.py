@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc import DataError, lookup
+from avloc import DataError, get_component
 from avloc.data import media
 from helpers import ROOT
 from helpers.folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
@@ -235,7 +235,7 @@ def test_where_the_csv_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert opened(folder.parent, csv=f"{folder.name}/annotations.csv").status().present == ("a",)
     assert opened(folder.parent, csv=str(path)).status().present == ("a",)
     monkeypatch.chdir(folder)
-    data = lookup("dataset", "folder")(None, split="test", csv="annotations.csv")
+    data = get_component("dataset", "folder")(None, split="test", csv="annotations.csv")
     assert data.load("a").clip.id == "a"
     with pytest.raises(DataError, match=r"other\.csv: the annotation file is missing"):
         opened(folder, csv="other.csv")

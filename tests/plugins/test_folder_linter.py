@@ -10,13 +10,13 @@ import PIL.Image
 import pytest
 import soundfile
 
-from avloc import lookup
+from avloc import get_component
 from avloc.progress import Silent, reporting
 from helpers.folders import PICTURED, Row, photograph, row, table
 
 
 def check(path: Path) -> list[str]:
-    found: list[str] = lookup("dataset", "folder").check(path)  # type: ignore[attr-defined]
+    found: list[str] = get_component("dataset", "folder").check(path)  # type: ignore[attr-defined]
     return found
 
 

@@ -38,12 +38,12 @@ def test_a_mixture_is_its_clips_side_by_side(folder: Path) -> None:
     data, single = mixed(folder), opened(folder)
     assert list(data.ids()) == ["m1", "m2"] and data.status().present == ("m1", "m2")
     sample, first, second = data.load("m1"), single.load("a"), single.load("b")
-    assert sample.clip.id == "m1" and sample.clip.frames == 2 and sample.clip.group == "a+b"
+    assert sample.clip.id == "m1" and sample.clip.tiles == 2 and sample.clip.group == "a+b"
     assert sample.labels == ("dog", "cat")
     np.testing.assert_array_equal(sample.clip.image, np.concatenate([first.clip.image, second.clip.image], axis=1))
     np.testing.assert_allclose(sample.clip.audio, first.clip.audio + second.clip.audio)
     np.testing.assert_allclose(np.concatenate(sample.truth.boxes), [[0.25, 0, 0.5, 1], [0.75, 0, 1, 1]])
-    assert data.load("m2").clip.frames == 3
+    assert data.load("m2").clip.tiles == 3
 
 
 def test_the_truth_alone_equals_the_loaded_one(folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_bank_is_drawn_once_where_the_list_has_none(folder: Path) -> None:
     assert len(parts[0]) == 18 and len(parts[1]) == 2 and not parts[0] & parts[1]
     for id in train.ids():
         sample = train.load(id)
-        assert sample.clip.frames == 2 and len(sample.labels) == 2
+        assert sample.clip.tiles == 2 and len(sample.labels) == 2
     assert {len(id.split("+")) for id in opened(folder, "train", bank=10, sources=3).ids()} == {3}
     assert list(mixed(folder, bank=40).ids()) == ["m1"]
     assert list(opened(folder, bank=40).ids()) == list(LABELS)  # tests are never drawn

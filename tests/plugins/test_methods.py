@@ -20,7 +20,7 @@ from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Prediction
 from avloc.components import parameters
-from avloc.functional import unit
+from avloc.functional import l2_normalize
 from avloc.registry import Registry
 from avloc_plugins.methods.audioclip import AudioCLIP
 from avloc_plugins.methods.avgn import AVGN, localization_loss
@@ -86,20 +86,20 @@ def plant(
     features = Features(
         image_map, image_map.mean((2, 3)), audio_map, audio_map.mean((2, 3)), torch.randn(count, 8, 7, width), text
     )
-    frames = torch.full((count,), width // 7)
-    return features, Batch(ids, frames, ids, CLASSES, told=sources, labels=labels), where
+    tiles = torch.full((count,), width // 7)
+    return features, Batch(ids, tiles, ids, CLASSES, sources=sources, labels=labels), where
 
 
 def of_clip(features: Features, batch: Batch, n: int) -> tuple[Features, Batch]:
     """One clip alone."""
     names = ("image_map", "image", "audio_map", "audio", "backbone_map")
     alone = replace(features, **{name: getattr(features, name)[n : n + 1] for name in names})
-    told = None if batch.told is None else batch.told[n : n + 1]
-    told = None if told is None else told[:, : int((told >= 0).sum())]
-    counts = None if batch.counts is None else batch.counts[n : n + 1]
+    sources = None if batch.sources is None else batch.sources[n : n + 1]
+    sources = None if sources is None else sources[:, : int((sources >= 0).sum())]
+    counts = None if batch.source_counts is None else batch.source_counts[n : n + 1]
     labels = None if batch.labels is None else batch.labels[n : n + 1]
-    ids, frames = (batch.ids[n],), batch.frames[n : n + 1]
-    return alone, replace(batch, ids=ids, groups=ids, frames=frames, told=told, counts=counts, labels=labels)
+    ids, tiles = (batch.ids[n],), batch.tiles[n : n + 1]
+    return alone, replace(batch, ids=ids, groups=ids, tiles=tiles, sources=sources, source_counts=counts, labels=labels)
 
 
 def hits(found: list[Prediction], where: Tensor) -> float:
@@ -146,7 +146,7 @@ def fresh(most: int, **world: float) -> World:
 
 
 def untold(batch: Batch, **changes: Any) -> Batch:
-    return replace(batch, told=None, labels=None, **changes)
+    return replace(batch, sources=None, labels=None, **changes)
 
 
 PAIRS = rows(*((n, (n + step) % N) for n in range(N) for step in (1, 4, 7)))
@@ -278,7 +278,7 @@ class TestTold:
     @pytest.mark.parametrize(("kind", "params"), NAMED)
     def test_count_gives_as_many_classes(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
-        found = build(kind, params).localize(features, untold(batch, counts=torch.tensor([1, 3, 2, 0, 6])))
+        found = build(kind, params).localize(features, untold(batch, source_counts=torch.tensor([1, 3, 2, 0, 6])))
         assert [len(p.labels) for p in found] == [1, 3, 2, 0, 6]
         assert all(len(set(p.labels)) == len(p.labels) for p in found)
 
@@ -309,7 +309,7 @@ class TestTold:
         train(method, 150, fresh(2, strength=8))
         features, batch, _ = plant(PAIRS, 14, strength=8)
         truth = [{CLASSES[k] for k in row} for row in PAIRS.tolist()]
-        counted = method.localize(features, untold(batch, counts=torch.full((len(PAIRS),), 2)))
+        counted = method.localize(features, untold(batch, source_counts=torch.full((len(PAIRS),), 2)))
         assert np.mean([set(p.labels) == names for p, names in zip(counted, truth, strict=True)]) > 0.8
         detected = method.localize(features, untold(batch))
         assert np.mean([set(p.labels) == names for p, names in zip(detected, truth, strict=True)]) > 0.6
@@ -325,7 +325,7 @@ class TestTold:
         method = build(AVGN, {"dim": 16, "depth": 1, "heads": 2})
         expected = method.localize(features, batch)
         turned = torch.where(MIXED >= 0, N - 1 - MIXED, -1)
-        found = method.localize(features, replace(batch, classes=CLASSES[::-1], told=turned))
+        found = method.localize(features, replace(batch, classes=CLASSES[::-1], sources=turned))
         for one, other in zip(found, expected, strict=True):
             assert one.labels == other.labels
             np.testing.assert_allclose(one.maps, other.maps, atol=1e-4)
@@ -334,7 +334,7 @@ class TestTold:
 class TestEZVSL:
     def test_loss_against_loops(self) -> None:
         torch.manual_seed(0)
-        image_map, audio = unit(torch.randn(4, 5, 3, 3), 1), unit(torch.randn(4, 5))
+        image_map, audio = l2_normalize(torch.randn(4, 5, 3, 3), 1), l2_normalize(torch.randn(4, 5))
         logits = torch.tensor([[max((image_map[n, :, y, x] @ audio[m]).item() for y in range(3) for x in range(3))
                                 for m in range(4)] for n in range(4)]) / 0.1  # fmt: skip
         expected = F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(logits.T, torch.arange(4))
@@ -376,13 +376,17 @@ class TestAudioCLIP:
 class TestAVGN:
     def test_one_source_per_clip_is_the_released_loss(self) -> None:
         torch.manual_seed(0)
-        image_map, queries = unit(torch.randn(5, 8, 3, 3), 1), torch.randn(5, 1, 8)
+        image_map, queries = l2_normalize(torch.randn(5, 8, 3, 3), 1), torch.randn(5, 1, 8)
         found = localization_loss(image_map, queries, torch.zeros(5, 1).long(), tau=0.1)
         torch.testing.assert_close(found, ezvsl_loss(image_map, queries[:, 0], tau=0.1))
 
     def test_several_sources_against_loops(self) -> None:
         torch.manual_seed(0)
-        image_map, queries, sources = unit(torch.randn(3, 8, 3, 3), 1), torch.randn(3, 2, 8), rows((0, 1), (2,), (1, 3))
+        image_map, queries, sources = (
+            l2_normalize(torch.randn(3, 8, 3, 3), 1),
+            torch.randn(3, 2, 8),
+            rows((0, 1), (2,), (1, 3)),
+        )
         pairs = [(b, k) for b in range(3) for k in range(2) if sources[b, k] >= 0]
 
         def logit(image: int, pair: tuple[int, int]) -> Tensor:
@@ -452,7 +456,7 @@ class TestTVSL:
                 torch.testing.assert_close(
                     maps[-1], cosine(visual, query).abs(), atol=1e-5, rtol=0
                 )  # the sign identity
-        contrast = unit(torch.stack(found)) @ unit(torch.stack(asked)).T / 0.07
+        contrast = l2_normalize(torch.stack(found)) @ l2_normalize(torch.stack(asked)).T / 0.07
         target = torch.arange(len(found))
         expected = {
             "detection": torch.stack(detection).mean(),
@@ -492,7 +496,7 @@ class TestTVSL:
         (found, *_) = build(TVSL, {"map": "dot"}).localize(features, batch)
         visual, sound = features.image_map[0].flatten(1).T, features.audio_map[0].flatten(1).T
         query = phi(sound, features.text[0]).mean(0)
-        expected = phi(phi(visual, features.text[0]), query) @ unit(query)
+        expected = phi(phi(visual, features.text[0]), query) @ l2_normalize(query)
         np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-4)
 
     def test_untrained_prompts_and_gated_projectors_change_nothing(self) -> None:
@@ -550,8 +554,8 @@ class TestTVSLMIL:
     def test_correspondence_against_loops(self) -> None:
         torch.manual_seed(0)
         image, queries, sources = (
-            unit(torch.randn(4, 6, 8)),
-            unit(torch.randn(4, 2, 8)),
+            l2_normalize(torch.randn(4, 6, 8)),
+            l2_normalize(torch.randn(4, 2, 8)),
             rows((0, 1), (2,), (1, 3), (3,)),
         )
         labels = torch.zeros(4, N)
@@ -573,9 +577,12 @@ class TestTVSLMIL:
         features, batch, _ = plant(MIXED)
         assert features.text is not None
         (found, *_) = build(TVSLMIL, {}).localize(features, batch)
-        visual, sound = unit(features.image_map[0].flatten(1).T), unit(features.audio_map[0].flatten(1).T)
-        name = unit(features.text[0])
-        query = unit(((sound @ name).clamp_min(0)[:, None] * sound).mean(0))
+        visual, sound = (
+            l2_normalize(features.image_map[0].flatten(1).T),
+            l2_normalize(features.audio_map[0].flatten(1).T),
+        )
+        name = l2_normalize(features.text[0])
+        query = l2_normalize(((sound @ name).clamp_min(0)[:, None] * sound).mean(0))
         expected = (visual @ name).clamp_min(0) * (visual @ query).clamp_min(0)
         np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-5)
 
@@ -585,7 +592,7 @@ class TestControls:
     def test_they_neither_train_nor_hear(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         method = build(kind, params)
-        assert not method.trains and not method.hears and not list(method.parameters())
+        assert not method.trainable and not method.uses_audio and not list(method.parameters())
         assert method.loss(features, batch, Context()) == {}
         deaf = replace(features, audio=features.audio + 1, audio_map=-features.audio_map)
         for one, other in zip(method.localize(features, batch), method.localize(deaf, batch), strict=True):
@@ -601,7 +608,7 @@ class TestControls:
 
     def test_center_of_a_single_frame(self) -> None:
         features, batch, _ = plant(rows((0, 1)), 14)
-        (found,) = build(Center, {}).localize(features, replace(batch, frames=torch.ones(1).long()))
+        (found,) = build(Center, {}).localize(features, replace(batch, tiles=torch.ones(1).long()))
         assert found.maps[0, 3].argmax() in (6, 7)
 
     def test_random_depends_on_the_clip_and_the_seed_alone(self) -> None:

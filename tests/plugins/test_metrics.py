@@ -48,13 +48,13 @@ ALL = OF_SOURCES + OF_CLIPS + OF_NEGATIVES
 AVLOC: list[Metric] = [PixelAP(), CAP(), PermutationAP(), CIoUSuccess(), CIoUMean(), AUC()]
 
 
-def case(count: int = 6, frames: int = 2, seed: int = 0) -> tuple[Localization, Truth]:
+def case(count: int = 6, tiles: int = 2, seed: int = 0) -> tuple[Localization, Truth]:
     """Random maps with ties, their upper half as masks, and random boxes as truth."""
     rng = np.random.default_rng(seed)
-    scores = rng.random((count, 8, 8 * frames)).round(1).astype(np.float32)
+    scores = rng.random((count, 8, 8 * tiles)).round(1).astype(np.float32)
     truth = np.zeros_like(scores)
     for mask in truth:
-        y, x = rng.integers(0, 5), rng.integers(0, 8 * frames - 3)
+        y, x = rng.integers(0, 5), rng.integers(0, 8 * tiles - 3)
         mask[y : y + 3, x : x + 3] = 1
     found = Localization(scores, scores >= 0.5, np.ones(count), np.ones(count, bool))
     return found, Truth(truth, tuple(f"class {n}" for n in range(count)))
@@ -119,10 +119,10 @@ def test_scores_of_avloc_depend_on_neither_order_nor_workers(share: float | None
         for one, other, third in zip(rows, shuffled[n], threaded[n], strict=True):
             np.testing.assert_array_equal(one, other)
             np.testing.assert_array_equal(one, third)
-    for n, (prediction, truth, frames) in enumerate(clips):  # one source at a time
+    for n, (prediction, truth, tiles) in enumerate(clips):  # one source at a time
         for source, label in enumerate(truth.labels):
             alone = Prediction("alone", prediction.maps[source : source + 1], (label,))
-            pair = protocol.apply(alone, Truth(truth.masks[source : source + 1], (label,)), frames)
+            pair = protocol.apply(alone, Truth(truth.masks[source : source + 1], (label,)), tiles)
             assert CIoUMean().rows(*pair)[0] == plain[n][4][source]
             assert PixelAP().rows(*pair)[0] == plain[n][0][source]
 
@@ -467,7 +467,7 @@ def test_side_accuracy() -> None:
 
 
 def test_one_frame_has_no_sides() -> None:
-    rows = SideAccuracy().rows(*case(frames=1))
+    rows = SideAccuracy().rows(*case(tiles=1))
     assert np.isnan(rows).all()
     assert np.isnan(SideAccuracy().reduce(rows))
 

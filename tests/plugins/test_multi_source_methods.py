@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, Features, Method, Needs
-from avloc.functional import split_tiles, unit
+from avloc.functional import l2_normalize, split_tiles
 from avloc_plugins.methods.attention10k import Attention10k, attend, attention10k_loss
 from avloc_plugins.methods.coarse_to_fine import CoarseToFine, by_class, fine_loss, pair_loss
 from avloc_plugins.methods.dsol import DSOL
@@ -93,8 +93,8 @@ class TestEveryMethod:
         features = replace(features, image_map=features.image_map[..., : shape[0], : shape[1]])
         together = maps(trained[kind], features, batch)
         for n, id in enumerate(batch.ids):
-            assert batch.told is not None
-            alone = Batch((id,), batch.frames[n : n + 1], (id,), CLASSES, told=batch.told[n : n + 1])
+            assert batch.sources is not None
+            alone = Batch((id,), batch.tiles[n : n + 1], (id,), CLASSES, sources=batch.sources[n : n + 1])
             found = maps(trained[kind], changed(features, lambda x, n=n: x[n : n + 1]), alone)[0]
             assert found.shape == (2 if kind in (*NAMED, MixAndLocalize) else 1, *shape)
             np.testing.assert_allclose(found, together[n], atol=1e-5)
@@ -160,8 +160,8 @@ class TestEveryMethod:
 class TestOTS:
     def test_against_the_textbook(self) -> None:
         torch.manual_seed(0)
-        own, foreign = (unit(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
-        audio = unit(torch.randn(4, 8).double())
+        own, foreign = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
+        audio = l2_normalize(torch.randn(4, 8).double())
         scores = [torch.stack([(5 * torch.einsum("dhw,d->hw", v[n], audio[n]) - 1).max().sigmoid() for n in range(4)])
                   for v in (own, foreign)]  # fmt: skip
         expected = F.binary_cross_entropy(torch.cat(scores), torch.tensor([1.0] * 4 + [0.0] * 4).double())
@@ -193,7 +193,7 @@ class TestAttention10k:
 
     def test_the_sounds_it_is_compared_with_are_fixed(self) -> None:
         features, batch, _ = plant(3)
-        foreign = features.views["foreign"].audio.requires_grad_()
+        foreign = features.views["other_video"].audio.requires_grad_()
         total(build(Attention10k).loss(features, batch, Context())).backward()  # type: ignore[no-untyped-call]
         assert foreign.grad is None
 
@@ -201,7 +201,10 @@ class TestAttention10k:
 class TestMixAndLocalize:
     def test_against_walks_in_probabilities(self) -> None:
         torch.manual_seed(0)
-        v, (one, two) = unit(torch.randn(2, 3, 8, 4, 5).double(), 2), unit(torch.randn(2, 2, 3, 8).double())
+        v, (one, two) = (
+            l2_normalize(torch.randn(2, 3, 8, 4, 5).double(), 2),
+            l2_normalize(torch.randn(2, 2, 3, 8).double()),
+        )
         expected = []
         for g in range(2):
             to_sound = torch.einsum("idhw,kd->ikhw", v[g], one[g]).amax((2, 3)).div(0.1).softmax(1)
@@ -211,7 +214,11 @@ class TestMixAndLocalize:
 
     def test_heads_may_be_permuted_and_chance_is_log_k(self) -> None:
         torch.manual_seed(0)
-        v, one, two = unit(torch.randn(2, 3, 8, 4, 5), 2), unit(torch.randn(2, 3, 8)), unit(torch.randn(2, 3, 8))
+        v, one, two = (
+            l2_normalize(torch.randn(2, 3, 8, 4, 5), 2),
+            l2_normalize(torch.randn(2, 3, 8)),
+            l2_normalize(torch.randn(2, 3, 8)),
+        )
         order = torch.tensor([2, 0, 1])
         torch.testing.assert_close(cycle_loss(v, one[:, order], two[:, order]), cycle_loss(v, one, two))
         torch.testing.assert_close(cycle_loss(v * 0, one, two).item(), math.log(3))
@@ -222,7 +229,7 @@ class TestMixAndLocalize:
 
     def test_as_many_heads_as_tiles(self) -> None:
         class Trio(MixAndLocalize):
-            needs = Needs(views=("cropped",), tiles=3)
+            needs = Needs(views=("shifted_audio",), tiles=3)
 
         features, batch, _ = plant(4, 3)
         method = build(Trio)
@@ -298,7 +305,7 @@ class TestCoarseToFine:
 
     def test_told_only_the_vocabulary_it_says_what_it_hears(self, trained: dict[type[Method], Method]) -> None:
         features, batch, _ = plant(20, seed=7)
-        found = trained[CoarseToFine].localize(features, replace(batch, told=None))
-        assert batch.told is not None
-        right = [CLASSES[k] in p.labels for p, (k,) in zip(found, batch.told.tolist(), strict=True)]
+        found = trained[CoarseToFine].localize(features, replace(batch, sources=None))
+        assert batch.sources is not None
+        right = [CLASSES[k] in p.labels for p, (k,) in zip(found, batch.sources.tolist(), strict=True)]
         assert np.mean(right) > 0.9

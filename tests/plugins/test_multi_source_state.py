@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from avloc import AvlocError, Batch, Context, Features, Method
-from avloc.functional import unit
+from avloc.functional import l2_normalize
 from avloc.suite import Train
 from avloc.training import Fit, Supply, load_weights
 from avloc_plugins.methods.attention10k import Attention10k
@@ -76,7 +76,7 @@ class TestDSOL:
         assert isinstance(method, DSOL)
         torch.manual_seed(0)
         method.before_phase("classification", self._pass(tiles))
-        entries = unit(method.dictionary[method.cluster_of])
+        entries = l2_normalize(method.dictionary[method.cluster_of])
         assert (entries @ WORLD[:N].T).argmax(1).tolist() == list(range(N))
         assert sorted(method.cluster_of.tolist()) == list(range(N))
         if tiles == 1:  # an object times its own entry is about 1, whatever the encoder's scale
@@ -121,7 +121,7 @@ class TestDSOL:
         features, batch, _ = plant(6)
 
         def maps(names: tuple[str, ...]) -> list[dict[str, Any]]:
-            every = replace(batch, classes=names, counts=torch.full((6,), len(names)), told=None)
+            every = replace(batch, classes=names, source_counts=torch.full((6,), len(names)), sources=None)
             found = method.localize(features, every)
             return [dict(zip(one.labels, one.maps, strict=True)) for one in found]
 
@@ -136,8 +136,8 @@ class TestDSOL:
         assert isinstance(method, DSOL)
         features, batch, _ = plant(3)
         where = method.locate(features.image_map, features.audio).sigmoid().detach().numpy()
-        nothing = replace(batch, counts=None, told=None, classes=())
-        mixed = replace(batch, counts=torch.tensor([1, 2, 1]), told=None, classes=CLASSES)
+        nothing = replace(batch, source_counts=None, sources=None, classes=())
+        mixed = replace(batch, source_counts=torch.tensor([1, 2, 1]), sources=None, classes=CLASSES)
         for one, map in zip(method.localize(features, nothing), where, strict=True):
             assert one.labels == ()
             np.testing.assert_allclose(one.maps, map[None])

@@ -79,7 +79,7 @@ def test_the_sound_is_around_the_frame_or_in_the_middle_as_released(tmp_path: Pa
 def test_a_duet_is_one_frame_with_two_sources(tmp_path: Path) -> None:
     data = opened("music_duet", ready(tmp_path))
     sample = data.load(A)
-    assert sample.clip.frames == 1 and sample.clip.image.shape == (20, 40, 3) and sample.labels == ("cello", "flute")
+    assert sample.clip.tiles == 1 and sample.clip.image.shape == (20, 40, 3) and sample.labels == ("cello", "flute")
     assert sample.truth is not None and sample.truth.labels == ("cello", "flute")
     assert sample.truth.masks[0, :, :20].all() and sample.truth.masks[1, 10:, 20:30].all()
     assert sample.truth.masks.sum() == 500

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avloc import AvlocError, Dataset, lookup
+from avloc import AvlocError, Dataset, get_component
 from avloc.results import Options
 from avloc.runner import bench
 from avloc.suite import load_suite
@@ -19,16 +19,17 @@ title: Negatives
 datasets:
   - {name: negatives, of: blocks, kind: silence, encoder: plain, title: In silence}
   - {name: negatives, of: blocks, kind: offscreen, encoder: plain}
-protocol: {preset: avloc, told: oracle, size: 28}
+protocol: {preset: avloc, size: 28}
+hints: oracle
 metrics: [pia, f_loc, {name: extended_ap, at: 0.3}, {name: extended_f1, at: 0.3}]
-methods: [dot, told]
+methods: [dot, hinted]
 train: {epochs: 1, batch_size: 5}
 seeds: [0]
 """
 
 
 def opened(split: str = "test", of: Any = "blocks", **parameters: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", "negatives")(None, split=split, of=of, **parameters)
+    dataset: Dataset = get_component("dataset", "negatives")(None, split=split, of=of, **parameters)
     dataset.prepare()
     return dataset
 
@@ -45,7 +46,7 @@ def pairs(data: Dataset) -> list[tuple[Any, Any]]:
 
 @pytest.mark.parametrize("kind", ["silence", "noise", "offscreen"])
 def test_a_negative_is_the_clip_with_another_sound_and_nothing_to_find(world: Any, kind: str) -> None:
-    data, whole = opened(kind=kind), lookup("dataset", "blocks")(None, split="test")
+    data, whole = opened(kind=kind), get_component("dataset", "blocks")(None, split="test")
     assert data.ids()[:2] == ["test0", f"test0~{kind}"] and len(data.ids()) == 2 * len(whole.ids())
     assert data.classes == whole.classes and kind[:3] in data.notes[0].replace("-", "") + "off"
     for own, negative in pairs(data):
@@ -64,7 +65,7 @@ def test_a_negative_is_the_clip_with_another_sound_and_nothing_to_find(world: An
 
 def test_what_sounds_from_off_screen_is_another_clip_of_other_classes(world: Any) -> None:
     data = opened(kind="offscreen", of={"name": "blocks", "count": 30})
-    whole = lookup("dataset", "blocks")(None, split="test", count=30)
+    whole = get_component("dataset", "blocks")(None, split="test", count=30)
     waves = {whole.load(id).clip.audio.tobytes(): whole.load(id).labels for id in whole.ids()}
     heard = set()
     for own, negative in pairs(data):
@@ -97,7 +98,7 @@ def test_with_a_ratio_the_positives_hear_it_too(world: Any, snr: float) -> None:
 
 
 def test_contents_of_kinds_differ_and_positives_are_the_data_sets(world: Any) -> None:
-    whole = lookup("dataset", "blocks")(None, split="test")
+    whole = get_component("dataset", "blocks")(None, split="test")
     found = [opened(kind="silence"), opened(kind="noise"), opened(kind="offscreen"), opened(kind="noise", snr=0)]
     contents = [data.content(data.ids()[1]) for data in found]
     assert len({*contents, whole.content("test0")}) == 5
@@ -106,7 +107,7 @@ def test_contents_of_kinds_differ_and_positives_are_the_data_sets(world: Any) ->
 
 
 def test_training_clips_are_the_data_sets(world: Any) -> None:
-    data, whole = opened("train", kind="noise", snr=0), lookup("dataset", "blocks")(None, split="train")
+    data, whole = opened("train", kind="noise", snr=0), get_component("dataset", "blocks")(None, split="train")
     assert list(data.ids()) == whole.ids() and data.notes == ()
     assert all(data.content(id) == whole.content(id) for id in data.ids())
 
@@ -148,7 +149,7 @@ def test_over_duets_and_real_files(tmp_path: Path) -> None:
     small = {"name": "toybox_duet", "train": 4, "val": 4, "test": 6, "bank": 10}
     data = opened(of=small, kind="offscreen")
     for own, negative in pairs(data)[:3]:
-        assert len(own.labels) == 2 and negative.clip.frames == 2
+        assert len(own.labels) == 2 and negative.clip.tiles == 2
         assert data.truth(negative.clip.id).masks.shape == own.truth.masks.shape
         assert not np.array_equal(own.clip.audio, negative.clip.audio)
 

@@ -10,7 +10,7 @@ import scipy.signal
 import torch
 from lightning_fabric import Fabric
 
-from avloc import AvlocError, Clip, Dataset, Sample, Status, lookup
+from avloc import AvlocError, Clip, Dataset, Sample, Status, get_component
 from avloc.suite import Train
 from avloc.training import ENCODER, Fit, Supply, load_weights
 from avloc_plugins.encoders.timm_resnet import RATE, TimmResNet
@@ -112,7 +112,7 @@ def test_both_networks_learn_with_a_method(tmp_path: Path) -> None:
     encoder = TimmResNet(dim=16, seconds=1.0).requires_grad_(False)
     splits = {split: Noise(split) for split in ("train", "val", "test")}
     supply = Supply(splits, encoder, "noise", None, "cpu", encoder.fingerprint(), True, Noise.classes, None)
-    method = lookup("method", "ezvsl")
+    method = get_component("method", "ezvsl")
     train = Train(epochs=1, batch_size=2, train_encoder=True)
     before = encoder.fingerprint()
     fit = Fit(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 
-from avloc import AvlocError, lookup
+from avloc import AvlocError, get_component
 from avloc_plugins.encoders import tiny_pretrain
 from avloc_plugins.encoders.tiny import SHIPPED, Tiny
 
@@ -34,7 +34,7 @@ def saved(state: dict[str, torch.Tensor], folder: Path) -> Path:
 
 
 def test_is_registered() -> None:
-    assert lookup("encoder", "tiny") is Tiny
+    assert get_component("encoder", "tiny") is Tiny
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 import pytest
 
-from avloc import AvlocError, DataError, Dataset, lookup
+from avloc import AvlocError, DataError, Dataset, get_component
 from avloc.components import parameters
 
 NAMES = ("toybox_single", "toybox_duet", "toybox_scene")
 
 
 def opened(name: str, root: Path | None, split: str = "test", *, make: bool = True, **counts: Any) -> Dataset:
-    dataset: Dataset = lookup("dataset", f"toybox_{name}")(root, split=split, **counts)
+    dataset: Dataset = get_component("dataset", f"toybox_{name}")(root, split=split, **counts)
     if make:
         dataset.prepare()
     return dataset
@@ -61,9 +61,9 @@ def test_classes_are_adjective_noun_pairs_of_which_some_are_kept_for_zero_shot(t
     assert (len(seen), len(unseen)) == (36, 12) and not set(seen) & set(unseen)
     assert list(seen) == sorted(seen)
     pairs = [name.split() for name in seen]
-    partners = Counter(word for pair in pairs for word in pair)
-    assert len(partners) == 6 + 8 and min(partners.values()) >= 3
-    assert {word for name in unseen for word in name.split()} <= set(partners)
+    neighbors = Counter(word for pair in pairs for word in pair)
+    assert len(neighbors) == 6 + 8 and min(neighbors.values()) >= 3
+    assert {word for name in unseen for word in name.split()} <= set(neighbors)
 
 
 def test_a_single_clip(made: Path) -> None:
@@ -165,7 +165,7 @@ def test_duets_are_single_clips_side_by_side_with_their_sounds_summed(made: Path
     assert len(set(data.ids())) == 6
     sample = data.load(data.ids()[0])
     parts = [singles.load(id) for id in sample.clip.id.split("+")]
-    assert len(parts) == sample.clip.frames == sources
+    assert len(parts) == sample.clip.tiles == sources
     np.testing.assert_array_equal(sample.clip.image, np.concatenate([part.clip.image for part in parts], axis=1))
     np.testing.assert_allclose(sample.clip.audio, np.sum([part.clip.audio for part in parts], axis=0), atol=1e-6)
     assert sample.truth is not None and sample.truth.masks.shape == (sources, 112, 112 * sources)
@@ -206,7 +206,7 @@ def test_impossible_parameters_are_refused(tmp_path: Path, name: str, values: di
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_have_defaults(name: str) -> None:
-    found = parameters(lookup("dataset", name))
+    found = parameters(get_component("dataset", name))
     assert found["seed"] == 0 and all(isinstance(value, int) for value in found.values())
 
 
@@ -313,10 +313,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-from avloc import lookup
+from avloc import get_component
 from pathlib import Path
 if __name__ == "__main__":
-    lookup("dataset", "toybox_single")(Path({root!r}), split="train", train=40).prepare()
+    get_component("dataset", "toybox_single")(Path({root!r}), split="train", train=40).prepare()
 """
 
 

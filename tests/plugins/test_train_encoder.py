@@ -38,7 +38,7 @@ class Tinted(Plain):
 
 def learning() -> list[str]:
     kinds = {name: registry().get("method", name) for name in registry().entries("method")}
-    return [name for name, kind in kinds.items() if issubclass(kind, Method) and kind.trains]
+    return [name for name, kind in kinds.items() if issubclass(kind, Method) and kind.trainable]
 
 
 @pytest.mark.parametrize("name", learning())

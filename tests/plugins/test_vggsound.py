@@ -90,7 +90,7 @@ def test_a_duet_is_two_clips_side_by_side(tmp_path: Path) -> None:
     assert list(data.ids()) == [f"{A}+{B}", f"{B}+{C}", f"{C}+{A}"]
     assert data.status().present == (f"{A}+{B}",) and len(data.status().broken) == 2
     sample = data.load(f"{A}+{B}")
-    assert sample.clip.frames == 2 and sample.clip.image.shape == (20, 80, 3)
+    assert sample.clip.tiles == 2 and sample.clip.image.shape == (20, 80, 3)
     assert sample.clip.group == f"{A[:11]}+{B[:11]}" and sample.labels == ("dog, barking", "cat")
     np.testing.assert_allclose(sample.clip.audio, np.linspace(0, 1, 8000), atol=1e-3)
     assert sample.truth is not None and sample.truth.labels == ("dog, barking", "cat")

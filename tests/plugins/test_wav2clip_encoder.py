@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from avloc import AvlocError, lookup
+from avloc import AvlocError, get_component
 from avloc.cli import app
 from avloc_plugins.encoders.wav2clip import Wav2CLIP
 
@@ -49,7 +49,7 @@ def add(path: Path, *more: str) -> tuple[int, str]:
 
 
 def test_is_registered() -> None:
-    assert lookup("encoder", "wav2clip") is Wav2CLIP
+    assert get_component("encoder", "wav2clip") is Wav2CLIP
 
 
 @torch.no_grad()
@@ -130,8 +130,8 @@ def test_both_checkpoints_are_needed_and_each_is_checked(encoder: Wav2CLIP, tmp_
     assert "spectrogram" not in " ".join(load_file(folder / "wav2clip.safetensors"))
     with pytest.raises(AvlocError, match="avloc weights fetch clip_vit_b32"):
         Wav2CLIP()
-    status, told = add(clip)
-    assert status == 0 and "somebody's own version" in told
+    status, hints = add(clip)
+    assert status == 0 and "somebody's own version" in hints
     loaded = Wav2CLIP()
     assert loaded.info.weights == "wav2clip" and not any(tensor.is_meta for tensor in loaded.buffers())
     assert torch.equal(loaded.audio.audio_encoder.conv1.weight, encoder.audio.audio_encoder.conv1.weight)
@@ -142,12 +142,12 @@ def test_both_checkpoints_are_needed_and_each_is_checked(encoder: Wav2CLIP, tmp_
 
 def test_other_files_are_refused(encoder: Wav2CLIP, tmp_path: Path) -> None:
     audio, clip = published(encoder, tmp_path)
-    status, told = add(clip, "--as", "wav2clip")
-    assert status == 2 and "is not wav2clip" in told
-    status, told = add(audio, "--as", "clip_vit_b32")
-    assert status == 2 and "is not clip_vit_b32" in told
+    status, hints = add(clip, "--as", "wav2clip")
+    assert status == 2 and "is not wav2clip" in hints
+    status, hints = add(audio, "--as", "clip_vit_b32")
+    assert status == 2 and "is not clip_vit_b32" in hints
     torch.save({"fc.weight": torch.zeros(1)}, audio)
-    status, told = add(audio)
-    assert status == 2 and "1 extra (fc.weight)" in told and "missing" in told
+    status, hints = add(audio)
+    assert status == 2 and "1 extra (fc.weight)" in hints and "missing" in hints
     with pytest.raises(AvlocError, match=r"ViT-B-32\.pt does not hold"):
         Wav2CLIP(weights=str(clip))

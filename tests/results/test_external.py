@@ -118,13 +118,13 @@ def test_what_avloc_made_scores_the_same_from_outside(world: Any, folder: Path, 
     for id in log.records:
         np.savez(folder / f"{id}.npz", maps=log.read(id)["maps"])
     joined, score = scored(folder, suite="blocks", name="Dot again")
-    assert [row["method"] for row in joined["rows"]] == ["dot", "told", "Dot again (external)"]
+    assert [row["method"] for row in joined["rows"]] == ["dot", "hinted", "Dot again (external)"]
     assert score["values"] == score_file(results, ours["dot"])["values"]
     row = joined["rows"][-1]
-    frames = [
+    tiles = [
         pd.read_parquet(results / "runs" / r["run"] / "scores" / f"{r['score']}.parquet") for r in (ours["dot"], row)
     ]
-    pd.testing.assert_frame_equal(*frames)
+    pd.testing.assert_frame_equal(*tiles)
     again, _ = scored(folder, suite="blocks", name="Dot again")
     assert len(again["rows"]) == 3
     other = rescore("blocks", Options(results), metrics=["ciou_mean"])
@@ -227,7 +227,7 @@ def test_images_of_one_clip_have_one_size(folder: Path) -> None:
         ({"dataset": "{name: blocks, cuont: 3}"}, "Did you mean 'count'"),
         ({"dataset": "[1"}, "not YAML"),
         ({"dataset": "[1]"}, "cannot be read"),
-        ({"told": "all"}, "no level of told"),
+        ({"hints": "all"}, "no level of hints"),
         ({"name": "!"}, "no letters or digits"),
         ({"suite": "blocks"}, "no results of suite"),
         ({"suite": "blocks", "protocol": "avloc"}, "one protocol"),
@@ -265,6 +265,6 @@ def test_a_bench_that_runs_again_keeps_the_rows_from_outside(world: Any, folder:
     as_arrays(folder)
     manifest, _ = scored(folder, suite="blocks")
     assert bench(suite, options)["rows"][-1] == manifest["rows"][-1]
-    assert len(bench(suite.override(methods=["told"]), options)["rows"]) == 2
+    assert len(bench(suite.override(methods=["hinted"]), options)["rows"]) == 2
     refined = suite.model_copy(update={"protocol": {**suite.protocol, "size": 14}})
     assert all("external" not in row["label"] for row in bench(refined, options)["rows"])

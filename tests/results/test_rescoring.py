@@ -99,8 +99,8 @@ def test_columns_can_be_chosen_and_transposed(options: Options) -> None:
     assert [group.name for group in shown.groups] == [f"{SECOND} (avloc)", f"{SECOND} (ezvsl)"]
     assert not any("12 clips" in note or "Far away" in note for note in shown.notes)
     assert [group.name for group in select(shown, [f"{SECOND} (ezvsl)"]).groups] == [f"{SECOND} (ezvsl)"]
-    blocks = [row.block for row in transposed(shown).rows]
-    assert [block.rpartition(", ")[2] for block in blocks] == ["avloc", "avloc", "ezvsl", "ezvsl"]
+    blocks = [row.section for row in transposed(shown).rows]
+    assert [section.rpartition(", ")[2] for section in blocks] == ["avloc", "avloc", "ezvsl", "ezvsl"]
     out = Console(file=io.StringIO(), width=60, color_system=None)
     show_table(shown, out)
     assert isinstance(out.file, io.StringIO) and "ezvsl" in out.file.getvalue()

@@ -34,7 +34,7 @@ def suite(world: Any, suite_file: Path) -> Suite:
 
 def _values(results: Path, manifest: dict[str, Any]) -> dict[tuple[str, str, int], dict[str, float]]:
     return {
-        (row["block"], row["method"], row["seed"]): json.loads(
+        (row["section"], row["method"], row["seed"]): json.loads(
             (results / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text()
         )["values"]
         for row in manifest["rows"]
@@ -61,7 +61,7 @@ def test_a_suite_runs_and_answers_from_the_store(suite: Suite, tmp_path: Path) -
     manifest = bench(suite, Options(tmp_path))
     assert [row["status"] for row in manifest["rows"]] == ["done"] * 3  # told has nothing to train: one seed
     values = _values(tmp_path, manifest)
-    assert values["methods", "told", 0]["pixel_ap"] > 0.8
+    assert values["methods", "hinted", 0]["pixel_ap"] > 0.8
     assert 0 < values["methods", "dot", 0]["pixel_ap"] <= 1
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
     assert _values(tmp_path, bench(suite, Options(tmp_path))) == values
@@ -115,21 +115,21 @@ def test_a_failing_method_does_not_stop_the_others(suite: Suite, tmp_path: Path,
 
 
 def test_a_method_that_needs_more_than_it_is_told_is_skipped(suite: Suite, tmp_path: Path) -> None:
-    manifest = bench(suite.override(told=["none", "oracle"], seeds=[0]), Options(tmp_path))
-    skipped = [(row["method"], row["told"]) for row in manifest["rows"] if row["status"] == "skipped"]
-    assert skipped == [("told", "none")]
-    assert "told oracle" in next(row["reason"] for row in manifest["rows"] if row["status"] == "skipped")
+    manifest = bench(suite.override(hints=["none", "oracle"], seeds=[0]), Options(tmp_path))
+    skipped = [(row["method"], row["hints"]) for row in manifest["rows"] if row["status"] == "skipped"]
+    assert skipped == [("hinted", "none")]
+    assert "hints oracle" in next(row["reason"] for row in manifest["rows"] if row["status"] == "skipped")
 
 
 def test_untrained_and_shuffled_rows(suite: Suite, tmp_path: Path) -> None:
-    data = {**suite.model_dump(), "controls": ["untrained", "shuffled"], "methods": ["dot"], "seeds": [0]}
+    data = {**suite.model_dump(), "controls": ["untrained", "shuffled_audio"], "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    rows = {row["block"]: row for row in manifest["rows"]}
+    rows = {row["section"]: row for row in manifest["rows"]}
     assert rows["untrained"]["fit"] == ""
-    assert rows["shuffled"]["fit"] == rows["methods"]["fit"]
+    assert rows["shuffled_audio"]["fit"] == rows["methods"]["fit"]
     assert len({row["run"] for row in rows.values()}) == 3
     values = _values(tmp_path, manifest)
-    assert values["methods", "dot", 0]["pixel_ap"] > values["shuffled", "dot", 0]["pixel_ap"]
+    assert values["methods", "dot", 0]["pixel_ap"] > values["shuffled_audio", "dot", 0]["pixel_ap"]
 
 
 def test_misspelt_names_cost_nothing(suite: Suite, tmp_path: Path) -> None:
@@ -203,9 +203,10 @@ def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys, time, pathlib
     sys.path.insert(0, {tests!r})
-    import world, avloc, avloc.training.fit, avloc.features.feature_set, avloc.runner.run
-    from avloc.bench import bench
-    from avloc.manifest import Options
+    from helpers import world
+    import avloc, avloc.training.fit, avloc.features.feature_set, avloc.runner.run
+    from avloc.runner import bench
+    from avloc.results import Options
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
     avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
@@ -359,11 +360,11 @@ def test_without_a_training_list_what_need_not_learn_still_runs(suite_file: Path
     text = suite_file.read_text().replace("name: blocks", "name: listless, obtain: avloc data prepare listless")
     suite_file.write_text(text)
     registry().add_module("listless", Listless())
-    manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "told"], seeds=[0]), Options(tmp_path))
-    rows = {(row["method"], row["block"]): row for row in manifest["rows"]}
+    manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "hinted"], seeds=[0]), Options(tmp_path))
+    rows = {(row["method"], row["section"]): row for row in manifest["rows"]}
     assert rows["dot", "methods"]["status"] == "skipped"
     assert "learns, but train.csv is not here" in rows["dot", "methods"]["reason"]
-    assert rows["told", "methods"]["status"] == "done"
+    assert rows["hinted", "methods"]["status"] == "done"
 
 
 @pytest.mark.usefixtures("world")
@@ -378,15 +379,15 @@ def test_a_plan_knows_what_is_absent_and_makes_nothing(suite_file: Path, tmp_pat
 
 
 def test_one_video_has_no_other_one_to_hear(suite: Suite, tmp_path: Path) -> None:
-    data = {**suite.model_dump(), "controls": ["shuffled"], "methods": ["dot"], "seeds": [0], "limit": 1}
-    rows = {row["block"]: row for row in bench(Suite.model_validate(data), Options(tmp_path))["rows"]}
-    assert rows["shuffled"]["status"] == "skipped"
-    assert "at least two videos" in rows["shuffled"]["reason"]
+    data = {**suite.model_dump(), "controls": ["shuffled_audio"], "methods": ["dot"], "seeds": [0], "limit": 1}
+    rows = {row["section"]: row for row in bench(Suite.model_validate(data), Options(tmp_path))["rows"]}
+    assert rows["shuffled_audio"]["status"] == "skipped"
+    assert "at least two videos" in rows["shuffled_audio"]["reason"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
-    suite = suite.override(methods=["told"], seeds=[0])
+    suite = suite.override(methods=["hinted"], seeds=[0])
     found = []
     for device in ("cpu", "cuda"):
         (values,) = _values(tmp_path / device, bench(suite, Options(tmp_path / device, device=device))).values()
@@ -398,7 +399,7 @@ def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
     ("name", "value", "words"),
     [
         ("needs", None, "needs should be made by avloc.Needs"),
-        ("needs", Needs(told="oracel"), "Did you mean 'oracle'"),  # type: ignore[arg-type]
+        ("needs", Needs(hints="oracel"), "Did you mean 'oracle'"),  # type: ignore[arg-type]
         ("needs", Needs(views=("mirrored",)), "There is no view 'mirrored'"),  # type: ignore[arg-type]
         ("needs", Needs(labels="strong"), "needs.labels"),  # type: ignore[arg-type]
         ("title", 3, "title should be of type str"),
@@ -421,7 +422,7 @@ def test_whatever_is_wrong_with_a_method_costs_its_row_alone(
             return {"wrong": type("Wrong", (Dot,), {name: value})}
 
     registry().add_module("wrong", Wrong())
-    rows = bench(suite.override(methods=["wrong", "told"], seeds=[0]), Options(tmp_path))["rows"]
+    rows = bench(suite.override(methods=["wrong", "hinted"], seeds=[0]), Options(tmp_path))["rows"]
     assert [row["status"] for row in rows] == ["failed", "done"]
     assert words in rows[0]["reason"] and "\n" not in rows[0]["reason"]
 

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.slow
 SUITE = """
 title: Small
 datasets: [{name: toybox_duet, encoder: tiny, train: 24, val: 8, test: 6, bank: 30}]
-protocol: {preset: avloc, told: [oracle, vocabulary]}
+protocol: avloc
+hints: [oracle, vocabulary]
 metrics: [cap, {name: ciou_success, at: 0.3}, side_accuracy, detection_f1]
 methods: [ezvsl, {name: avgn, dim: 32, depth: 1}, tvsl, tvsl_mil]
 controls: [center, random, saliency, text_only, untrained, {name: shuffled, of: [ezvsl]}]
@@ -57,7 +58,7 @@ def test_bench_prints_a_table_and_the_second_call_answers_from_the_store(
     suite: Path, tmp_path: Path, shared_cache: Path
 ) -> None:
     first = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    for word in ("T-VSL", "AVGN", "EZ-VSL", "Centre", "Text only", "told: vocabulary", "6 scored", "cIoU success@0.3"):
+    for word in ("T-VSL", "AVGN", "EZ-VSL", "Centre", "Text only", "hints: vocabulary", "6 scored", "cIoU success@0.3"):
         assert word in first.stdout
     assert "fit tvsl" in first.stderr
     second = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
@@ -77,14 +78,14 @@ def _body(table: str) -> str:
 def test_told_only_the_vocabulary_methods_detect(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
     _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
     manifest = json.loads((tmp_path / "r" / "suites" / "small.json").read_text())
-    by = {(row["method"], row["told"], row["block"]): row for row in manifest["rows"]}
+    by = {(row["method"], row["hints"], row["section"]): row for row in manifest["rows"]}
     assert by["text_only", "vocabulary", "controls"]["status"] == "skipped"
-    told, detected = by["tvsl", "oracle", "methods"], by["tvsl", "vocabulary", "methods"]
-    assert told["fit"] == detected["fit"] != ""
-    assert told["run"] != detected["run"]
+    hints, detected = by["tvsl", "oracle", "methods"], by["tvsl", "vocabulary", "methods"]
+    assert hints["fit"] == detected["fit"] != ""
+    assert hints["run"] != detected["run"]
     records = [
         [json.loads(line) for line in (tmp_path / "r" / "runs" / row["run"] / "samples.jsonl").read_text().splitlines()]
-        for row in (told, detected)
+        for row in (hints, detected)
     ]
     assert all(len(record["labels"]) == 2 for record in records[0])
     assert any(a["labels"] != b["labels"] for a, b in zip(*records, strict=True))

@@ -15,7 +15,7 @@ from avloc.runner import bench, plan
 from avloc.suite import DatasetEntry, MethodEntry, Suite, load_suite, suite_names
 from avloc.tables import Printed
 
-NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "told", "zero_shot")
+NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "hints", "zero_shot")
 TABLES = {
     "single_source": 1, "multi_source": 2, "ablation": 3, "zero_shot": 4, "source_count": 5, "prompt_length": 6,
 }  # fmt: skip
@@ -36,7 +36,7 @@ def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) 
     obtained = {entry.name for entry in suite.datasets if entry.obtain}
     for row in rows:  # only what methods are told, or data that are not here, may keep them out
         absent = row["dataset"].split(" (")[0] in obtained
-        assert row["status"] == "todo" or "needs to be told" in row["reason"] or absent
+        assert row["status"] == "todo" or "needs the hints" in row["reason"] or absent
     for entry in suite.datasets:  # bench itself does not check those that may be absent
         check_parameters("dataset", entry, registry().get("dataset", entry.name))
         check_parameters("encoder", entry.encoder, registry().get("encoder", entry.encoder.name))
@@ -56,7 +56,7 @@ def test_a_suite_of_the_paper_stands_beside_all_its_printed_numbers(name: str) -
     printed = Printed.of(suite.paper)
     assert {line["dataset"] for line in printed.lines} <= {entry.printed or entry.name for entry in suite.datasets}
     rows = [
-        {"block": "methods", "method": entry.name, "params": _json(entry.params)} for entry in suite.methods
+        {"section": "methods", "method": entry.name, "params": _json(entry.params)} for entry in suite.methods
     ]  # fmt: skip
     for dataset in {line["dataset"] for line in printed.lines}:
         columns = printed.beside(dataset, rows)
@@ -82,10 +82,10 @@ def test_the_ablation_is_the_papers_five_rows_and_the_same_of_ours() -> None:
 
 
 def test_told_and_controls_hold_every_level_and_every_control() -> None:
-    assert load_suite("told").told == ("none", "vocabulary", "count", "oracle")
+    assert load_suite("hints").hints == ("none", "vocabulary", "count", "oracle")
     hooks = registry().entries("method").values()
     deaf = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
-    assert {entry.name for entry in load_suite("controls").controls} == deaf | {"untrained", "shuffled"}
+    assert {entry.name for entry in load_suite("controls").controls} == deaf | {"untrained", "shuffled_audio"}
 
 
 def small(name: str, methods: list[str] | None = None) -> Suite:
@@ -120,9 +120,9 @@ def test_a_new_suite_runs_to_its_end(
     monkeypatch.setenv("AVLOC_CACHE", str(shared_cache))
     manifest = bench(small(name), Options(tmp_path))
     for row in manifest["rows"]:
-        assert row["status"] == "done" or row["reason"].startswith(("needs to be told", "maps only classes")), row
+        assert row["status"] == "done" or row["reason"].startswith(("needs the hints", "maps only classes")), row
     assert all(column["status"] == "ran" for column in manifest["datasets"])
-    fits = {(row["method"], row["block"], str(row["params"]), row["fit"]) for row in manifest["rows"] if row["fit"]}
+    fits = {(row["method"], row["section"], str(row["params"]), row["fit"]) for row in manifest["rows"] if row["fit"]}
     rows = {row[:3] for row in fits}
     if name in ("source_count", "negatives"):  # columns that differ in their tests only share one training
         assert len(fits) == len(rows) and len(manifest["datasets"]) > 1
@@ -136,9 +136,9 @@ def test_zero_shot_shows_no_method_a_held_out_name_in_training(
     tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(shared_cache))
-    from avloc import lookup
+    from avloc import get_component
 
-    method: Any = lookup("method", "fnac")
+    method: Any = get_component("method", "fnac")
     shown: dict[str, set[str]] = {"train": set(), "test": set()}
     clips: dict[str, set[str]] = {"train": set(), "test": set()}
     texts: dict[str, list[Any]] = {"train": [], "test": []}

@@ -24,11 +24,11 @@ def small(**changes: Any) -> Protocol:
     return load_protocol({"preset": "avloc", "size": 8, **changes})
 
 
-def truth(*labels: str, frames: int = 1) -> Truth:
-    """Source n covers row n of an 8 x 8 frame, in frame ``n % frames``."""
-    masks = np.zeros((len(labels), 8, 8 * frames), np.float32)
+def truth(*labels: str, tiles: int = 1) -> Truth:
+    """Source n covers row n of an 8 x 8 frame, in frame ``n % tiles``."""
+    masks = np.zeros((len(labels), 8, 8 * tiles), np.float32)
     for n in range(len(labels)):
-        masks[n, n, 8 * (n % frames) : 8 * (n % frames) + 8] = 1
+        masks[n, n, 8 * (n % tiles) : 8 * (n % tiles) + 8] = 1
     return Truth(masks, labels)
 
 
@@ -70,14 +70,14 @@ def test_values_are_explained_as_one_writes_them() -> None:
 
 
 def test_a_changed_preset_says_so() -> None:
-    protocol = load_protocol({"preset": "avloc", "binarize": {"top": 0.5}, "told": "none"})
+    protocol = load_protocol({"preset": "avloc", "binarize": {"top": 0.5}})
     assert "avloc (changed: binarize):" in protocol.describe()
     assert "top 50%" in protocol.describe()
     assert "upside down" in load_protocol("tvsl_released").describe()
 
 
 def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
-    changed: dict[str, Any] = {"preset": "avloc", "binarize": {"top": 0.25}, "canvas": "frames"}
+    changed: dict[str, Any] = {"preset": "avloc", "binarize": {"top": 0.25}, "canvas": "tile"}
     for spec in [*({"preset": name} for name in preset_names()), changed]:
         dumped = json.loads(json.dumps(load_protocol(spec).model_dump()))
         assert not {"source", "note", "warning"} & set(dumped)
@@ -95,7 +95,7 @@ def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
         ({"preset": "avloc", "binarise": {"at": 0.5}}, "Did you mean 'binarize'"),
         ({"preset": "avloc", "size": "big"}, "'size'.*valid integer.*'big'"),
         ({"preset": "avloc", "size": 0}, "'size'.*greater than or equal to 1"),
-        ({"preset": "avloc", "told": "orakel"}, "'told'.*'none', 'vocabulary', 'count' or 'oracle'.*'orakel'"),
+        ({"preset": "avloc", "hints": "oracle"}, "no key 'hints'"),
         ({"preset": "avloc", "resize": "nearest"}, "'resize'.*'bilinear'.*'bicubic'"),
         ({"preset": "avloc", "binarize": 0.5}, "'binarize'.*{at: value}"),
         ({"preset": "avloc", "binarize": {"top": 0.5, "at": 0.5}}, "'binarize'"),
@@ -292,12 +292,12 @@ def test_rasterize_truncates_clips_and_survives_corrupt_boxes() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("frames", [1, 2, 3])
-def test_rasterize_gives_pixel_corners_back(dtype: type, frames: int) -> None:
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+def test_rasterize_gives_pixel_corners_back(dtype: type, tiles: int) -> None:
     for pixel in range(1, 224):
-        for tile in range(frames):
-            box: Array = np.array([[(pixel / 224 + tile) / frames, 0, (1 + tile) / frames, 1]], dtype)
-            assert rasterize(box, 1, 224 * frames).sum() == 224 - pixel
+        for tile in range(tiles):
+            box: Array = np.array([[(pixel / 224 + tile) / tiles, 0, (1 + tile) / tiles, 1]], dtype)
+            assert rasterize(box, 1, 224 * tiles).sum() == 224 - pixel
 
 
 # Matching
@@ -353,14 +353,14 @@ def test_broadcast_gives_everyone_the_maximum() -> None:
 
 
 @pytest.mark.parametrize("match", ["label", "hungarian", "greedy", "broadcast"])
-@pytest.mark.parametrize("canvas", ["canvas", "frames"])
+@pytest.mark.parametrize("canvas", ["whole", "tile"])
 def test_nothing_to_find_or_nothing_found(match: str, canvas: str) -> None:
     protocol = small(match=match, canvas=canvas)
     none = Truth(np.zeros((0, 8, 16), np.float32), ())
     found, resized = protocol.apply(Prediction("clip", rows(0, width=16), ("a",)), none, 2)
     assert len(found.scores) == len(resized.masks) == 0
     assert found.false_alarms == (match in ("label", "hungarian", "greedy"))
-    found, _ = protocol.apply(Prediction("clip", np.zeros((0, 8, 16), np.float32)), truth("a", "b", frames=2), 2)
+    found, _ = protocol.apply(Prediction("clip", np.zeros((0, 8, 16), np.float32)), truth("a", "b", tiles=2), 2)
     assert not found.found.any()
     assert not found.masks.any()
 
@@ -372,18 +372,18 @@ def test_canvas_and_frames() -> None:
     maps = np.zeros((2, 8, 16), np.float32)
     maps[0, 0, :8], maps[0, 5, 8:] = 1, 9  # high on the wrong frame
     maps[1, 1, 8:] = 1
-    prediction, sources = Prediction("clip", maps, ("a", "b")), truth("a", "b", frames=2)
+    prediction, sources = Prediction("clip", maps, ("a", "b")), truth("a", "b", tiles=2)
     whole, resized = small().apply(prediction, sources, 2)
     assert whole.masks.shape == resized.masks.shape == (2, 8, 16)
     assert not whole.masks[0, 0].any()
-    alone, resized = small(canvas="frames").apply(prediction, sources, 2)
+    alone, resized = small(canvas="tile").apply(prediction, sources, 2)
     assert alone.masks.shape == resized.masks.shape == (2, 8, 8)
     assert np.array_equal(alone.masks, resized.masks > 0)
 
 
 def test_frames_must_fit_the_maps() -> None:
-    with pytest.raises(AvlocError, match="do not split into 2 frames"):
-        small(canvas="frames").apply(Prediction("clip", rows(0, width=7), ("a",)), truth("a", frames=2), 2)
+    with pytest.raises(AvlocError, match="do not split into 2 tiles"):
+        small(canvas="tile").apply(Prediction("clip", rows(0, width=7), ("a",)), truth("a", tiles=2), 2)
 
 
 # Object-guided refinement
@@ -418,8 +418,8 @@ def test_all_of_the_prior_is_the_prior_and_none_of_it_the_map() -> None:
 
 def test_frames_alone_are_refined_by_their_own_prior() -> None:
     map, prior = np.zeros((2, 8, 16)), np.concatenate([rows(1)[0], rows(6)[0]], axis=1)
-    protocol = small(refine={"alpha": 0.0}, canvas="frames")
-    found, _ = protocol.apply(Prediction("clip", map, ("a", "b")), truth("a", "b", frames=2), frames=2, prior=prior)
+    protocol = small(refine={"alpha": 0.0}, canvas="tile")
+    found, _ = protocol.apply(Prediction("clip", map, ("a", "b")), truth("a", "b", tiles=2), tiles=2, prior=prior)
     assert np.array_equal(found.masks, rows(1, 6) > 0)
 
 

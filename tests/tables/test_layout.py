@@ -56,24 +56,30 @@ def test_a_lone_number_is_not_called_the_best(store: Store) -> None:
 
 
 def test_rows_are_kept_in_blocks_and_in_order(store: Store) -> None:
-    for method, block in (("z", "methods"), ("z", "shuffled"), ("c", "controls"), ("a", "methods"), ("z", "untrained")):
-        store.row(method, 0.5, block=block)
-    rows = [(row.block, row.label) for row in store.table().rows]
+    for method, section in (
+        ("z", "methods"),
+        ("z", "shuffled_audio"),
+        ("c", "controls"),
+        ("a", "methods"),
+        ("z", "untrained"),
+    ):
+        store.row(method, 0.5, section=section)
+    rows = [(row.section, row.label) for row in store.table().rows]
     assert rows == [
         ("Methods", "Z"), ("Methods", "A"), ("Controls", "C"), ("Untrained", "Z"), ("Shuffled audio", "Z")
     ]  # fmt: skip
 
 
 def test_labels_say_what_tells_rows_apart(store: Store) -> None:
-    store.row("a", 0.5, told="oracle")
-    store.row("a", 0.4, told="vocabulary")
+    store.row("a", 0.5, hints="oracle")
+    store.row("a", 0.4, hints="vocabulary")
     store.row("b", 0.3, params={"gate": "clamp", "cond": False})
     store.row("b", 0.3)
     assert [row.label for row in store.table().rows] == [
-        "A (told: oracle)",
-        "A (told: vocabulary)",
-        "B (cond=false, gate=clamp, told: oracle)",
-        "B (defaults, told: oracle)",
+        "A (hints: oracle)",
+        "A (hints: vocabulary)",
+        "B (cond=false, gate=clamp, hints: oracle)",
+        "B (defaults, hints: oracle)",
     ]
     assert note(store.table(), "Methods are told the dataset's class names (vocabulary)")
 
@@ -88,15 +94,15 @@ def test_parameters_of_a_lone_row_are_in_a_note(store: Store) -> None:
 def test_failed_and_skipped_rows_are_dashes_with_footnotes(store: Store) -> None:
     store.row("a", 0.4, seed=0)
     store.row("a", seed=1, status="failed", reason="RuntimeError: no memory")
-    store.row("b", status="skipped", reason="needs to be told oracle")
-    store.row("c", status="skipped", reason="needs to be told oracle")
+    store.row("b", status="skipped", reason="needs the hints oracle")
+    store.row("c", status="skipped", reason="needs the hints oracle")
     store.row("d", status="")
     table = store.table()
     assert [(row.cells[0][0].text, row.cells[0][0].mark) for row in table.rows] == [
         ("40.0", "a"), ("—", "b"), ("—", "b"), ("—", "c")
     ]  # fmt: skip
     assert note(table, "a: ") == "a: seed 1 failed: RuntimeError: no memory (see runs/run1/error.txt)"
-    assert note(table, "b: ") == "b: skipped: needs to be told oracle"
+    assert note(table, "b: ") == "b: skipped: needs the hints oracle"
     assert "go on with: avloc bench --suite s" in note(table, "c: ")
 
 
@@ -156,7 +162,7 @@ def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
     store.dataset("far", "Far away", status="absent", reason="not here", command="fetch it")
     for dataset in ("duet", "scene"):
         store.row("a", 0.4, dataset=dataset)
-        store.row("b", 0.6, dataset=dataset, block="controls")
+        store.row("b", 0.6, dataset=dataset, section="controls")
     store.row("a", dataset="far")
     table = store.table()
     for width, headers in ((40, 2), (160, 1)):
@@ -256,12 +262,12 @@ def test_the_suite_may_name_the_reference_and_the_command_may_refuse_it(store: S
 
 
 def test_a_reference_is_one_that_was_told_as_much(store: Store) -> None:
-    for told in ("oracle", "none"):
-        store.rows("a", [quality(0.4)], VIDEOS, told=told)
-    store.rows("b", [quality(0.6)], VIDEOS, told="none")
-    store.rows("c", [quality(0.6)], VIDEOS, told="count")
+    for hints in ("oracle", "none"):
+        store.rows("a", [quality(0.4)], VIDEOS, hints=hints)
+    store.rows("b", [quality(0.6)], VIDEOS, hints="none")
+    store.rows("c", [quality(0.6)], VIDEOS, hints="count")
     p_values = {row.label: row.cells[0][0].p for row in store.table(reference="a").rows}
-    assert [name for name, p in p_values.items() if p is not None] == ["B (told: none)"]
+    assert [name for name, p in p_values.items() if p is not None] == ["B (hints: none)"]
 
 
 def test_a_reference_that_is_not_there_or_there_twice(store: Store) -> None:
@@ -302,10 +308,10 @@ def test_rows_that_cannot_be_read_are_named(store: Store, damage: str) -> None:
 def test_methods_that_do_not_beat_the_best_deaf_control_are_marked(store: Store) -> None:
     store.row("a", 0.5, distance=4.0)
     store.row("b", 0.30001, distance=6.0)
-    store.row("deaf", 0.2, hears=False)
-    store.row("c", 0.3, block="controls")
-    store.row("d", 0.1, block="controls", distance=5.0)
-    store.row("b", 0.1, block="untrained")
+    store.row("deaf", 0.2, uses_audio=False)
+    store.row("c", 0.3, section="controls")
+    store.row("d", 0.1, section="controls", distance=5.0)
+    store.row("b", 0.1, section="untrained")
     table = store.table()
     marks = [[cell.mark for cell in row.cells[0]] for row in table.rows]
     assert marks == [["", ""], ["‡", "‡"], ["", ""], ["", ""], ["", ""], ["", ""]]
@@ -314,8 +320,8 @@ def test_methods_that_do_not_beat_the_best_deaf_control_are_marked(store: Store)
 
 def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> None:
     store.row("a", 0.2)
-    store.row("c", 0.3, block="controls", hears=True)
-    store.row("d", 0.9, block="controls", told="none")
+    store.row("c", 0.3, section="controls", uses_audio=True)
+    store.row("d", 0.9, section="controls", hints="none")
     assert all(cell.mark == "" for row in store.table().rows for cell in row.cells[0])
 
 
@@ -372,16 +378,16 @@ def test_columns_are_chosen_by_dataset_metric_or_both_and_keep_their_order(store
 def test_a_transposed_table_has_methods_side_by_side(store: Store) -> None:
     store.row("a", 0.4)
     store.row("b", 0.5)
-    store.row("c", 0.3, block="controls")
+    store.row("c", 0.3, section="controls")
     table = transposed(store.table())
     assert [(group.title, group.headers) for group in table.groups] == [("Methods", ("A", "B")), ("Controls", ("C",))]
-    assert [(row.block, row.label, texts(row)) for row in table.rows] == [
+    assert [(row.section, row.label, texts(row)) for row in table.rows] == [
         ("Toybox duet", "CAP", ["40.0", "50.0", "30.0"]),
         ("Toybox duet", "distance [px] ↓", ["5.00", "5.00", "5.00"]),
     ]
     assert [cell.rank for cells in table.rows[0].cells for cell in cells] == [2, 1, 0]
     lone = transposed(select(store.table(), ["cap"]))
-    assert [(row.block, row.label) for row in lone.rows] == [("", "Toybox duet CAP")]
+    assert [(row.section, row.label) for row in lone.rows] == [("", "Toybox duet CAP")]
 
 
 def test_intervals_and_tests_of_a_suite_that_really_ran(world: type, suite_file: Path) -> None:

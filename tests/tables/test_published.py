@@ -69,13 +69,13 @@ def test_printed_numbers_appear_only_when_asked_for_and_marked(store: Store) -> 
     store.manifest["paper"] = "T-VSL, Table 2"
     store.dataset("vggsound_duet", "vggsound_duet", status="absent", reason="not here", command="fetch it")
     store.row("tvsl", 0.4)
-    store.row("tvsl", 0.3, block="untrained")
+    store.row("tvsl", 0.3, section="untrained")
     store.row("mine", 0.3)
     assert not any("printed" in group.title for group in store.table().groups)
     table = store.table(published=True)
     assert [group.title for group in table.groups] == ["Toybox duet", "vggsound_duet", "vggsound_duet (printed)"]
     assert table.groups[2].headers == ("CAP", "CIoU@0.3", "AUC")
-    printed = {(row.block, row.label): [cell.text for cell in row.cells[2]] for row in table.rows}
+    printed = {(row.section, row.label): [cell.text for cell in row.cells[2]] for row in table.rows}
     assert printed["Methods", "TVSL"] == ["35.7", "40.1", "37.9"]
     assert printed["Methods", "MINE"] == printed["Untrained", "TVSL"] == ["—"] * 3
     assert all(cell.rank == 0 for row in table.rows for cell in row.cells[2])
@@ -114,7 +114,7 @@ def test_every_table_of_the_paper_beside_ours_for_all_its_rows(store: Store) -> 
         table = fresh.table(published=True)
         rows = list(dict.fromkeys((ln["group"], ln["method"], ln["label"]) for ln in lines))
         assert len(table.rows) == len(rows)
-        assert [row.block for row in table.rows] == ["Methods"] + ["Printed only"] * (len(rows) - 1)
+        assert [row.section for row in table.rows] == ["Methods"] + ["Printed only"] * (len(rows) - 1)
         shown = [
             cell.text
             for row in table.rows
@@ -138,7 +138,7 @@ def test_the_papers_layout() -> None:
     first = Printed.of("T-VSL, Table 1").table()
     assert [group.title for group in first.groups] == ["", "VGGSound-Single", "VGGSound-Instruments", "MUSIC-Solo"]
     assert first.groups[2].headers == ("AP", "IoU@0.3", "AUC")
-    assert [block for block, _ in first.blocks] == ["Current SOTA Based Methods", "CLIP-Based Baseline Methods"]
+    assert [section for section, _ in first.sections] == ["Current SOTA Based Methods", "CLIP-Based Baseline Methods"]
     assert [cell.text for cell in first.rows[0].cells[0]] == ["ECCV18"]
     ablation = Printed.of("T-VSL, Table 3").table()
     assert (ablation.corner, ablation.groups[0].headers) == (

@@ -29,7 +29,7 @@ def nasty() -> Table:
     """A table whose every text wants to be something else."""
     cells = (Cell("-1.5", 1, "a†", -1.5), Cell("— ± 3", 2, "‡"))
     rows = tuple(Row(NASTY[n % 2], text, (cells, cells[:1])) for n, text in enumerate(NASTY))
-    rows = tuple(sorted(rows, key=lambda row: row.block))
+    rows = tuple(sorted(rows, key=lambda row: row.section))
     groups = (Group(NASTY[4], NASTY[:2]), Group("", (NASTY[5],)))
     return Table("Nasty 100 %", groups, rows, NASTY, NASTY[6], "tab:nasty")
 
@@ -77,7 +77,7 @@ def test_csv_has_one_line_per_method_dataset_metric_and_seed(store: Store) -> No
 
 def test_markdown(store: Store) -> None:
     store.row("a|b", 0.5)
-    store.row("c", 0.4, block="controls")
+    store.row("c", 0.4, section="controls")
     store.row("d", status="skipped", reason="<why>")
     lines = render.markdown(store.table()).splitlines()
     assert lines[0] == "**A 100% test**"
@@ -95,7 +95,7 @@ def test_markdown(store: Store) -> None:
 def test_latex_is_booktabs_and_escaped(store: Store) -> None:
     store.row("a_b", 0.5, seed=0)
     store.row("a_b", 0.52, seed=1)
-    store.row("c", 0.4, block="controls")
+    store.row("c", 0.4, section="controls")
     text = render.latex(store.table())
     for words in (
         r"\caption{A 100\% test}", r"\begin{tabular}{lcc}", r"\toprule", r"\cmidrule(lr){2-3}",
@@ -137,7 +137,7 @@ def test_latex_compiles(nasty: Table, tmp_path: Path) -> None:
 
 def test_a_sheet_is_the_table_with_two_header_lines(store: Store) -> None:
     store.row("a", 0.5)
-    store.row("c", 0.6, block="controls")
+    store.row("c", 0.6, section="controls")
     lines = list(csv.reader(io.StringIO(render.sheet(store.table()))))
     assert lines[:4] == [
         ["", "", "Toybox duet", "Toybox duet"], ["", "Method", "CAP", "distance [px] ↓"],

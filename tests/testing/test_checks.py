@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from avloc import AvlocError, Batch, Context, DatasetPass, EncoderInfo, Features, Method, Needs, Phase, Prediction
+from avloc import AvlocError, Batch, Context, EncoderInfo, Features, Method, Needs, Phase, Prediction
 from avloc.functional import (
-    best_match,
     cosine_map,
+    gather_sources,
     identity_heads,
-    known_text,
+    l2_normalize,
+    max_similarity,
     named_predictions,
     queried_sources,
+    require_text,
     symmetric_cross_entropy,
-    take,
-    unit,
     unnamed_predictions,
 )
 from avloc.registry import registry
@@ -43,7 +43,7 @@ class Sound(Method):
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         return {
-            "match": symmetric_cross_entropy(best_match(*self.heads(features.image_map, features.audio)) / self.tau)
+            "match": symmetric_cross_entropy(max_similarity(*self.heads(features.image_map, features.audio)) / self.tau)
         }
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
@@ -53,19 +53,19 @@ class Sound(Method):
 class Named(Sound):
     """Maps the classes it is told or finds, by their text."""
 
-    needs = Needs(told="vocabulary", text=True)
+    needs = Needs(hints="vocabulary", text=True)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        text = known_text(features)
-        sources = queried_sources(batch, (unit(features.audio) @ unit(text).T / 0.1).softmax(1))
-        queries = take(text, sources) + self.heads(features.image_map, features.audio)[1][:, None]
+        text = require_text(features)
+        sources = queried_sources(batch, (l2_normalize(features.audio) @ l2_normalize(text).T / 0.1).softmax(1))
+        queries = gather_sources(text, sources) + self.heads(features.image_map, features.audio)[1][:, None]
         return named_predictions(batch, sources, cosine_map(features.image_map, queries))
 
 
 class Greedy(Sound):
     """Asks for everything, in two phases; what it learned of the data is a buffer."""
 
-    needs = Needs(labels="weak", views=("augmented", "cropped", "foreign", "partner"), tiles=2)
+    needs = Needs(labels=True, views=("augmented", "shifted_audio", "other_video", "partner"), tiles=2)
     known: Tensor
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str]) -> None:
@@ -75,10 +75,10 @@ class Greedy(Sound):
     def phases(self) -> list[Phase]:
         return [Phase("look"), Phase("learn")]
 
-    def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
+    def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
         self.known = torch.cat([features.audio for features, _ in dataset_pass()]).mean(0, keepdim=True)
 
-    def partners(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
+    def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
         return ids[::-1], ids
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class Greedy(Sound):
 class Deaf(Sound):
     """A control."""
 
-    hears, trains = False, False
+    uses_audio, trainable = False, False
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return unnamed_predictions(batch, features.image_map.norm(dim=1, keepdim=True))
@@ -161,9 +161,9 @@ class Single(Named):
     """Broken."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        assert batch.told is None or len(batch.told)
-        told = None if batch.told is None else batch.told[:, :1]
-        return super().localize(features, replace(batch, told=told))
+        assert batch.sources is None or len(batch.sources)
+        sources = None if batch.sources is None else batch.sources[:, :1]
+        return super().localize(features, replace(batch, sources=sources))
 
 
 class Forgetful(Sound):
@@ -177,7 +177,7 @@ class Leaking(Named):
     """Broken: it says the vocabulary is enough, but looks at what it was not promised."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        assert batch.told is not None
+        assert batch.sources is not None
         return super().localize(features, batch)
 
 
@@ -356,7 +356,7 @@ class Late(Sound):
 class Unordered(Named):
     """Broken, once it has learned: its maps are in the order of the training classes."""
 
-    needs = Needs(told="oracle", text=True)
+    needs = Needs(hints="oracle", text=True)
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, tau: float = 0.1) -> None:
         super().__init__(encoder, classes, tau=tau)
@@ -367,15 +367,15 @@ class Unordered(Named):
         return {**super().loss(features, batch, context), "offsets": 1e3 * (self.offsets - aims).square().sum()}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        assert batch.told is not None
-        maps = self.maps(features) + self.offsets[batch.told.clamp_min(0)][:, :, None, None]
-        return named_predictions(batch, batch.told, maps)
+        assert batch.sources is not None
+        maps = self.maps(features) + self.offsets[batch.sources.clamp_min(0)][:, :, None, None]
+        return named_predictions(batch, batch.sources, maps)
 
 
 class Pretending(Sound):
     """Broken: a control that listens."""
 
-    hears = False
+    uses_audio = False
 
 
 BROKEN: list[tuple[type[Method], str, str]] = [
@@ -482,17 +482,17 @@ def test_conformance_gives_one_case_per_check() -> None:
 test_conformance = conformance(Sound)
 
 
-@pytest.mark.parametrize("frames", [1, 2])
-def test_the_planted_world_is_what_it_says(frames: int) -> None:
-    world = scene(8, sources=(1, 2, 3, 4), frames=frames)
-    assert world.features.image_map.shape[2:] == (7, 7 * frames)
-    assert world.batch.counts is not None and world.batch.told is not None and world.features.text is not None
-    assert world.batch.counts.tolist() == [1, 2, 3, 4] * 8
-    maps = cosine_map(world.features.image_map, take(world.features.text, world.batch.told))
-    heard = unit(world.features.audio) @ unit(world.features.text).T
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_the_planted_world_is_what_it_says(tiles: int) -> None:
+    world = scene(8, sources=(1, 2, 3, 4), tiles=tiles)
+    assert world.features.image_map.shape[2:] == (7, 7 * tiles)
+    assert world.batch.source_counts is not None and world.batch.sources is not None and world.features.text is not None
+    assert world.batch.source_counts.tolist() == [1, 2, 3, 4] * 8
+    maps = cosine_map(world.features.image_map, gather_sources(world.features.text, world.batch.sources))
+    heard = l2_normalize(world.features.audio) @ l2_normalize(world.features.text).T
     for row, truth in enumerate(world.truths):
         own = [CLASSES.index(name) for name in truth.labels]
-        assert world.batch.told[row, : len(own)].tolist() == own
+        assert world.batch.sources[row, : len(own)].tolist() == own
         assert heard[row, own].min() > 3 * max(heard[row, [n for n in range(8) if n not in own]])
         for map, mask in zip(maps[row], truth.masks, strict=False):
             cells = torch.from_numpy(mask[::4, ::4] > 0)

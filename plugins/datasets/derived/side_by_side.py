@@ -75,8 +75,8 @@ class SideBySide(Dataset):
 
     def load(self, id: str) -> Sample:
         samples = [self._whole.load(member) for member in self._mixtures[id]]
-        if any(sample.clip.frames > 1 for sample in samples):
-            raise DataError(f"side_by_side: {id!r} would hold canvases of several frames; take single clips.")
+        if any(sample.clip.tiles > 1 for sample in samples):
+            raise DataError(f"side_by_side: {id!r} would hold canvases of several tiles; take single clips.")
         return mix(samples, id) if self._mixing else samples[0]
 
     def truth(self, id: str) -> Truth:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avloc import AvlocError, Dataset, lookup, unknown
+from avloc import AvlocError, Dataset, get_component, unknown
 
 Named = str | Mapping[str, Any]
 TOYBOX: Named = {"name": "toybox_single"}
@@ -26,7 +26,7 @@ def opened(of: Named, root: Path | None, split: str) -> Dataset:
         raise AvlocError(f"The parameter 'of' should be name or {{name: ..., parameter: ...}}, but is {of!r}.")
     name = named["name"]
     parameters = {key: value for key, value in named.items() if key != "name"}
-    kind: Any = lookup("dataset", name)
+    kind: Any = get_component("dataset", name)
     found = inspect.signature(kind).parameters.values()
     known = {parameter.name for parameter in found if parameter.kind is parameter.KEYWORD_ONLY} - {"split"}
     for parameter in parameters:

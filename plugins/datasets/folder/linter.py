@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from avloc import DataError, say, track
-from avloc.data import read_audio, read_frame, read_image
+from avloc import DataError, track
+from avloc.data import read_audio, read_frame, read_image, say
 
 from .entries import Entry, scan_entries
 from .mixtures import scan_mixtures
