@@ -205,13 +205,14 @@ def listed(split: str, *numbers: int) -> Change:
     )
 
 
-def classes_of_the_test(*names: str) -> Change:
-    return patch(Clips, "__init__", lambda self, root, *, split, **rest: _init(self, root, split, names, **rest))
+def classes_of(changed: str, *names: str) -> Change:
+    """Other class names for one split."""
 
+    def init(self: Clips, root: Path | None, *, split: str, **rest: Any) -> None:
+        Blocks.__init__(self, root, split=split, **rest)
+        self.classes = names if split == changed else self.classes
 
-def _init(self: Clips, root: Path | None, split: str, names: tuple[str, ...], **rest: Any) -> None:
-    Blocks.__init__(self, root, split=split, **rest)
-    self.classes = names if split == "test" else self.classes
+    return patch(Clips, "__init__", init)
 
 
 TWIN_METHOD, TWIN_DATA = put("methods", [{"name": "learner2"}]), put("datasets.0.name", "clips2")
@@ -276,7 +277,7 @@ FIELDS = [
     Row(Train, "copies", put("train.copies", 3), TRAINING),
     # From maps to numbers.
     Row(Protocol, "preset", both(patch(_presets(), "avloc2", _presets()["avloc"]), rule("preset", "avloc2")), NONE),
-    Row(Protocol, "canvas", rule("canvas", "tiles"), SCORES),
+    Row(Protocol, "canvas", rule("canvas", "tile"), SCORES),
     Row(Protocol, "size", LARGER, SCORES),
     Row(Protocol, "resize", rule("resize", "bicubic"), SCORES),
     Row(Protocol, "align_corners", rule("align_corners", True), SCORES),
@@ -325,7 +326,8 @@ FIELDS = [
     Row(Dataset, "url", patch(Clips, "url", "other"), NONE),
     Row(Dataset, "revision", patch(Clips, "revision", 2), PREDICTIONS),
     Row(Dataset, "classes", patch(Clips, "classes", ("red", "green", "blue")), ALL),
-    Row(Dataset, "classes", classes_of_the_test("cat", "dog", "emu"), PREDICTIONS),
+    Row(Dataset, "classes", classes_of("train", "cat", "dog", "emu"), ALL),
+    Row(Dataset, "classes", classes_of("test", "cat", "dog", "emu"), PREDICTIONS),
     Row(Dataset, "notes", patch(Clips, "notes", ("Other.",)), NONE),
     Row(Metric, "title", attribute("title", "Other"), NONE),
     Row(Metric, "unit", attribute("unit", "s"), NONE),

@@ -29,9 +29,13 @@ class Trained(nn.Module):
         super().__init__()
         self.method, self.encoder = method, encoder
 
-    def loss(self, load: Callable[[], Features], batch: Batch, context: Context) -> dict[str, Tensor]:
-        """The method's loss; clips are encoded inside, so that gradients reach the encoder on any number of devices."""
-        return self.method.loss(load(), batch, context)
+    def forward(self, load: Callable[[], tuple[Features, Batch, Context]]) -> dict[str, Tensor]:
+        """The method's loss; clips are encoded inside, so that gradients reach the encoder on any number of devices.
+
+        It is the `forward` because Fabric sets the precision there and, on one device, nowhere else. What it would
+        cast on the way in stays behind `load`.
+        """
+        return self.method.loss(*load())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything to save, by name."""

@@ -169,7 +169,6 @@ class Fit:
         if optimizer_state:
             optimizer.load_state_dict(unflatten(optimizer.state_dict(), optimizer_state))
         model, ready = self.fabric.setup(self.whole, optimizer)
-        model.mark_forward_method("loss")
         return model, ready
 
     def _epoch_ids(self) -> list[list[str]]:
@@ -188,7 +187,7 @@ class Fit:
         at.sums = at.sums if at.sums is not None else {}
         parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
         for part in filter(None, parts):
-            terms = model.loss(*self._load(self.material.train, part), context)
+            terms = model(self._load(self.material.train, part))
             _require_terms(terms, type(self.bare).__name__)
             total = torch.stack(list(terms.values())).sum() / len(parts)
             if not torch.isfinite(total):
@@ -200,15 +199,14 @@ class Fit:
         optimizer.step()
         at.step, at.total = at.step + 1, at.total + 1
 
-    def _load(self, encoded: Encoded, ids: Sequence[str]) -> tuple[Callable[[], Features], Batch]:
+    def _load(self, encoded: Encoded, ids: Sequence[str]) -> Callable[[], tuple[Features, Batch, Context]]:
         """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
 
         So the loss has the same negatives, and training the same result, on any number of processes.
         """
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        count = -(-len(ids) // world)
-
-        picks = self.material.draw(self.bare, encoded, ids, self._context())
+        count, context = -(-len(ids) // world), self._context()
+        picks = self.material.draw(self.bare, encoded, ids, context)
 
         def mine(of: Sequence[str]) -> list[str]:
             return [of[(rank + world * i) % len(ids)] for i in range(count)]
@@ -226,7 +224,8 @@ class Fit:
 
         batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels)
         views = {name: self.material.batch(pick.encoded, pick.images, weak=False) for name, pick in picks.items()}
-        return features, to_device(replace(batch, views=views), self.fabric.device)
+        moved = to_device(replace(batch, views=views), self.fabric.device)
+        return lambda: (features(), moved, context)
 
     def _context(self) -> Context:
         at = self.position
@@ -268,8 +267,7 @@ class Fit:
         count = -(-len(ids) // self.train.batch_size)
         sums: dict[str, float] = {}
         for start in range(count):
-            load, batch = self._load(self.material.val, ids[start::count])
-            for name, term in model.loss(load, batch, self._context()).items():
+            for name, term in model(self._load(self.material.val, ids[start::count])).items():
                 sums[name] = sums.get(name, 0.0) + float(term) / count
         return sums
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from avloc import DataError, hookimpl
 from avloc.cli import app
-from avloc.data.prepared import list_hash, reasons
+from avloc.data.prepared import ChecksAnnotations, list_hash, reasons
 from avloc.interfaces import Dataset
 from avloc.registry import registry
 from avloc.store import data_folder
@@ -25,7 +25,7 @@ COMMANDS = ("list", "prepare", "status", "check")
 IDS = [f"v_{n:06}" for n in range(4)]
 
 
-class Linter(Films):
+class Linter(ChecksAnnotations, Films):
     """Reads files that no other data set does."""
 
     family = ""
@@ -190,7 +190,7 @@ def test_a_misspelt_split_is_named() -> None:
     assert "Did you mean 'test'" in shown.output
 
 
-class Trailers(Films):
+class Trailers(ChecksAnnotations, Films):
     """The list for training has two forms, and any test list will do without."""
 
     annotations = {  # noqa: RUF012

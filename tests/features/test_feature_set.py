@@ -19,13 +19,14 @@ import torch
 from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
-from avloc import AvlocError, Clip, Sample, cli, get_component
+from avloc import AvlocError, Clip, Sample, cli, get_component, hookimpl
 from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
+from avloc.registry import registry
 from avloc.results import Options
 from avloc.runner import bench
 from avloc.store import ArrayLog, clear, entries, exclusive
 from avloc.suite import Train, load_suite
-from avloc.training import ENCODER, Fit, Material, load_weights
+from avloc.training import ENCODER, Fit, Material, Trained, load_weights
 from helpers import TESTS
 from helpers.world import Blocks, Dot, Plain
 
@@ -221,6 +222,14 @@ class Soft(Plain):
         return maps * self.gain, pooled * self.gain, backbone
 
 
+class SoftPlugin:
+    """A plugin."""
+
+    @hookimpl
+    def avloc_encoders(self) -> dict[str, type]:
+        return {"soft": Soft}
+
+
 def test_an_encoder_learns_with_its_method_and_the_shared_one_stays_as_it_was(tmp_path: Path) -> None:
     encoder = Soft()
     tensors = load_weights(_live_fit(tmp_path, encoder).run())
@@ -261,10 +270,21 @@ def test_a_bench_without_the_cache_gives_the_same_numbers(suite_file: Path, tmp_
 
 @pytest.mark.usefixtures("world")
 def test_a_bench_trains_encoders_where_a_method_asks_for_it(suite_file: Path, tmp_path: Path) -> None:
-    suite = load_suite(str(suite_file)).override(methods=["dot"], seeds=[0], settings=["dot.train.train_encoder=true"])
+    registry().add_module("soft", SoftPlugin())
+    suite = load_suite(str(suite_file)).override(
+        methods=["dot"], seeds=[0], encoder="soft", settings=["dot.train.train_encoder=true"]
+    )
     manifest = bench(suite, Options(tmp_path))
-    assert {row["status"] for row in manifest["rows"]} <= {"done", "skipped"}
-    assert _maps(manifest, tmp_path, "dot")
+    (row,) = manifest["rows"]
+    tensors = load_weights(tmp_path / "runs" / row["fit"] / "checkpoint.safetensors")
+    encoder = Soft()
+    method = Dot(encoder.info, Blocks.classes)
+    Trained(method.eval(), encoder).put(tensors)
+    assert encoder.gain.item() != 1
+    clips = watch(Blocks(None, split="test"), encoder, "blocks", limit=None)
+    for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the encoder as it learnt to see
+        expected = method.maps(clips.features([id])).detach().numpy()
+        np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
 def test_the_cache_is_shown_and_cleared() -> None:

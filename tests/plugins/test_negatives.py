@@ -44,15 +44,23 @@ def pairs(data: Dataset) -> list[tuple[Any, Any]]:
     return [(data.load(own), data.load(negative)) for own, negative in zip(ids[::2], ids[1::2], strict=True)]
 
 
-@pytest.mark.parametrize("kind", ["silence", "noise", "offscreen"])
-def test_a_negative_is_the_clip_with_another_sound_and_nothing_to_find(world: Any, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "heard"),
+    [
+        ("silence", "silence"),
+        ("noise", "white noise"),
+        ("offscreen", "the sound of a clip that has none"),
+    ],
+)
+def test_a_negative_is_the_clip_with_another_sound_and_nothing_to_find(world: Any, kind: str, heard: str) -> None:
     data, whole = opened(kind=kind), get_component("dataset", "blocks")(None, split="test")
     assert data.ids()[:2] == ["test0", f"test0~{kind}"] and len(data.ids()) == 2 * len(whole.ids())
-    assert data.classes == whole.classes and kind[:3] in data.notes[0].replace("-", "") + "off"
+    assert data.classes == whole.classes and f"heard with {heard} " in data.notes[0]
     for own, negative in pairs(data):
         original = whole.load(own.clip.id)
         assert np.array_equal(own.clip.audio, original.clip.audio) and own.truth.masks.any()
         assert np.array_equal(negative.clip.image, own.clip.image)
+        assert not np.allclose(negative.clip.audio, own.clip.audio, atol=0.1)
         assert negative.labels == own.labels == data.labels(negative.clip.id)
         assert negative.clip.group == own.clip.group
         assert len(negative.clip.audio) == len(own.clip.audio)
@@ -147,11 +155,14 @@ def test_off_screen_needs_two_classes(world: Any) -> None:
 
 def test_over_duets_and_real_files(tmp_path: Path) -> None:
     small = {"name": "toybox_duet", "train": 4, "val": 4, "test": 6, "bank": 10}
-    data = opened(of=small, kind="offscreen")
+    data, whole = opened(of=small, kind="offscreen"), opened(of=small)
     for own, negative in pairs(data)[:3]:
         assert len(own.labels) == 2 and negative.clip.tiles == 2
         assert data.truth(negative.clip.id).masks.shape == own.truth.masks.shape
-        assert not np.array_equal(own.clip.audio, negative.clip.audio)
+        other = whole.load(data._heard(negative.clip.id)[1])  # type: ignore[attr-defined]
+        assert not set(other.labels) & set(own.labels)
+        assert np.corrcoef(negative.clip.audio, other.clip.audio)[0, 1] > 0.999
+        assert np.corrcoef(negative.clip.audio, own.clip.audio)[0, 1] < 0.5
 
 
 def test_a_table_of_negatives(world: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
 from avloc.registry import registry
 from avloc.results import Options, rescore
 from avloc.runner import bench, plan
+from avloc.scoring import Protocol
 from avloc.store import ArrayLog
 from avloc.suite import Suite, load_suite
+from avloc.training import Fit, load_weights
 from helpers import TESTS
-from helpers.world import Blocks, Dot
+from helpers.world import Blocks, Dot, Oracle
 
 
 @pytest.fixture
@@ -68,11 +70,57 @@ def test_a_suite_runs_and_answers_from_the_store(suite: Suite, tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")} == before
 
 
-def test_force_does_everything_again_and_gets_the_same(suite: Suite, tmp_path: Path) -> None:
+def _counted(monkeypatch: pytest.MonkeyPatch, *methods: tuple[type, str]) -> list[str]:
+    """The names of these methods, once for every call from now on."""
+    calls: list[str] = []
+
+    def counting(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def count(*args: Any, **kwargs: Any) -> Any:
+            calls.append(f"{owner.__name__}.{name}")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, count)
+
+    for owner, name in methods:
+        counting(owner, name)
+    return calls
+
+
+def test_force_does_everything_again_and_gets_the_same(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = ((Fit, "_step"), (Dot, "localize"), (Oracle, "localize"), (Protocol, "apply"))
+    calls = _counted(monkeypatch, *work)
     bench(suite, Options(tmp_path))
-    first = _contents(tmp_path)
+    first, done = _contents(tmp_path), Counter(calls)
+    assert done == {"Fit._step": 18, "Dot.localize": 2, "Oracle.localize": 1, "Protocol.apply": 36}
+    calls.clear()
     bench(suite, Options(tmp_path, force=True))
+    assert Counter(calls) == done
     assert _contents(tmp_path) == first
+    calls.clear()
+    bench(suite, Options(tmp_path))
+    assert not calls
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_methods_train_in_the_precision_of_the_suite(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, kind: torch.dtype
+) -> None:
+    seen, original = set(), Dot.loss
+
+    def loss(self: Dot, *args: Any) -> dict[str, torch.Tensor]:
+        seen.add((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+        return original(self, *args)
+
+    monkeypatch.setattr(Dot, "loss", loss)
+    narrow = suite.override(methods=["dot"], seeds=[0], settings=[f"train.precision={precision}"])
+    (row,) = bench(narrow, Options(tmp_path))["rows"]
+    assert (row["status"], row["reason"]) == ("done", "") and seen == {kind}
+    weights = load_weights(tmp_path / "runs" / row["fit"] / "checkpoint.safetensors")
+    assert weights["weight"].dtype == torch.float32
 
 
 def test_results_do_not_depend_on_the_batch_of_prediction(
@@ -252,17 +300,51 @@ def test_killed_anywhere_it_resumes_to_the_same_records(suite_file: Path, tmp_pa
     assert _contents(results) == expected
 
 
+COUNTED = """
+    import os, sys, time, pathlib
+    sys.path.insert(0, {tests!r})
+    from helpers import world
+    import avloc
+    from avloc.runner import bench
+    from avloc.training import Fit
+    from avloc.results import Options
+    from avloc.suite import load_suite
+    avloc.registry.registry().add_module("world", world.World())
+    suite, folder, count = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    def note(owner, name):
+        original = getattr(owner, name)
+        def noted(*args, **kwargs):
+            with (folder / "calls").open("a") as file:
+                file.write(name + "\\n")
+            time.sleep(0.02)
+            return original(*args, **kwargs)
+        setattr(owner, name, noted)
+    for owner, name in ((Fit, "_step"), (world.Plain, "encode_image"), (world.Dot, "localize")):
+        note(owner, name)
+    (folder / f"{{os.getpid()}}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < count:
+        time.sleep(0.01)
+    bench(load_suite(suite), Options(folder / "results"))
+"""
+
+
+def _work_of(suite_file: Path, folder: Path, count: int) -> Counter[str]:
+    """What `count` processes do that start the suite at the same moment, one cache and one store between them."""
+    folder.mkdir()
+    code = textwrap.dedent(COUNTED).format(tests=str(TESTS))
+    command = [sys.executable, "-c", code, str(suite_file), str(folder), str(count)]
+    environment = {**os.environ, "AVLOC_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(count)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * count
+    return Counter((folder / "calls").read_text().split())
+
+
 @pytest.mark.slow
 def test_two_processes_on_one_suite_do_each_thing_once(suite_file: Path, tmp_path: Path) -> None:
-    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
-    command = [sys.executable, "-c", code, str(suite_file), str(tmp_path / "r"), "0"]
-    environment = {**os.environ, "AVLOC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
-    started = time.monotonic()
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
-    assert time.monotonic() - started < 120
-    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
-    assert _contents(tmp_path / "r") == _contents(tmp_path / "whole")
+    alone = _work_of(suite_file, tmp_path / "one", 1)
+    assert alone == {"encode_image": 36, "_step": 18, "localize": 2}
+    assert _work_of(suite_file, tmp_path / "two", 2) == alone
+    assert _contents(tmp_path / "two" / "results") == _contents(tmp_path / "one" / "results")
 
 
 @pytest.mark.parametrize(
@@ -338,7 +420,7 @@ def test_a_dataset_that_crashes_leaves_the_other_columns(
 def test_controls_name_listed_methods(suite_file: Path) -> None:
     text = suite_file.read_text()
     for control, words in [
-        ("{name: shuffled, only: [dot]}", "'only'"),
+        ("{name: shuffled_audio, only: [dot]}", "'only'"),
         ("{name: untrained, of: [dott]}", "mean 'dot'"),
     ]:
         suite_file.write_text(text + f"controls: [{control}]\n")

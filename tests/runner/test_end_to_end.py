@@ -17,6 +17,8 @@ import pytest
 
 from avloc.store import ArrayLog
 from helpers import SHARED
+from helpers.films import film, put
+from helpers.folders import row, table
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,7 @@ protocol: avloc
 hints: [oracle, vocabulary]
 metrics: [cap, {name: ciou_success, at: 0.3}, side_accuracy, detection_f1]
 methods: [ezvsl, {name: avgn, dim: 32, depth: 1}, tvsl, tvsl_mil]
-controls: [center, random, saliency, text_only, untrained, {name: shuffled, of: [ezvsl]}]
+controls: [center, random, saliency, text_only, untrained, {name: shuffled_audio, of: [ezvsl]}]
 train: {epochs: 2, batch_size: 16, lr: 1.0e-3}
 seeds: [0]
 """
@@ -91,36 +93,53 @@ def test_told_only_the_vocabulary_methods_detect(suite: Path, tmp_path: Path, sh
     assert any(a["labels"] != b["labels"] for a, b in zip(*records, strict=True))
 
 
-def _damage(folder: Path) -> dict[str, str]:
-    """Spoil four test videos in four ways; returns their names and the word their reason must hold."""
+def _damage(videos: list[Path]) -> dict[str, str]:
+    """Spoil the first four in four ways; returns what the reasons must say."""
     import av
 
     from avloc.data import read_frame
 
-    video = sorted(folder.glob("*.mp4"))
-    whole = video[0].read_bytes()
-    video[0].write_bytes(whole[: len(whole) // 3])
-    video[1].write_bytes(b"")
-    frame = read_frame(video[2])
-    with av.open(str(video[2]), "w") as container:  # video without sound
+    cut, empty, silent, gone = videos[:4]
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 3])
+    empty.write_bytes(b"")
+    frame = read_frame(silent)
+    with av.open(str(silent), "w") as container:  # video without sound
         stream = container.add_stream("libx264", rate=8)
         stream.height, stream.width = frame.shape[:2]
         for _ in range(8):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    video[3].unlink()
-    return {video[n].stem: "" for n in range(4)}
+    gone.unlink()
+    words = ("truncated", "is empty", "no audio stream", "file is missing")
+    return {path.stem: word for path, word in zip((cut, empty, silent, gone), words, strict=True)}
 
 
-def test_damaged_videos_are_counted_and_the_bench_goes_on(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
-    single = SUITE.replace("toybox_duet", "toybox_single").replace(", bank: 30", "").replace(", side_accuracy", "")
-    suite.write_text(single.replace("[ezvsl, {name: avgn, dim: 32, depth: 1}, tvsl, tvsl_mil]", "[ezvsl]"))
-    _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    cache = tmp_path / "cache"
-    shutil.copytree(shared_cache / "toybox", cache / "toybox")
-    _damage(next((cache / "toybox").rglob("single-0/test")))
-    table = _avloc(cache, "bench", "--suite", suite, "--results", tmp_path / "r2").stdout
-    assert re.search(r"6 clips listed, 2 scored .* 1 missing.* 3 broken", table)
+DAMAGED = """
+title: Damaged
+datasets: [{name: folder, encoder: tiny, csv: CSV}]
+protocol: avloc
+metrics: [pixel_ap]
+methods: [center]
+"""
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_damaged_videos_are_counted_and_the_bench_goes_on(tmp_path: Path, shared_cache: Path, spoilt: bool) -> None:
+    videos = [put(tmp_path / f"v{n}.mp4", film(n)) for n in range(6)]
+    csv = table(tmp_path, [row(path.stem, media=path.name) for path in videos])
+    expected = _damage(videos) if spoilt else {}
+    suite = tmp_path / "damaged.yaml"
+    suite.write_text(DAMAGED.replace("CSV", str(csv)))
+    shown = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r").stdout
+    (score,) = (tmp_path / "r" / "runs").glob("*/scores/*.json")
+    counts = json.loads(score.read_text())["counts"]
+    assert (counts["listed"], counts["scored"]) == (6, 6 - len(expected))
+    reasons = {**counts["missing"], **counts["broken"]}
+    assert reasons.keys() == expected.keys() and list(counts["missing"]) == ["v3"] * spoilt
+    assert all(word in reasons[id] for id, word in expected.items()), reasons
+    if spoilt:
+        assert re.search(r"6 clips listed, 2 scored .* 1 missing.* 3 broken", shown)
 
 
 def test_real_folder_of_videos(tmp_path: Path, shared_cache: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from avloc import AvlocError
+from avloc import AvlocError, Batch, Features
 from avloc.features import encode
-from avloc.interfaces import Phase
+from avloc.interfaces import Context, Phase
 from avloc.suite import Train
 from avloc.training import Fit, Material, Trained, load_weights
 from helpers.world import Blocks, Dot, Plain
@@ -136,8 +137,30 @@ def test_a_damaged_resume_file_starts_afresh(tmp_path: Path) -> None:
     assert torch.equal(load_weights(_fit(tmp_path / "torn").run())["weight"], whole)
 
 
+class Alone(Dot):
+    """Dot, with a loss that compares no clips, so that the parts of a batch add up to it; notes their sizes."""
+
+    def __init__(self) -> None:
+        super().__init__(Plain().info, Blocks.classes, dropout=0.0)
+        self.sizes: list[int] = []
+
+    def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
+        self.sizes += [len(batch.ids)] * self.training
+        return {"match": (self.maps(features) ** 2).mean()}
+
+
 def test_accumulation_splits_a_step(tmp_path: Path) -> None:
-    assert _fit(tmp_path, accumulate=2).run().is_file()
+    weights, lines, sizes = [], [], []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        method, folder = Alone(), tmp_path / str(parts)
+        train = {"batch_size": 4, "accumulate": parts, "weight_decay": 0.1}  # under which Adam heeds a gradient's scale
+        weights.append(load_weights(_fit(folder, method=method, **train).run())["weight"])
+        lines.append([(line["step"], pytest.approx(line["loss"]["match"])) for line in _lines(folder)])
+        sizes.append(method.sizes)
+    assert sizes == [[4] * 9, [2] * 18]
+    assert lines[1] == lines[0]
+    torch.testing.assert_close(*weights)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path: Path) -> None:
