@@ -59,7 +59,7 @@ class Train(StrictModel):
         return self.train_encoder or not self.cache
 
 
-class MethodEntry(Component):
+class SuiteMethod(Component):
     """A method (or control) of a suite.
 
     Attributes:
@@ -71,7 +71,7 @@ class MethodEntry(Component):
     of: tuple[str, ...] = ()
 
 
-class DatasetEntry(Component):
+class SuiteDataset(Component):
     """A dataset of a suite.
 
     Attributes:
@@ -107,12 +107,12 @@ class Suite(StrictModel):
     name: str
     title: str
     paper: str = ""
-    datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
+    datasets: tuple[SuiteDataset, ...] = Field(min_length=1)
     protocol: dict[str, Any]
     hints: tuple[Hints, ...] = Field(default=("oracle",), min_length=1)
     metrics: tuple[Component, ...] = Field(min_length=1)
-    methods: tuple[MethodEntry, ...]
-    controls: tuple[MethodEntry, ...] = ()
+    methods: tuple[SuiteMethod, ...]
+    controls: tuple[SuiteMethod, ...] = ()
     train: Train = Train()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
@@ -143,8 +143,8 @@ class Suite(StrictModel):
             for seed in self.seeds
         ]
 
-    def _rows(self) -> list[tuple[Section, MethodEntry]]:
-        rows: list[tuple[Section, MethodEntry]] = [("methods", entry) for entry in self.methods]
+    def _rows(self) -> list[tuple[Section, SuiteMethod]]:
+        rows: list[tuple[Section, SuiteMethod]] = [("methods", entry) for entry in self.methods]
         for control in self.controls:
             if control.name == UNTRAINED or control.name == SHUFFLED_AUDIO:
                 rows += [(control.name, e) for e in self.methods if not control.of or e.name in control.of]  # type: ignore[misc]
@@ -152,7 +152,7 @@ class Suite(StrictModel):
                 rows.append(("controls", control))
         return rows
 
-    def _train(self, entry: MethodEntry, section: Section) -> Train:
+    def _train(self, entry: SuiteMethod, section: Section) -> Train:
         changes = {**entry.train, **({"epochs": 0} if section == UNTRAINED else {})}
         return _validated(Train, {**self.train.model_dump(), **changes}, f"suite {self.name!r}, method {entry.name!r}")
 
@@ -202,8 +202,8 @@ class Run:
     """One row and column of a table, for one seed."""
 
     section: Section
-    method: MethodEntry
-    dataset: DatasetEntry
+    method: SuiteMethod
+    dataset: SuiteDataset
     hints: Hints
     seed: int
     train: Train
@@ -319,5 +319,5 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
 
 
 def _fields(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {"train": Train, "datasets": DatasetEntry, "methods": MethodEntry}
+    nested: dict[str, type[BaseModel]] = {"train": Train, "datasets": SuiteDataset, "methods": SuiteMethod}
     return list(nested.get(str(loc[0]) if loc else "", model).model_fields)

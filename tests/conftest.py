@@ -13,9 +13,9 @@ import pytest
 
 from avloc._torch_ext import repair_torch_extensions
 from avloc.registry import registry
+from helpers.world import SUITE, World
 
 repair_torch_extensions()  # tests import plugins' modules without the registry
-from helpers.world import SUITE, World
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from avloc.scoring.maps import Data as Rule
 from avloc.scoring.protocol import _presets
 from avloc.scoring.scores import score_identity
 from avloc.store import content_id
-from avloc.suite import DatasetEntry, MethodEntry, Run, Suite, Train
+from avloc.suite import Run, Suite, SuiteDataset, SuiteMethod, Train
 from avloc.types import Status
 from helpers.world import Blocks, Dot, Plain
 
@@ -252,17 +252,17 @@ FIELDS = [
     Row(Component, "params", put("datasets.0.encoder.scale", 1.0), NONE),
     Row(Component, "params", STRICTER, SCORES),
     Row(Component, "params", put("metrics.0.strict", False), NONE),
-    Row(MethodEntry, "name", TWIN_METHOD, ALL),
-    Row(MethodEntry, "params", put("methods.0.dropout", 0.3), ALL),
-    Row(MethodEntry, "params", put("methods.0.dropout", 0.2), NONE),
-    Row(MethodEntry, "train", put("methods.0.train", {"lr": 0.5}), TRAINING),
-    Row(MethodEntry, "of", put("methods.0.of", ["learner"]), NONE),
-    Row(DatasetEntry, "name", TWIN_DATA, PREDICTIONS),
-    Row(DatasetEntry, "params", put("datasets.0.bad", ["test1", "nowhere"]), PREDICTIONS),
-    Row(DatasetEntry, "encoder", TWIN_ENCODER, ALL),
-    Row(DatasetEntry, "obtain", put("datasets.0.obtain", "avloc data prepare clips"), NONE),
-    Row(DatasetEntry, "printed", put("datasets.0.printed", "other"), NONE),
-    Row(DatasetEntry, "title", put("datasets.0.title", "Other"), NONE),
+    Row(SuiteMethod, "name", TWIN_METHOD, ALL),
+    Row(SuiteMethod, "params", put("methods.0.dropout", 0.3), ALL),
+    Row(SuiteMethod, "params", put("methods.0.dropout", 0.2), NONE),
+    Row(SuiteMethod, "train", put("methods.0.train", {"lr": 0.5}), TRAINING),
+    Row(SuiteMethod, "of", put("methods.0.of", ["learner"]), NONE),
+    Row(SuiteDataset, "name", TWIN_DATA, PREDICTIONS),
+    Row(SuiteDataset, "params", put("datasets.0.bad", ["test1", "nowhere"]), PREDICTIONS),
+    Row(SuiteDataset, "encoder", TWIN_ENCODER, ALL),
+    Row(SuiteDataset, "obtain", put("datasets.0.obtain", "avloc data prepare clips"), NONE),
+    Row(SuiteDataset, "printed", put("datasets.0.printed", "other"), NONE),
+    Row(SuiteDataset, "title", put("datasets.0.title", "Other"), NONE),
     # How methods learn. What is not trained sees clips as it does all the same.
     Row(Train, "epochs", put("train.epochs", 5), WHETHER),
     Row(Train, "batch_size", put("train.batch_size", 3), TRAINING),
@@ -363,7 +363,7 @@ FOUND = [
     Row("revision", "scoring", patch(scores, "SCORING_REVISION", 99), SCORES),
 ]
 
-WRITTEN = (Suite, Run, Component, MethodEntry, DatasetEntry, Train, *Rule.__subclasses__())  # of rules: Protocol too
+WRITTEN = (Suite, Run, Component, SuiteMethod, SuiteDataset, Train, *Rule.__subclasses__())  # of rules: Protocol too
 DECLARING = (*WRITTEN, EncoderInfo, Encoder, Method, Dataset, Metric)
 
 

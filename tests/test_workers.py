@@ -100,7 +100,7 @@ def test_processes_end_with_a_killed_caller(tmp_path: Path) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(TESTS)!r})
 from pathlib import Path
-from test_parallel import _write_for_ever
+from test_workers import _write_for_ever
 from avloc.workers import each
 if __name__ == "__main__":
     list(each(_write_for_ever, [Path({str(file)!r})], jobs=1))

@@ -14,7 +14,7 @@ import torch
 from avloc.components import Component, method_class
 from avloc.interfaces import Metric
 from avloc.scoring import Protocol
-from avloc.suite import DatasetEntry, Run, Suite
+from avloc.suite import Run, Suite, SuiteDataset
 from avloc.types import AvlocError
 
 Row = dict[str, Any]
@@ -121,7 +121,7 @@ def _spelt(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
-def _column_name(entry: DatasetEntry, suite: Suite) -> str:
+def _column_name(entry: SuiteDataset, suite: Suite) -> str:
     """The dataset's name; where the suite has it more than once, with the parameters that tell the columns apart."""
     twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
     mine, others = _changed(entry), [_changed(twin) for twin in twins]
@@ -129,7 +129,7 @@ def _column_name(entry: DatasetEntry, suite: Suite) -> str:
     return f"{entry.name} ({_spelt(telling) or 'defaults'})" if len(twins) > 1 else entry.name
 
 
-def _changed(entry: DatasetEntry) -> dict[str, Any]:
+def _changed(entry: SuiteDataset) -> dict[str, Any]:
     """The parameters of a dataset and of its encoder that the suite sets."""
     return {**entry.params, **{f"encoder {key}": value for key, value in entry.encoder.params.items()}}
 
@@ -148,7 +148,7 @@ def row_of(run: Run, suite: Suite) -> Row:
     }  # fmt: skip
 
 
-def column_of(entry: DatasetEntry, suite: Suite) -> Row:
+def column_of(entry: SuiteDataset, suite: Suite) -> Row:
     """What a manifest says about a dataset before anything has run."""
     name = _column_name(entry, suite)
     column: Row = {"name": name, "title": entry.title or name, "encoder": entry.encoder.name, "status": "ran"}

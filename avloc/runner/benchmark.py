@@ -22,7 +22,7 @@ from avloc.runner.run import Stage
 from avloc.runner.task import AbsentError, absence, open_column
 from avloc.scoring import load_protocol, score_run
 from avloc.store import RunFolder, content_id, read_json, write_json
-from avloc.suite import MethodEntry, Run, Suite
+from avloc.suite import Run, Suite, SuiteMethod
 from avloc.types import AvlocError, unknown
 from avloc.workers import Died, each
 
@@ -164,10 +164,10 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
 
 def _with_priors(suite: Suite) -> Suite:
     """The suite with the object prior's own row: without it nobody sees what refined maps owe to the prior."""
-    kinds = {name: method_class(MethodEntry(name=name)) for name in registry().entries("method")}
+    kinds = {name: method_class(SuiteMethod(name=name)) for name in registry().entries("method")}
     priors = [name for name, kind in kinds.items() if isinstance(kind, type) and kind.is_prior]
     listed = {entry.name for entry in (*suite.methods, *suite.controls)}
-    added = tuple(MethodEntry(name=name) for name in priors if name not in listed)
+    added = tuple(SuiteMethod(name=name) for name in priors if name not in listed)
     return suite.model_copy(update={"controls": (*suite.controls, *added)})
 
 

@@ -11,7 +11,7 @@ from avloc.features import Encoded, encode_text, encoder_identity
 from avloc.interfaces import Dataset, Encoder
 from avloc.registry import registry
 from avloc.runner.run import Stage
-from avloc.suite import DatasetEntry
+from avloc.suite import SuiteDataset
 from avloc.training import Supply
 from avloc.types import AvlocError, DataError, Sample, Status
 
@@ -54,7 +54,7 @@ class Nothing(Dataset):
         return "nothing"
 
 
-def absence(entry: DatasetEntry, data: Path | None) -> str:
+def absence(entry: SuiteDataset, data: Path | None) -> str:
     """Why a dataset that may be absent is; empty when it is there. Makes and encodes nothing."""
     try:
         if entry.obtain:
@@ -64,7 +64,7 @@ def absence(entry: DatasetEntry, data: Path | None) -> str:
     return ""
 
 
-def _look(entry: DatasetEntry, data: Path | None) -> tuple[Dataset, Encoder]:
+def _look(entry: SuiteDataset, data: Path | None) -> tuple[Dataset, Encoder]:
     """The test split and the encoder of a dataset that may be absent."""
     if entry.name not in registry().entries("dataset"):
         raise AbsentError(f"no installed plugin reads {entry.name!r} yet")
@@ -80,7 +80,7 @@ def _look(entry: DatasetEntry, data: Path | None) -> tuple[Dataset, Encoder]:
     return test, encoder
 
 
-def open_column(entry: DatasetEntry, data: Path | None, limit: int | None, device: str, live: set[bool]) -> Column:
+def open_column(entry: SuiteDataset, data: Path | None, limit: int | None, device: str, live: set[bool]) -> Column:
     """Make, check and encode a dataset's splits.
 
     Args:
@@ -103,7 +103,7 @@ def open_column(entry: DatasetEntry, data: Path | None, limit: int | None, devic
     return _encode(entry, splits, encoder.to(device), limit, device, live, lacking)
 
 
-def _training(entry: DatasetEntry, data: Path | None, test: Dataset) -> tuple[dict[str, Dataset], str]:
+def _training(entry: SuiteDataset, data: Path | None, test: Dataset) -> tuple[dict[str, Dataset], str]:
     """All splits; where there is no training list here, why."""
     try:
         train, val = (open_dataset(entry, split, data) for split in ("train", "val"))
@@ -114,7 +114,7 @@ def _training(entry: DatasetEntry, data: Path | None, test: Dataset) -> tuple[di
 
 
 def _encode(
-    entry: DatasetEntry,
+    entry: SuiteDataset,
     splits: Mapping[str, Dataset],
     encoder: Encoder,
     limit: int | None,

@@ -17,11 +17,18 @@ from avloc.store.disk import (
     writing,
 )
 from avloc.store.hashing import content_id
+from avloc.store.manifest import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, score_path
 from avloc.store.runs import RunFolder, provenance
 
 __all__ = [
     "ArrayLog",
+    "Counts",
+    "DatasetEntry",
+    "Manifest",
+    "MetricEntry",
+    "Row",
     "RunFolder",
+    "Score",
     "cache_folder",
     "clear",
     "content_id",
@@ -30,6 +37,7 @@ __all__ = [
     "exclusive",
     "provenance",
     "read_json",
+    "score_path",
     "tag_as_cache",
     "weights_folder",
     "write_json",

@@ -190,7 +190,7 @@ def test_a_misspelt_split_is_named() -> None:
     assert "Did you mean 'test'" in shown.output
 
 
-class Trailers(ChecksAnnotations, Films):
+class Trailers(Films):
     """The list for training has two forms, and any test list will do without."""
 
     annotations = {  # noqa: RUF012

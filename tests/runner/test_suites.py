@@ -12,7 +12,7 @@ from avloc.components import check_parameters
 from avloc.registry import registry
 from avloc.results import Options
 from avloc.runner import bench, plan
-from avloc.suite import DatasetEntry, MethodEntry, Suite, load_suite, suite_names
+from avloc.suite import Suite, SuiteDataset, SuiteMethod, load_suite, suite_names
 from avloc.tables import Printed
 
 NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "hints", "zero_shot")
@@ -91,14 +91,14 @@ def test_told_and_controls_hold_every_level_and_every_control() -> None:
 def small(name: str, methods: list[str] | None = None) -> Suite:
     """A suite on few toybox clips, each method trained for one epoch."""
 
-    def shrunk(entry: DatasetEntry) -> DatasetEntry:
+    def shrunk(entry: SuiteDataset) -> SuiteDataset:
         of = entry.params.get("of")
         if isinstance(of, dict):
             return entry.model_copy(update={"params": {**entry.params, "of": {**of, **TINY}}})
         bank = {"bank": 40} if "bank" in entry.params else {}
         return entry.model_copy(update={"params": {**entry.params, **TINY, **bank}})
 
-    def short(entry: MethodEntry) -> MethodEntry:
+    def short(entry: SuiteMethod) -> SuiteMethod:
         return entry.model_copy(update={"train": {**entry.train, "epochs": 1}})
 
     suite = load_suite(name)
