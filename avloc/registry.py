@@ -216,7 +216,7 @@ class Registry:
             raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} is not a class: {entry.target}.")
         return component
 
-    def announce(self, run: Any, event: str) -> None:
+    def announce(self, run: Any, event: str, values: Any = None, folder: Any = None) -> None:
         """Tell every plugin's `avloc_run_event`; a plugin that fails there is warned about and goes on."""
         for call in self._manager.hook.avloc_run_event.get_hookimpls():
             try:

@@ -16,7 +16,7 @@ import typer
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
-    from avloc.results import Options
+    from avloc.runner import Options
 
 BAD_USAGE, STOPPED = 2, 130
 
@@ -91,6 +91,6 @@ def require_encoder(name: str | None) -> None:
 
 
 def options(**options: Any) -> Options:
-    from avloc.results import Options
+    from avloc.runner import Options
 
     return Options(**options, command=command())

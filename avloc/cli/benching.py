@@ -83,16 +83,16 @@ def bench(
             hints=names(hints), limit=limit, settings=settings or (),
         )  # fmt: skip
         from avloc.cli.terminal import console, progress, show_plan
-        from avloc.runner import bench as run_suite, plan
+        from avloc.runner import plan_suite, run_suite
 
         chosen_options = options(results=results, data=data, device=device, force=force, jobs=jobs)
         if dry_run:
-            show_plan(plan(chosen, chosen_options), console())
+            show_plan([row.model_dump() for row in plan_suite(chosen, chosen_options)], console())
             return
         with progress():
             manifest = run_suite(chosen, chosen_options)
-        _show(results, manifest["suite"])
-    if any(row["status"] == "failed" for row in manifest["rows"]):
+        _show(results, manifest.suite)
+    if any(row.status == "failed" for row in manifest.rows):
         raise typer.Exit(1)
 
 

@@ -76,7 +76,7 @@ def plant(count: int, width: int = 7, *, seed: int = 0, views: bool = True) -> t
     return features, batch, where
 
 
-VIEWS = ("augmented", "partner")
+VIEWS = ("augmented", "neighbor")
 
 
 def changed(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
@@ -368,7 +368,7 @@ class TestAlignment:
         features, batch, _ = plant(4)
         method = build(Alignment)
         assert isinstance(method, Alignment)
-        versions = [features, features.views["augmented"], features.views["partner"]]
+        versions = [features, features.views["augmented"], features.views["neighbor"]]
         local = [method.heads(f.image_map, f.audio) for f in versions]
         expected = sum(local_loss(i[0], j[1]) for i, j in itertools.product(local, repeat=2))
         torch.testing.assert_close(method.loss(features, batch, LATE)["local"], expected)
