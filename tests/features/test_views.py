@@ -19,8 +19,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, Features, Needs, Sample
-from avloc.features.views import altered
 from avloc.features import Altered, Tiled
+from avloc.features.views import altered
 from avloc.interfaces import Phase
 from avloc.runner import Options, Task, run_suite as bench
 from avloc.suite import Train, load_suite

@@ -252,13 +252,6 @@ class TestIdentities:
 
 
 class TestLVS:
-    def test_the_released_diagonal_vanishes_or_swamps(self) -> None:
-        v, a = spread()
-        towards = l2_normalize(v + 0.3 * a[:, :, None, None], 1)
-        away = l2_normalize(v - 2 * a[:, :, None, None], 1)
-        torch.testing.assert_close(lvs_loss(towards, a, released=True), lvs_loss(towards, a), rtol=1e-9, atol=0)
-        assert lvs_loss(away, a, released=True) > 10 * lvs_loss(away, a)
-
     def test_a_hard_negative_only_adds(self) -> None:
         v, a = spread()
         assert lvs_loss(v, a) > lvs_loss(v, a, hard_negative=False)
