@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from avloc import AvlocError, get_component
 from avloc_plugins.encoders.audioclip.audio import ESResNeXt
@@ -263,11 +262,3 @@ def test_weights_that_are_not_installed_are_named_with_the_command(
     monkeypatch.setenv("AVLOC_WEIGHTS", str(tmp_path))
     with pytest.raises(AvlocError, match=f"avloc weights fetch {checkpoint.name}"):
         AudioCLIP(weights=checkpoint.name)
-
-
-def test_the_loss_of_one_pair_is_the_sum_of_both_directions() -> None:
-    scores, own = noise(4, 4), torch.arange(4)
-    one = cross_entropy(scores, own) + cross_entropy(scores.T, own)
-    torch.testing.assert_close(contrastive_loss([scores]), one)
-    torch.testing.assert_close(contrastive_loss([scores, scores, scores]), one / 2)
-    torch.testing.assert_close(contrastive_loss([scores], 0.25), one + 0.25)
