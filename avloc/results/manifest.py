@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from avloc.components import Component, method_class
-from avloc.interfaces import Metric
 from avloc.scoring import Protocol
 from avloc.suite import Run, Suite, SuiteDataset
 from avloc.types import AvlocError
+
+if TYPE_CHECKING:
+    from avloc.interfaces import Metric
 
 Row = dict[str, Any]
 Manifest = dict[str, Any]
@@ -48,6 +48,8 @@ class Options:
         Raises:
             AvlocError: A GPU was asked for that torch does not see.
         """
+        import torch  # late: printing a table does not need it
+
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         if self.device != "cpu":
@@ -104,7 +106,7 @@ class Invocation:
             "protocol": self.protocol.model_dump(), "protocol_text": self.protocol.describe(),
             "train_text": _train_text(self.suite), "limit": self.suite.limit, "reference": self._reference(),
             "metrics": [
-                {"key": key, "title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better, **c.model_dump()}
+                {"key": key, "title": m.title, "higher_is_better": m.higher_is_better, **c.model_dump()}
                 for c, (key, m) in zip(self.components, self.metrics.items(), strict=True)
             ],
             "datasets": self.columns, "rows": [*self.rows, *self.external],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,15 +17,18 @@ from avloc.hints import suffices
 from avloc.interfaces import Method
 from avloc.progress import say, track
 from avloc.registry import registry
-from avloc.results import Invocation, Manifest, Options, Row, column_of, row_of
+from avloc.results import Invocation, Options, column_of, row_of
 from avloc.runner import run as stages
 from avloc.runner.run import Stage
 from avloc.runner.task import AbsentError, absence, open_column
 from avloc.scoring import load_protocol, score_run
-from avloc.store import RunFolder, content_id, read_json, write_json
+from avloc.store import Counts, RunFolder, content_id, read_json, write_json
 from avloc.suite import Run, Suite, SuiteMethod
 from avloc.types import AvlocError, unknown
 from avloc.workers import Died, each
+
+Row = dict[str, Any]
+Manifest = dict[str, Any]
 
 
 def bench(suite: Suite, options: Options) -> Manifest:
@@ -145,7 +149,7 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol(suite.protocol)
     if protocol.refine:
-        suite = _with_priors(suite)
+        suite = _with_prior(suite, protocol.refine.control)
     metrics = make_metrics(suite.metrics)
     for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
         # While some plugin does not import, the name may be one of its own: then its row fails and the others go on.
@@ -162,13 +166,11 @@ def _prepare(suite: Suite, options: Options) -> Invocation:
     return Invocation(suite, options, protocol, list(suite.metrics), metrics)
 
 
-def _with_priors(suite: Suite) -> Suite:
-    """The suite with the object prior's own row: without it nobody sees what refined maps owe to the prior."""
-    kinds = {name: method_class(SuiteMethod(name=name)) for name in registry().entries("method")}
-    priors = [name for name, kind in kinds.items() if isinstance(kind, type) and kind.is_prior]
-    listed = {entry.name for entry in (*suite.methods, *suite.controls)}
-    added = tuple(SuiteMethod(name=name) for name in priors if name not in listed)
-    return suite.model_copy(update={"controls": (*suite.controls, *added)})
+def _with_prior(suite: Suite, control: str) -> Suite:
+    """The suite with the object prior's own row: without it, nobody sees what refined maps owe to the prior."""
+    if control in {entry.name for entry in (*suite.methods, *suite.controls)}:
+        return suite
+    return suite.model_copy(update={"controls": (*suite.controls, SuiteMethod(name=control))})
 
 
 def _runs(suite: Suite) -> list[Run]:
@@ -284,7 +286,8 @@ def _once(work: Invocation, id: str) -> bool:
     return fresh
 
 
-def _counts(stage: Stage) -> Row:
+def _counts(stage: Stage) -> Counts:
     listed = len(stage.test_data.ids())
     lost = {"missing": stage.test.missing, "broken": stage.test.broken}
-    return {"listed": listed, "unread": listed - len(stage.test.ids) - sum(map(len, lost.values())), **lost}
+    unread = listed - len(stage.test.ids) - sum(map(len, lost.values()))
+    return Counts(listed=listed, unread=unread, missing=dict(lost["missing"]), broken=dict(lost["broken"]))
