@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "avloc.registry": ("get_component", "hookimpl"),
-    "avloc.scoring": ("load_protocol",),
+    "avloc.results": ("load_results",),
+    "avloc.scoring": ("evaluate", "load_protocol"),
     "avloc.suite": ("load_suite",),
     "avloc.interfaces": (
         "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     )
     from avloc.progress import track as track
     from avloc.registry import get_component as get_component, hookimpl as hookimpl
-    from avloc.scoring import load_protocol as load_protocol
+    from avloc.results import load_results as load_results
+    from avloc.scoring import evaluate as evaluate, load_protocol as load_protocol
     from avloc.suite import load_suite as load_suite
     from avloc.types import (
         AvlocError as AvlocError,

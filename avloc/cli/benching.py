@@ -17,6 +17,7 @@ from avloc.cli.answers import (
     Results,
     SuiteName,
     answers,
+    command,
     load_plugins,
     names,
     numbers,
@@ -46,9 +47,9 @@ class Listed(StrEnum):
 
 def _show(results: Path, suite: str) -> None:
     from avloc.cli.terminal import console, show_table
-    from avloc.tables import build_table, load
+    from avloc.results import load_results
 
-    show_table(build_table(load(results, suite)), console())
+    show_table(load_results(suite, results).table(), console())
 
 
 @app.command()
@@ -124,25 +125,26 @@ def score(
         from avloc.cli.terminal import progress
 
         load_plugins(plugin)
-        chosen_options = options(results=results, data=data)
         chosen = None if suite is None else tabling.stem(suite)
         if predictions is not None and datasets:
             raise AvlocError("--datasets chooses columns of a suite; --predictions are about one --dataset.")
         _require_together(predictions, {"--dataset": dataset, "--name": name, "--hints": hints})
         with progress():
             if predictions is not None:
-                from avloc.results import Wanted, score_external
+                from avloc.results import score_external
 
-                wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), hints)
-                manifest = score_external(wanted, chosen_options)
+                found = score_external(
+                    predictions, dataset or "", name=name or "", suite=chosen, protocol=protocol,
+                    metrics=names(metrics), hints=hints, results=results, data=data, command=command(),
+                )  # fmt: skip
             else:
                 from avloc.results import rescore
 
-                manifest = rescore(
-                    chosen or "multi_source", chosen_options, protocol=",".join(names(protocol) or ()) or None,
-                    metrics=names(metrics), datasets=names(datasets),
+                found = rescore(
+                    chosen or "multi_source", protocol=",".join(names(protocol) or ()) or None, metrics=names(metrics),
+                    datasets=names(datasets), results=results, data=data, command=command(),
                 )  # fmt: skip
-        _show(results, manifest["suite"])
+        _show(results, found.manifest.suite)
 
 
 def _require_together(predictions: Path | None, others: dict[str, str | None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
@@ -32,9 +31,10 @@ class Format(StrEnum):
     json = "json"
 
 
+SUFFIXES = {Format.latex: ".tex", Format.markdown: ".md", Format.json: ".json"}
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
-DIGITS = "Significant digits of every mean; default: one decimal for percents, two for other units."
+DIGITS = "Significant digits of every mean; default: one decimal."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 
@@ -66,7 +66,8 @@ def table(
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
     with answers():
-        from avloc.tables import Printed, Wishes, build_table, load, render
+        from avloc.results import load_results
+        from avloc.tables import Printed, load_scores, render
 
         load_plugins(plugin)
         if label and format not in (Format.latex, Format.json):
@@ -77,17 +78,18 @@ def table(
         else:
             if format is Format.csv:
                 _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-            scores = load(results, stem(suite))
             if format is Format.csv:
-                _write(render.csv(scores), output, "utf-8")
+                _write(load_scores(results, stem(suite)).to_csv(), output, "utf-8")
                 return
-            laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
+            laid_out = load_results(stem(suite), results).table(
+                published=published, intervals=intervals, reference=reference, digits=digits
+            )
         shown = _arranged(laid_out, columns, transpose, caption, label)
         if format is Format.terminal:
             _print(shown, output)
         else:
             as_sheet = format in (Format.csv, Format.sheet)
-            text = render.WRITERS["sheet" if as_sheet else format.value](shown)
+            text = render.WRITERS[".csv" if as_sheet else SUFFIXES[format]](shown)
             # Excel takes a file for UTF-8 only if it says so.
             _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
 
@@ -103,13 +105,6 @@ def _refuse(given: dict[str, Any], why: str) -> None:
     for option, value in given.items():
         if value:
             raise AvlocError(f"{option} {why}")
-
-
-def _reducer(metric: dict[str, Any]) -> Callable[[Any], float]:
-    """How a metric's rows become one number; only the metric itself knows, and it takes torch to ask it."""
-    from avloc.components import Component, make_metrics
-
-    return make_metrics([Component(name=metric["name"], params=metric["params"])])[metric["key"]].reduce
 
 
 def _arranged(
