@@ -239,7 +239,7 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
     try:
         if not isinstance(method, type):
             raise method
-        registry().announce(run, "started")
+        registry().announce(run, "started", {}, None)
         fitted = stages.fit_identity(run, method, stage)
         checkpoint = None
         if fitted is not None:
@@ -255,10 +255,11 @@ def _run(work: Invocation, run: Run, stage: Stage, row: Row) -> None:
         counts = _counts(stage)
         row["score"] = score_run(folder, stage.test_data, work.protocol, work.metrics, counts, title)
         row["status"] = "done"
-        registry().announce(run, "scored")
+        values = read_json(folder.path / "scores" / f"{row['score']}.json")["values"]
+        registry().announce(run, "scored", values, folder.path)
     except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
         row |= {"status": "failed", "reason": folder.fail(error), "run": folder.id}
-        registry().announce(run, "failed")
+        registry().announce(run, "failed", {"reason": row["reason"]}, folder.path)
         say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row['reason']}")
 
 

@@ -124,7 +124,7 @@ def fit(
         work = Fit(
             build(run, method, stage), material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
             description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
         about = {"source": _source(method), "dataset": run.dataset.name}

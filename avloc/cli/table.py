@@ -1,4 +1,4 @@
-"""Print the tables of suites that were run, and those that papers printed."""
+"""``avloc table``: print the table of a suite that was run, or one that a paper printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avloc.cli.answers import Plugins, Results, SuiteName, answers, load_plugins, names
+from avloc.cli.common import Plugins, Results, SuiteName, names, stem
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -65,38 +65,29 @@ def table(
     ours: dict[str, Any] = {"--published": published, "--intervals": intervals, "--reference": reference}
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
-    with answers():
-        from avloc.tables import Printed, Wishes, build_table, load, render
+    from avloc.tables import Printed, Wishes, build_table, load, render
 
-        load_plugins(plugin)
-        if label and format not in (Format.latex, Format.json):
-            raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
-        if published_only is not None:
-            _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
-            laid_out = Printed.of(published_only).table()
-        else:
-            if format is Format.csv:
-                _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-            scores = load(results, stem(suite))
-            if format is Format.csv:
-                _write(render.csv(scores), output, "utf-8")
-                return
-            laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
-        shown = _arranged(laid_out, columns, transpose, caption, label)
-        if format is Format.terminal:
-            _print(shown, output)
-        else:
-            as_sheet = format in (Format.csv, Format.sheet)
-            text = render.WRITERS["sheet" if as_sheet else format.value](shown)
-            # Excel takes a file for UTF-8 only if it says so.
-            _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
-
-
-def stem(suite: str) -> str:
-    """The name under which a suite's results are kept."""
-    from avloc.suite import load_suite
-
-    return load_suite(suite).name if suite.endswith((".yaml", ".yml")) else suite
+    if label and format not in (Format.latex, Format.json):
+        raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
+    if published_only is not None:
+        _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
+        laid_out = Printed.of(published_only).table()
+    else:
+        if format is Format.csv:
+            _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
+        scores = load(results, stem(suite))
+        if format is Format.csv:
+            _write(render.csv(scores), output, "utf-8")
+            return
+        laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
+    shown = _arranged(laid_out, columns, transpose, caption, label)
+    if format is Format.terminal:
+        _print(shown, output)
+    else:
+        as_sheet = format in (Format.csv, Format.sheet)
+        text = render.WRITERS["sheet" if as_sheet else format.value](shown)
+        # Excel takes a file for UTF-8 only if it says so.
+        _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
