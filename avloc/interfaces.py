@@ -7,7 +7,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from avloc.hints import Hints
 from avloc.types import (
-    AvlocError,
     Batch,
     DataError,
     Features,
@@ -88,18 +86,6 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of weights and preprocessing: the feature cache's key."""
-
-    @classmethod
-    def pretrain(cls, output: Path, *, seed: int = 0, device: str = "cpu") -> Path:
-        """Train the weights from scratch by the encoder's own recipe (``avloc pretrain NAME``).
-
-        Returns:
-            The weights file, a card with recipe and accuracy beside it.
-
-        Raises:
-            AvlocError: The encoder has no recipe.
-        """
-        raise AvlocError(f"{cls.__name__} has no pre-training recipe; its weights come from elsewhere.")
 
 
 View = Literal["augmented", "shifted_audio", "other_video", "neighbor"]
