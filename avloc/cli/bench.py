@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli.common import Commas, Data, Device, Plugins, Results, SuiteName, names, numbers, options
+from avloc.cli.common import Commas, Data, Device, Plugins, Results, SuiteName, names, numbers, typed
 from avloc.types import AvlocError, unknown
 
 JOBS = "How many data sets at a time, each in its own process; default: one per core, or one on a GPU."
@@ -46,15 +46,15 @@ def bench(
         limit=limit, settings=settings or (),
     )  # fmt: skip
     from avloc.cli.terminal import show_plan, show_results
-    from avloc.runner import bench as run_suite, plan
+    from avloc.runner import Options, plan_suite, run_suite
 
-    how = options(results=results, data=data, device=device, force=force, jobs=jobs)
+    options = Options(results, data, device, force, jobs, typed())
     if dry_run:
-        show_plan(plan(chosen, how))
+        show_plan([row.model_dump() for row in plan_suite(chosen, options)])
         return
-    manifest = run_suite(chosen, how)
-    show_results(results, manifest["suite"])
-    if any(row["status"] == "failed" for row in manifest["rows"]):
+    manifest = run_suite(chosen, options)
+    show_results(results, manifest.suite)
+    if any(row.status == "failed" for row in manifest.rows):
         raise typer.Exit(1)
 
 

@@ -9,16 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from avloc.progress import shown
 from avloc.types import AvlocError
-
-if TYPE_CHECKING:
-    from avloc.results import Options
 
 BAD_USAGE, INTERRUPTED = 2, 130
 
@@ -71,12 +68,6 @@ def stem(suite: str) -> str:
 def typed() -> str:
     """The command as the user typed it, quoted so that it can be typed again."""
     return shlex.join(["avloc", *sys.argv[1:]])
-
-
-def options(**options: Any) -> Options:
-    from avloc.results import Options
-
-    return Options(**options, command=typed())
 
 
 class Group(TyperGroup):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli.common import Commas, Data, Plugins, Results, names, options, stem
+from avloc.cli.common import Commas, Data, Plugins, Results, names, stem, typed
 from avloc.types import AvlocError
 
 PROTOCOL = "A protocol's name, see avloc protocols; several with commas between stand side by side."
@@ -39,10 +39,11 @@ def score(
     JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
     """
     _check(predictions, datasets, {"--dataset": dataset, "--name": name, "--hints": hints})
-    how, chosen = options(results=results, data=data), None if suite is None else stem(suite)
+    chosen = None if suite is None else stem(suite)
     from avloc.cli.terminal import show_results
-    from avloc.results import Wanted, rescore, score_external
+    from avloc.results import Options, Wanted, rescore, score_external
 
+    how = Options(results, data, command=typed())
     if predictions is not None:
         wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), hints)
         manifest = score_external(wanted, how)

@@ -19,7 +19,7 @@ from avloc.registry import registry
 from avloc.results.manifest import Invocation, Manifest, Options, Row
 from avloc.results.rescoring import parse_metric, stored_manifest
 from avloc.scoring import Predictions, load_protocol, score_run
-from avloc.store import ArrayLog, RunFolder, content_id, provenance, write_json
+from avloc.store import ArrayLog, Counts, RunFolder, content_id, provenance, write_json
 from avloc.suite import Suite, Train, load_suite
 from avloc.types import AvlocError, DataError, unknown
 
@@ -81,7 +81,7 @@ def score_external(wanted: Wanted, options: Options) -> Manifest:
     metrics = make_metrics([Component(name=m["name"], params=m["params"]) for m in manifest["metrics"]])
     protocol = load_protocol(manifest["protocol"])
     hints = wanted.hints or HINT_LEVELS[-1]
-    score = score_run(folder, data, protocol, metrics, counts, f"score {wanted.label}")
+    score = score_run(folder, data, protocol, metrics, Counts(**counts), f"score {wanted.label}")
     row: Row = {
         "method": wanted.label, "label": wanted.label, "uses_audio": True, "section": "methods", "params": {},
         "dataset": column["name"], "hints": hints, "encoder": column["encoder"], "train": {},

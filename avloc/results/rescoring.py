@@ -9,7 +9,7 @@ from avloc.components import Component, make_metrics, open_dataset
 from avloc.interfaces import Dataset, Metric
 from avloc.results.manifest import Invocation, Manifest, Options, Row
 from avloc.scoring import Protocol, load_protocol, score_run
-from avloc.store import RunFolder, content_id, read_json, write_json
+from avloc.store import Counts, RunFolder, content_id, read_json, write_json
 from avloc.suite import Suite, Train
 from avloc.types import AvlocError, unknown
 
@@ -115,7 +115,17 @@ class _Scoring:
         data = self._data(folder, row)
         counts = read_json(folder.path / "scores" / f"{row['score']}.json")["counts"]
         title = f"score {row['method']} again"
-        return {**row, "score": score_run(folder, data, protocol, self.metrics, counts, title)}
+        return {
+            **row,
+            "score": score_run(
+                folder,
+                data,
+                protocol,
+                self.metrics,
+                Counts(**{k: v for k, v in counts.items() if k != "scored"}),
+                title,
+            ),
+        }
 
     def side_by_side(self, row: Row, protocols: Sequence[Protocol]) -> list[Row]:
         """The row in every column that its own was split into; it says so where a protocol cannot be applied."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, RunFolder, content_id, write_json, writing
+from avloc.store import ArrayLog, Counts, RunFolder, content_id, write_json, writing
 from avloc.types import AvlocError, Prediction
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def score_run(
     data: Dataset,
     protocol: Protocol,
     metrics: Mapping[str, Metric],
-    counts: Mapping[str, Any],
+    counts: Counts,
     title: str,
 ) -> str:
     """Score stored predictions; returns the score id. Rows are per true source."""
@@ -59,7 +59,9 @@ def score_run(
         frame.to_parquet(temporary)
         temporary.replace(target.with_suffix(".parquet"))
     content = {"score": id, "run": folder.id, "protocol": protocol.model_dump(), "values": values, "dropped": dropped}
-    write_json(target, {**content, "sources": len(frame), "counts": {**counts, "scored": len(log.records)}})
+    write_json(
+        target, {**content, "sources": len(frame), "counts": {**counts.model_dump(), "scored": len(log.records)}}
+    )
     return id
 
 

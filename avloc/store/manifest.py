@@ -34,8 +34,8 @@ class _Stored(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "it"
             raise AvlocError(
-                f"{path} is not the {cls.__name__.lower()} of a bench ({key}: {first['msg'].lower()}). Delete it and run "
-                "the same avloc bench again."
+                f"{path} is not the {cls.__name__.lower()} of a bench ({key}: {first['msg'].lower()}). "
+                "Delete it and run the same avloc bench again."
             ) from error
 
     def save(self, path: Path) -> None:

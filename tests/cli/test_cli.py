@@ -22,7 +22,7 @@ import avloc
 from avloc import AvlocError, cli, track
 from avloc.cli.terminal import Bars, Lines
 from avloc.progress import reporting, say
-from avloc.results import Options
+from avloc.runner import Options
 from avloc.suite import Suite
 
 

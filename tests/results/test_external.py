@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError
 from avloc.cli import app
-from avloc.results import Options, Wanted, rescore, score_external
-from avloc.runner import bench
+from avloc.runner import Options, Wanted, rescore, run_suite as bench, score_external
 from avloc.store import ArrayLog
 from avloc.suite import load_suite
 from helpers.world import Blocks

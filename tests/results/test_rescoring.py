@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from avloc import AvlocError, Prediction, cli
 from avloc.cli.terminal import show_table
 from avloc.results import LONGEST_NAME, Manifest, Options, Wanted, rescore, score_external
-from avloc.runner import bench
+from avloc.runner import run_suite as bench
 from avloc.scoring import Protocol
 from avloc.suite import Suite, load_suite
 from avloc.tables import Table, Wishes, build_table, load, select, transposed
