@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "avloc.runner": ("bench", "load"),
     "avloc.registry": ("get_component", "hookimpl", "list_components"),
-    "avloc.scoring": ("load_protocol",),
+    "avloc.results": ("load_results",),
+    "avloc.scoring": ("evaluate", "load_protocol"),
     "avloc.suite": ("load_suite",),
     "avloc.interfaces": (
         "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
@@ -61,7 +63,9 @@ if TYPE_CHECKING:
         hookimpl as hookimpl,
         list_components as list_components,
     )
-    from avloc.scoring import load_protocol as load_protocol
+    from avloc.results import load_results as load_results
+    from avloc.runner import bench as bench, load as load
+    from avloc.scoring import evaluate as evaluate, load_protocol as load_protocol
     from avloc.suite import load_suite as load_suite
     from avloc.types import (
         AvlocError as AvlocError,

@@ -171,8 +171,6 @@ class Method(nn.Module, ABC):
     """False for controls that never read the audio: feeding them another clip's changes nothing."""
     trainable: ClassVar[bool] = True
     """False when there is nothing to learn: no fit, and one seed stands for all."""
-    is_prior: ClassVar[bool] = False
-    """True for the control whose map is the object prior: a table with refined maps always has its row."""
 
     @abstractmethod
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -290,7 +288,6 @@ class Metric(ABC):
 
     title: str = ""
     """As tables print it, with its parameters."""
-    unit: ClassVar[str] = "%"
     higher_is_better: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 

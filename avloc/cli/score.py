@@ -39,20 +39,21 @@ def score(
     JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
     """
     _check(predictions, datasets, {"--dataset": dataset, "--name": name, "--hints": hints})
-    chosen = None if suite is None else stem(suite)
+    chosen, given = None if suite is None else stem(suite), names(metrics)
     from avloc.cli.terminal import show_results
-    from avloc.results import Options, Wanted, rescore, score_external
+    from avloc.results import rescore, score_external
 
-    how = Options(results, data, command=typed())
     if predictions is not None:
-        wanted = Wanted(predictions, dataset or "", name or "", chosen, protocol, names(metrics), hints)
-        manifest = score_external(wanted, how)
-    else:
-        manifest = rescore(
-            chosen or "multi_source", how, protocol=",".join(names(protocol) or ()) or None, metrics=names(metrics),
-            datasets=names(datasets),
+        found = score_external(
+            predictions, dataset or "", name=name or "", suite=chosen, protocol=protocol, metrics=given, hints=hints,
+            results=results, data=data, command=typed(),
         )  # fmt: skip
-    show_results(results, manifest["suite"])
+    else:
+        found = rescore(
+            chosen or "multi_source", protocol=",".join(names(protocol) or ()) or None, metrics=given,
+            datasets=names(datasets), results=results, data=data, command=typed(),
+        )  # fmt: skip
+    show_results(found)
 
 
 def _check(predictions: Path | None, datasets: str | None, theirs: dict[str, str | None]) -> None:

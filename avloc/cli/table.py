@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
@@ -34,7 +33,7 @@ class Format(StrEnum):
 
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
-DIGITS = "Significant digits of every mean; default: one decimal for percents, two for other units."
+DIGITS = "Significant digits of every mean; default: one decimal for percents, as stored."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 
@@ -65,7 +64,8 @@ def table(
     ours: dict[str, Any] = {"--published": published, "--intervals": intervals, "--reference": reference}
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
-    from avloc.tables import Printed, Wishes, build_table, load, render
+    from avloc.results import load_results
+    from avloc.tables import Printed, load_scores
 
     if label and format not in (Format.latex, Format.json):
         raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
@@ -75,19 +75,17 @@ def table(
     else:
         if format is Format.csv:
             _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-        scores = load(results, stem(suite))
         if format is Format.csv:
-            _write(render.csv(scores), output, "utf-8")
+            _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
             return
-        laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
+        laid_out = load_results(stem(suite), results).table(
+            published=published, intervals=intervals, reference=reference, digits=digits
+        )
     shown = _arranged(laid_out, columns, transpose, caption, label)
     if format is Format.terminal:
         _print(shown, output)
     else:
-        as_sheet = format in (Format.csv, Format.sheet)
-        text = render.WRITERS["sheet" if as_sheet else format.value](shown)
-        # Excel takes a file for UTF-8 only if it says so.
-        _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
+        _write(*_text(shown, format), output)
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
@@ -96,11 +94,17 @@ def _refuse(given: dict[str, Any], why: str) -> None:
             raise AvlocError(f"{option} {why}")
 
 
-def _reducer(metric: dict[str, Any]) -> Callable[[Any], float]:
-    """How a metric's rows become one number; only the metric itself knows, and it takes torch to ask it."""
-    from avloc.components import Component, make_metrics
-
-    return make_metrics([Component(name=metric["name"], params=metric["params"])])[metric["key"]].reduce
+def _text(table: Table, format: Format) -> tuple[str, str]:
+    """A table as text, and its encoding: Excel takes a file for UTF-8 only if it says so."""
+    match format:
+        case Format.latex:
+            return table.to_latex(), "utf-8"
+        case Format.markdown:
+            return table.to_markdown(), "utf-8"
+        case Format.json:
+            return table.to_json(), "utf-8"
+        case _:
+            return table.to_csv(), "utf-8-sig"
 
 
 def _arranged(
@@ -125,7 +129,7 @@ def _print(table: Table, output: Path | None) -> None:
         show_table(table, console(file))
 
 
-def _write(text: str, output: Path | None, encoding: str) -> None:
+def _write(text: str, encoding: str, output: Path | None) -> None:
     from avloc.store import writing
 
     if output is None:

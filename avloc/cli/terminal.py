@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
@@ -14,6 +13,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from avloc.results import Results
+    from avloc.store import Row
     from avloc.tables import Cell, Group, Table
 
 WIDTH_OF_FILES = 160
@@ -88,11 +89,9 @@ def _text(cell: Cell) -> Text:
     return Text().append(cell.text, _STYLE[cell.rank]).append(_mark(cell), "dim")
 
 
-def show_results(results: Path, suite: str) -> None:
+def show_results(results: Results) -> None:
     """Print the table of a suite that was run."""
-    from avloc.tables import build_table, load
-
-    show_table(build_table(load(results, suite)), console())
+    show_table(results.table(), console())
 
 
 def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
@@ -106,12 +105,12 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     console().print(grid, "")
 
 
-def show_plan(rows: Sequence[Mapping[str, object]]) -> None:
+def show_plan(rows: Sequence[Row]) -> None:
     """Print what a bench would run: the seeds of a row together, and a data set in one line where its rows agree."""
     keys = ("dataset", "section", "label", "hints", "encoder", "status", "reason")
     together: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        together.setdefault(tuple(str(row[key]) for key in keys), []).append(str(row["seed"]))
+        together.setdefault(tuple(str(getattr(row, key)) for key in keys), []).append(str(row.seed))
     lines = [[*key[:5], ", ".join(seeds), *key[5:]] for key, seeds in together.items()]
     for column in dict.fromkeys((line[0], line[4]) for line in lines):
         mine = [line for line in lines if (line[0], line[4]) == column]
@@ -119,5 +118,5 @@ def show_plan(rows: Sequence[Mapping[str, object]]) -> None:
             lines[lines.index(mine[0])] = [column[0], "all", "", "", column[1], "", *mine[0][6:]]
             lines = [line for line in lines if line not in mine[1:]]
     show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines)
-    counts = Counter(str(row["status"]) for row in rows)
+    counts = Counter(str(row.status) for row in rows)
     console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

@@ -108,7 +108,7 @@ def make_plan(suite: Suite, options: Options) -> Plan:
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol(suite.protocol)
     if protocol.refine:
-        suite = _with_prior(suite, getattr(protocol.refine, "control", "saliency"))
+        suite = _with_prior(suite, protocol.refine.control)
     metrics = make_metrics(suite.metrics)
     for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
         _check_method(entry)

@@ -283,8 +283,9 @@ def preset_names() -> list[str]:
 _WANTED = {
     "binarize": "{top: share}, {at: value}, {truth_area: true}, {quantile: share or truth} or {of_max: share}",
     "normalize": "none, minmax, minmax_nan, minmax_negated, relu_max or {range: [low, high]}",
+    "refine": "null or {alpha: share, control: name of the control that is the prior}, optionally with prior_range",
 }
-"""Keys whose values have several kinds, of which pydantic would report every one."""
+"""What keys should be whose values have several kinds or parts, of which pydantic would report every one."""
 
 
 @cache

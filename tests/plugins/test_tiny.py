@@ -143,9 +143,7 @@ def test_a_weights_file_is_read_back(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_no_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        AvlocError, match=r"gone\.safetensors .*do not exist; python -m .*tiny_pretrain makes"
-    ):
+    with pytest.raises(AvlocError, match=r"gone\.safetensors .*do not exist; python -m .*tiny_pretrain makes"):
         Tiny(weights=str(tmp_path / "gone.safetensors"))
 
 
