@@ -46,16 +46,14 @@ def bench(
         limit=limit, settings=settings or (),
     )  # fmt: skip
     from avloc.cli.terminal import show_plan, show_results
-    from avloc.results import Results as Stored
-    from avloc.runner import Options, plan_suite, run_suite
+    from avloc.runner import Options, bench as run, plan_suite
 
-    options = Options(results, data, device, force, jobs, typed())
     if dry_run:
-        show_plan(plan_suite(chosen, options))
+        show_plan(plan_suite(chosen, Options(results, data, device)))
         return
-    manifest = run_suite(chosen, options)
-    show_results(Stored(manifest, results))
-    if any(row.status == "failed" for row in manifest.rows):
+    found = run(chosen, results=results, data=data, device=device, force=force, jobs=jobs, command=typed())
+    show_results(found)
+    if any(row.status == "failed" for row in found.manifest.rows):
         raise typer.Exit(1)
 
 
