@@ -158,7 +158,7 @@ def test_trackers_hear_events_and_may_fail(registry: Registry) -> None:
     registry.add_module("tracker", Tracker())
     registry.add_module("broken", Broken())
     with pytest.warns(UserWarning, match="'broken' failed on event 'started'"):
-        registry.announce("run", "started")
+        registry.announce("run", "started", {}, None)
     assert heard == [("run", "started")]
 
 
@@ -184,7 +184,7 @@ def test_a_plugin_that_exits_or_lists_nonsense_is_left_out(monkeypatch: pytest.M
     with pytest.warns(UserWarning, match="failed to list its methods"):
         assert set(found.entries("method")) == {"a"}
     assert set(found.failures) == {"exits", "lists"}
-    assert "no dict of name -> class" in str(found.failures["lists"])
+    assert "not a dict of name -> class" in str(found.failures["lists"])
 
 
 def test_a_file_that_registers_nothing_and_a_folder_are_named(registry: Registry, tmp_path: Path) -> None:

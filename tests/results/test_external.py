@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError
 from avloc.cli import app
-from avloc.results import Options, rescore, score_external
-from avloc.runner import bench
+from avloc.runner import Options
+from avloc.results import rescore, score_external
+from avloc.runner import run_suite as bench
 from avloc.store import ArrayLog, Counts, Manifest, Row, Score, score_path
 from avloc.suite import load_suite
 from helpers.world import Blocks

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError, Prediction, cli
 from avloc.cli.terminal import show_table
-from avloc.results import LONGEST_NAME, Options, load_results, rescore, score_external
-from avloc.runner import bench
+from avloc.results import LONGEST_NAME, load_results, rescore, score_external
+from avloc.runner import Options
+from avloc.runner import run_suite as bench
 from avloc.scoring import Protocol
 from avloc.suite import Suite, load_suite
 from avloc.tables import load_scores, select, transposed
