@@ -15,11 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from avloc.progress import current, reporting
+from avloc.progress import Event, forward, receiving
 
 T = TypeVar("T")
 R = TypeVar("R")
-Event = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,11 @@ def each(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[tupl
     """
     waiting = list(enumerate(items))
     running: dict[Any, tuple[int, _Worker[R]]] = {}
-    shown: set[str] = set()
     with ExitStack() as stack:
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, item = waiting.pop(0)
-                worker = _Worker.start(work, item, shown)
+                worker = _Worker.start(work, item)
                 stack.callback(worker.stop)
                 running[worker.pipe] = index, worker
             for pipe in connection.wait(list(running)):
@@ -64,61 +62,45 @@ class _Worker(Generic[R]):
 
     Attributes:
         pipe: From it.
-        shown: The loops that are reported now, of all processes.
         result: What it found; `Died` as long as there is nothing.
-        loops: Its open loops -> as what they are reported, and what advances them.
+        loops: Those that it has open, as `avloc.progress` names them.
     """
 
     process: BaseProcess
     pipe: Connection[Any, Any]
-    shown: set[str]
     result: R | Died = field(default_factory=lambda: Died(0))
-    loops: dict[str, tuple[str, Callable[[int], None]]] = field(default_factory=dict)
+    loops: set[object] = field(default_factory=set)
 
     @classmethod
-    def start(cls, work: Callable[[T], R], item: T, shown: set[str]) -> _Worker[R]:
+    def start(cls, work: Callable[[T], R], item: T) -> _Worker[R]:
         context = get_context("spawn")  # a fork of a process with threads may never wake up
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(work, item, theirs))
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
-        return cls(process, ours, shown)
+        return cls(process, ours)
 
     def hear(self) -> bool:
         """Handle one event; returns whether more can come."""
         try:
-            kind, arguments = self.pipe.recv()
+            event = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             if isinstance(self.result, Died):
                 self.result = Died(self.process.exitcode or 0)
-            for description in list(self.loops):
-                self._stop(description)
+            for loop in self.loops:
+                forward(("stop", loop))
             return False
-        match kind:
-            case "result":
-                (self.result,) = arguments
-            case "start":
-                self._start(*arguments)
-            case "advance":
-                self.loops[arguments[0]][1](arguments[1])
-            case "stop":
-                self._stop(*arguments)
-            case _:
-                current().say(*arguments)
+        match event:
+            case "result", result:
+                self.result = result
+                return True
+            case "start", loop, *_:
+                self.loops.add(loop)
+            case "stop", loop:
+                self.loops.remove(loop)
+        forward(event)
         return True
-
-    def _start(self, description: str, total: int) -> None:
-        shown = description
-        while shown in self.shown:  # two data sets may differ in a parameter that loops do not name
-            shown += "'"
-        self.shown.add(shown)
-        self.loops[description] = shown, current().start(shown, total)
-
-    def _stop(self, description: str) -> None:
-        shown, _ = self.loops.pop(description)
-        self.shown.remove(shown)
-        current().stop(shown)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -127,32 +109,15 @@ class _Worker(Generic[R]):
 
 
 def _run(work: Callable[[T], R], item: T, pipe: Connection[Any, Any]) -> None:
-    """In the process: work, and say so."""
+    """In the process: work, and send events and the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the caller ends this one
-    sender = _Sender(pipe)
-    with reporting(sender):
-        result = work(item)
-    sender.send("result", result)
 
-
-class _Sender:
-    """The reporter of such a process."""
-
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self._pipe = pipe
-
-    def send(self, kind: str, *arguments: Any) -> None:
+    def send(event: Event) -> None:
         try:
-            self._pipe.send((kind, arguments))
+            pipe.send(event)
         except OSError:  # the caller is gone, killed perhaps: nobody wants the result
             os._exit(1)
 
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        self.send("start", description, total)
-        return lambda done: self.send("advance", description, done)
-
-    def stop(self, description: str) -> None:
-        self.send("stop", description)
-
-    def say(self, message: str) -> None:
-        self.send("say", message)
+    with receiving(send):
+        result = work(item)
+    send(("result", result))

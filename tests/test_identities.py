@@ -18,8 +18,8 @@ from avloc.components import Component, make_metrics, parameters
 from avloc.features import feature_set as features
 from avloc.registry import registry
 from avloc.runner import run
-from avloc.runner.run import fit_identity, predict_identity
-from avloc.runner.task import open_column
+from avloc.runner.run import build, fit_identity, predict_identity
+from avloc.runner.task import open_task
 from avloc.scoring import Protocol, load_protocol, scores
 from avloc.scoring.maps import Data as Rule
 from avloc.scoring.protocol import _presets
@@ -98,10 +98,10 @@ def ids_of(data: dict[str, Any]) -> dict[str, str]:
     """The ids of a suite's last run."""
     suite = Suite.model_validate(data)
     run = suite.runs()[-1]
-    stage = open_column(run.dataset, None, run.limit, "cpu", {run.train.live}).stages[run.train.live]
-    method = registry().get("method", run.method.name)
-    fitted = fit_identity(run, method, stage)
-    predicted = content_id(predict_identity(run, method, stage, fitted))
+    task = open_task(run.dataset, None, run.limit)
+    method = build(run, registry().get("method", run.method.name), task)
+    fitted = fit_identity(run, method, task)
+    predicted = content_id(predict_identity(run, method, task, fitted))
     rules = load_protocol(suite.protocol)
     scored = score_identity(predicted, rules, make_metrics(suite.metrics))
     return {"fit": content_id(fitted) if fitted else "", "predict": predicted, "score": content_id(scored)}

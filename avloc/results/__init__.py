@@ -5,20 +5,15 @@ In comes the store, out come `Results`, whose tables, rows and predictions can b
 """
 
 from avloc.results.external import score_external
-from avloc.results.manifest import Invocation, Options, column_of, row_of
 from avloc.results.rescoring import LONGEST_NAME, rescore
 from avloc.results.stored import Results, load_results, manifest_metrics, metric_entries
 
 __all__ = [
     "LONGEST_NAME",
-    "Invocation",
-    "Options",
     "Results",
-    "column_of",
     "load_results",
     "manifest_metrics",
     "metric_entries",
     "rescore",
-    "row_of",
     "score_external",
 ]

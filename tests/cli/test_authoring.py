@@ -19,8 +19,7 @@ from avloc import AvlocError, Batch, Context, Features, Prediction, cli, hookimp
 from avloc.cli import authoring
 from avloc.cli.package import new_method
 from avloc.registry import registry
-from avloc.results import Options
-from avloc.runner import bench
+from avloc.runner import Options, run_suite as bench
 from avloc.suite import load_suite
 from helpers import TESTS
 from helpers.world import Dot
@@ -245,10 +244,10 @@ def test_a_suite_with_a_broken_method_ends_with_the_others_results(
     text = suite_file.read_text().replace("[dot, hinted]", f"[{name}, dot, hinted]")
     suite_file.write_text(text.replace("seeds: [0, 1]", "seeds: [0]"))
     manifest = bench(load_suite(str(suite_file)), Options(tmp_path / "r"))
-    rows = {row["method"]: row for row in manifest["rows"]}
-    assert rows[name]["status"] == "failed"
-    assert rows[name]["reason"]
-    assert rows["dot"]["status"] == rows["hinted"]["status"] == "done"
+    rows = {row.method: row for row in manifest.rows}
+    assert rows[name].status == "failed"
+    assert rows[name].reason
+    assert rows["dot"].status == rows["hinted"].status == "done"
 
 
 def test_a_plugin_file_that_does_not_import_is_named(world: Any, suite_file: Path, tmp_path: Path) -> None:

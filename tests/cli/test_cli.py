@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -21,10 +22,8 @@ import avloc
 from avloc import AvlocError, cli, track
 from avloc.cli.terminal import Bars, Lines
 from avloc.progress import reporting, say
-from avloc.results import Options
-from avloc.store import DatasetEntry, Manifest, Row
+from avloc.runner import Options
 from avloc.suite import Suite
-from helpers.stored import small_manifest
 
 
 def run(*args: str | Path, **options: Any) -> Result:
@@ -38,11 +37,20 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Suite, Options]]:
 
     def fake(suite: Suite, options: Options) -> dict[str, Any]:
         calls.append((suite, options))
-        row = Row(method="m", label="M", dataset="d", hints="oracle", encoder="e", status="failed", reason="boom")
-        entry = DatasetEntry(name="d", title="D", encoder="e")
-        manifest = small_manifest(suite=suite.name, command=options.command, datasets=[entry], rows=[row])
-        manifest.save(Manifest.path(options.results, suite.name))
-        return manifest.model_dump()
+        rows = [
+            {"method": "m", "label": "M", "section": "methods", "params": {}, "dataset": "d", "hints": "oracle",
+             "encoder": "e", "weights": "", "seed": 0, "status": "failed", "reason": "boom", "run": "", "score": ""}
+        ]  # fmt: skip
+        dataset = {"name": "d", "title": "D", "encoder": "e", "status": "ran", "reason": "", "command": "", "notes": []}
+        manifest = {
+            "suite": suite.name, "title": "T", "paper": "", "command": options.command, "protocol_text": "avloc",
+            "train_text": "epochs 3",
+            "metrics": [{"key": "k", "title": "K", "unit": "%", "higher_is_better": True}],
+            "datasets": [dataset], "rows": rows,
+        }  # fmt: skip
+        (options.results / "suites").mkdir(parents=True)
+        (options.results / "suites" / f"{suite.name}.json").write_text(json.dumps(manifest))
+        return manifest
 
     monkeypatch.setattr("avloc.runner.bench", fake)
     return calls

@@ -10,8 +10,7 @@ import pytest
 
 from avloc.components import check_parameters
 from avloc.registry import registry
-from avloc.results import Options
-from avloc.runner import bench, plan
+from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.suite import Suite, SuiteDataset, SuiteMethod, load_suite, suite_names
 from avloc.tables import Printed
 
@@ -32,11 +31,11 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) -> None:
     suite = load_suite(name)
     rows = plan(suite, Options(tmp_path))
-    assert {row["status"] for row in rows} <= {"todo", "skipped"} and any(row["status"] == "todo" for row in rows)
+    assert {row.status for row in rows} <= {"todo", "skipped"} and any(row.status == "todo" for row in rows)
     obtained = {entry.name for entry in suite.datasets if entry.obtain}
     for row in rows:  # only what methods are told, or data that are not here, may keep them out
-        absent = row["dataset"].split(" (")[0] in obtained
-        assert row["status"] == "todo" or "needs the hints" in row["reason"] or absent
+        absent = row.dataset.split(" (")[0] in obtained
+        assert row.status == "todo" or "needs the hints" in row.reason or absent
     for entry in suite.datasets:  # bench itself does not check those that may be absent
         check_parameters("dataset", entry, registry().get("dataset", entry.name))
         check_parameters("encoder", entry.encoder, registry().get("encoder", entry.encoder.name))
@@ -45,7 +44,7 @@ def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) 
             assert entry.obtain == f"avloc data prepare {wrapped} --from DIR"
             assert registry().get("dataset", str(wrapped))
     assert any(not entry.obtain for entry in suite.datasets)  # something runs out of the box
-    columns = Counter((row["dataset"], row["encoder"]) for row in rows)
+    columns = Counter((row.dataset, row.encoder) for row in rows)
     assert len(columns) == len(suite.datasets)
 
 
@@ -119,15 +118,15 @@ def test_a_new_suite_runs_to_its_end(
 ) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(shared_cache))
     manifest = bench(small(name), Options(tmp_path))
-    for row in manifest["rows"]:
-        assert row["status"] == "done" or row["reason"].startswith(("needs the hints", "maps only classes")), row
-    assert all(column["status"] == "ran" for column in manifest["datasets"])
-    fits = {(row["method"], row["section"], str(row["params"]), row["fit"]) for row in manifest["rows"] if row["fit"]}
+    for row in manifest.rows:
+        assert row.status == "done" or row.reason.startswith(("needs the hints", "maps only classes")), row
+    assert all(column.status == "ran" for column in manifest.datasets)
+    fits = {(row.method, row.section, str(row.params), row.fit) for row in manifest.rows if row.fit}
     rows = {row[:3] for row in fits}
     if name in ("source_count", "negatives"):  # columns that differ in their tests only share one training
-        assert len(fits) == len(rows) and len(manifest["datasets"]) > 1
+        assert len(fits) == len(rows) and len(manifest.datasets) > 1
     if name == "zero_shot":
-        skipped = {row["method"]: row["reason"] for row in manifest["rows"] if row["status"] == "skipped"}
+        skipped = {row.method: row.reason for row in manifest.rows if row.status == "skipped"}
         assert set(skipped) == {"avgn"} and "12 of the test's are new" in skipped["avgn"]
 
 

@@ -1,4 +1,4 @@
-"""Print the tables of suites that were run, and those that papers printed."""
+"""``avloc table``: print the table of a suite that was run, or one that a paper printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avloc.cli.answers import Plugins, Results, SuiteName, answers, load_plugins, names
+from avloc.cli.common import Plugins, Results, SuiteName, names, stem
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ class Format(StrEnum):
     json = "json"
 
 
-SUFFIXES = {Format.latex: ".tex", Format.markdown: ".md", Format.json: ".json"}
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
-DIGITS = "Significant digits of every mean; default: one decimal."
+DIGITS = "Significant digits of every mean; default: one decimal for percents, as stored."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 
@@ -65,46 +64,47 @@ def table(
     ours: dict[str, Any] = {"--published": published, "--intervals": intervals, "--reference": reference}
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
-    with answers():
-        from avloc.results import load_results
-        from avloc.tables import Printed, load_scores, render
+    from avloc.results import load_results
+    from avloc.tables import Printed, load_scores
 
-        load_plugins(plugin)
-        if label and format not in (Format.latex, Format.json):
-            raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
-        if published_only is not None:
-            _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
-            laid_out = Printed.of(published_only).table()
-        else:
-            if format is Format.csv:
-                _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-            if format is Format.csv:
-                _write(load_scores(results, stem(suite)).to_csv(), output, "utf-8")
-                return
-            laid_out = load_results(stem(suite), results).table(
-                published=published, intervals=intervals, reference=reference, digits=digits
-            )
-        shown = _arranged(laid_out, columns, transpose, caption, label)
-        if format is Format.terminal:
-            _print(shown, output)
-        else:
-            as_sheet = format in (Format.csv, Format.sheet)
-            text = render.WRITERS[".csv" if as_sheet else SUFFIXES[format]](shown)
-            # Excel takes a file for UTF-8 only if it says so.
-            _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
-
-
-def stem(suite: str) -> str:
-    """The name under which a suite's results are kept."""
-    from avloc.suite import load_suite
-
-    return load_suite(suite).name if suite.endswith((".yaml", ".yml")) else suite
+    if label and format not in (Format.latex, Format.json):
+        raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
+    if published_only is not None:
+        _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
+        laid_out = Printed.of(published_only).table()
+    else:
+        if format is Format.csv:
+            _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
+        if format is Format.csv:
+            _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
+            return
+        laid_out = load_results(stem(suite), results).table(
+            published=published, intervals=intervals, reference=reference, digits=digits
+        )
+    shown = _arranged(laid_out, columns, transpose, caption, label)
+    if format is Format.terminal:
+        _print(shown, output)
+    else:
+        _write(*_text(shown, format), output)
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
     for option, value in given.items():
         if value:
             raise AvlocError(f"{option} {why}")
+
+
+def _text(table: Table, format: Format) -> tuple[str, str]:
+    """A table as text, and its encoding: Excel takes a file for UTF-8 only if it says so."""
+    match format:
+        case Format.latex:
+            return table.to_latex(), "utf-8"
+        case Format.markdown:
+            return table.to_markdown(), "utf-8"
+        case Format.json:
+            return table.to_json(), "utf-8"
+        case _:
+            return table.to_csv(), "utf-8-sig"
 
 
 def _arranged(
@@ -129,7 +129,7 @@ def _print(table: Table, output: Path | None) -> None:
         show_table(table, console(file))
 
 
-def _write(text: str, output: Path | None, encoding: str) -> None:
+def _write(text: str, encoding: str, output: Path | None) -> None:
     from avloc.store import writing
 
     if output is None:
