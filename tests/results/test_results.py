@@ -12,18 +12,18 @@ import pytest
 
 import avloc
 from avloc import AvlocError
-from avloc.results import Options, Results, load_results
+from avloc.results import Results, load_results
 from avloc.runner import bench
 from avloc.store import ArrayLog
-from avloc.suite import load_suite
 from helpers.stored import Store
 
 
 @pytest.fixture
 def results(world: Any, suite_file: Path, tmp_path: Path) -> Results:
     """Of the small world's suite."""
-    bench(load_suite(str(suite_file)), Options(tmp_path / "r"))
-    return load_results("blocks", tmp_path / "r")
+    made = bench(suite_file, results=tmp_path / "r")
+    assert load_results("blocks", tmp_path / "r").manifest == made.manifest
+    return made
 
 
 def test_the_rows_are_what_the_table_is_made_of(results: Results) -> None:
