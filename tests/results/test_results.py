@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from avloc import AvlocError
 from avloc.results import Results, load_results
 from avloc.runner import bench
 from avloc.store import ArrayLog
+from helpers import TESTS
 from helpers.stored import Store
 
 
@@ -55,6 +58,18 @@ def test_predictions_of_a_run(results: Results) -> None:
     again = avloc.evaluate(found, truths, {"preset": "avloc", "size": 28}, ["pixel_ap"])
     rows = results.scores()
     assert again.rows.pixel_ap.to_list() == rows.pixel_ap[(rows.method == "dot") & (rows.seed == 1)].to_list()
+
+
+def test_scoring_and_printing_again_need_no_lightning(results: Results) -> None:
+    code = (
+        "import sys; sys.modules['lightning_fabric'] = None\n"
+        "from avloc.registry import registry; from avloc.results import rescore; from helpers.world import World\n"
+        "registry().add_module('world', World())\n"
+        "print(rescore('blocks', protocol='ezvsl', metrics=['auc'], results=sys.argv[1]).table().to_markdown())"
+    )
+    command = [sys.executable, "-c", code, str(results.folder)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
+    assert "AUC" in done.stdout and "Protocol: ezvsl: " in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
