@@ -15,9 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from avloc.store import Manifest
-
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Manifest
 from helpers import SHARED
 from helpers.films import film, put
 from helpers.folders import row, table

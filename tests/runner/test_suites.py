@@ -12,8 +12,8 @@ from avloc.components import check_parameters
 from avloc.registry import registry
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.suite import Suite, SuiteDataset, SuiteMethod, load_suite, suite_names
-from avloc.tables.scores import RowKey
 from avloc.tables import Printed
+from avloc.tables.scores import RowKey
 
 NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "hints", "zero_shot")
 TABLES = {
