@@ -223,12 +223,14 @@ def test_plan_makes_nothing(suite: Suite, tmp_path: Path) -> None:
 def test_rescoring_runs_no_method(suite: Suite, tmp_path: Path) -> None:
     first = bench(suite.override(seeds=[0]), Options(tmp_path))
     runs = {row.run for row in first.rows}
-    again = rescore("blocks", Options(tmp_path), protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"])
+    again = rescore(
+        "blocks", protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"], results=tmp_path
+    ).manifest
     assert {row.run for row in again.rows} == runs
-    assert [metric["key"] for metric in again.metrics] == ["ciou_mean", "ciou_success@0.5"]
+    assert [metric.key for metric in again.metrics] == ["ciou_mean", "ciou_success@0.5"]
     assert set(_values(tmp_path, again)["methods", "dot", 0]) == {"ciou_mean", "ciou_success@0.5"}
     with pytest.raises(AvlocError, match="no results of suite 'nothing'"):
-        rescore("nothing", Options(tmp_path))
+        rescore("nothing", results=tmp_path)
 
 
 def test_limit_is_part_of_the_id(suite: Suite, tmp_path: Path) -> None:
@@ -409,7 +411,7 @@ def test_a_finished_run_that_lost_predictions_is_completed(suite: Suite, tmp_pat
     whole = log.read_bytes()
     log.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
     with pytest.raises(AvlocError, match="has lost predictions"):
-        rescore("blocks", Options(tmp_path), metrics=["auc"])
+        rescore("blocks", metrics=["auc"], results=tmp_path)
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
     assert log.read_bytes() == whole
 
@@ -418,7 +420,7 @@ def test_data_that_changed_is_not_scored_again(suite: Suite, tmp_path: Path, mon
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
     monkeypatch.setattr(Blocks, "fingerprint", lambda self: "other truth")
     with pytest.raises(AvlocError, match="test data of blocks changed"):
-        rescore("blocks", Options(tmp_path), metrics=["auc"])
+        rescore("blocks", metrics=["auc"], results=tmp_path)
 
 
 def test_a_dataset_that_crashes_leaves_the_other_columns(
@@ -453,7 +455,7 @@ def test_controls_name_listed_methods(suite_file: Path) -> None:
 @pytest.mark.usefixtures("world")
 def test_a_refined_table_shows_the_prior_alone(suite_file: Path, tmp_path: Path) -> None:
     suite = load_suite(str(suite_file))
-    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4}}})
+    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4, "control": "saliency"}}})
     rows = plan(refined, Options(tmp_path))
     assert "saliency" in {row.method for row in rows}
     assert "saliency" not in {row.method for row in plan(suite, Options(tmp_path))}

@@ -60,7 +60,16 @@ def test_bench_prints_a_table_and_the_second_call_answers_from_the_store(
     suite: Path, tmp_path: Path, shared_cache: Path
 ) -> None:
     first = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    for word in ("T-VSL", "AVGN", "EZ-VSL", "Centre", "Text only", "hints: vocabulary", "6 scored", "cIoU success@0.3"):
+    for word in (
+        "T-VSL",
+        "AVGN",
+        "EZ-VSL",
+        "Center",
+        "Text only",
+        "hints: vocabulary",
+        "6 scored",
+        "cIoU success rate @0.3",
+    ):
         assert word in first.stdout
     assert "fit tvsl" in first.stderr
     second = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")

@@ -83,8 +83,8 @@ def test_the_ablation_is_the_papers_five_rows_and_the_same_of_ours() -> None:
 def test_told_and_controls_hold_every_level_and_every_control() -> None:
     assert load_suite("hints").hints == ("none", "vocabulary", "count", "oracle")
     hooks = registry().entries("method").values()
-    deaf = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
-    assert {entry.name for entry in load_suite("controls").controls} == deaf | {"untrained", "shuffled_audio"}
+    controls = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
+    assert {entry.name for entry in load_suite("controls").controls} == controls | {"untrained", "shuffled_audio"}
 
 
 def small(name: str, methods: list[str] | None = None) -> Suite:

@@ -82,7 +82,7 @@ def test_labels_say_what_tells_rows_apart(store: Store) -> None:
         "B (cond=false, gate=clamp, hints: oracle)",
         "B (defaults, hints: oracle)",
     ]
-    assert note(store.table(), "Methods are told the dataset's class names (vocabulary)")
+    assert note(store.table(), "Hints vocabulary: methods are given the dataset's class names.")
 
 
 def test_parameters_of_a_lone_row_are_in_a_note(store: Store) -> None:
