@@ -143,7 +143,7 @@ class Registry:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             self._manager.unregister(name=name)
-            raise AvlocError(f"Plugin {name!r} implements a hook that avloc does not have: {error}") from error
+            raise AvlocError(f"Plugin {name!r} does not fit avloc's hooks: {str(error).splitlines()[-1]}") from error
         except (Exception, SystemExit) as error:  # a plugin may raise anything; the others must still load
             self.failures[name] = error
             warnings.warn(f"Plugin {name!r} could not be imported and is left out: {error!r}", stacklevel=2)

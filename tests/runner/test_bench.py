@@ -22,7 +22,7 @@ from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.scoring import Protocol
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Score, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
@@ -242,6 +242,28 @@ def test_limit_is_part_of_the_id(suite: Suite, tmp_path: Path) -> None:
 def test_plugins_hear_of_runs(suite: Suite, world: Any, tmp_path: Path) -> None:
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
     assert world.events == [("dot", e) for e in ("started", "epoch", "epoch", "epoch", "scored")]
+
+
+class Tracker:
+    """Remembers the numbers of events."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any, Path | None]] = []
+
+    @hookimpl
+    def avloc_run_event(self, event: str, values: Any, folder: Path | None) -> None:
+        self.seen.append((event, dict(values), folder))
+
+
+def test_trackers_get_the_numbers(suite: Suite, world: Any, tmp_path: Path) -> None:
+    tracker = Tracker()
+    registry().add_module("tracker", tracker)
+    row = bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path)).rows[0]
+    runs, (started, *epochs, scored) = tmp_path / "runs", tracker.seen
+    assert started == ("started", {}, None)
+    lines = (runs / row.fit / "train.jsonl").read_text().splitlines()
+    assert epochs == [("epoch", json.loads(line), runs / row.fit) for line in lines]
+    assert scored == ("scored", Score.load(score_path(tmp_path, row.run, row.score)).values, runs / row.run)
 
 
 def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
