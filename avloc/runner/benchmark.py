@@ -200,7 +200,7 @@ def _run_dataset(plan: Plan, index: int) -> None:
         for _, row in pairs:
             row.status, row.reason = "skipped", f"{entry.name}: {absent!s}"
         return
-    except Exception as error:  # a data set or an encoder may raise anything; the others must go on
+    except (Exception, SystemExit) as error:  # a data set or an encoder may raise anything; the others must go on
         _fail(plan, index, str(error) if isinstance(error, AvlocError) else repr(error))
         return
     shown.title = entry.title or shown.name.replace(entry.name, type(task.test).title or entry.name)
