@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from avloc.progress import Event, forward, receiving
@@ -76,7 +78,8 @@ class _Worker(Generic[R]):
         context = get_context("spawn")  # a fork of a process with threads may never wake up
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(work, item, theirs))
-        process.start()
+        with _no_script():
+            process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         return cls(process, ours)
 
@@ -106,6 +109,17 @@ class _Worker(Generic[R]):
         self.process.terminate()
         self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Hide the running script from a new process, which would run it again where no ``if __name__`` guards it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _run(work: Callable[[T], R], item: T, pipe: Connection[Any, Any]) -> None:

@@ -169,6 +169,12 @@ def clip_features(clip: Clip, encoder: Encoder, device: str, *, rounded: bool) -
     return Features(**found)
 
 
+@torch.no_grad()
+def class_text(encoder: Encoder, names: Sequence[str]) -> Tensor:
+    """``(N, D)`` embeddings of class names, rounded to half precision as in the cache."""
+    return torch.from_numpy(np.stack([round_to_half(row) for row in _embed(encoder, names)]))
+
+
 def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
     """Everything that decides what an encoder makes of a clip."""
     return {
