@@ -14,7 +14,7 @@ from avloc.features.feature_set import (
     encoder_image,
     watch,
 )
-from avloc.features.views import VIEWS_REVISION, Altered, Tiled, altered, copy_of
+from avloc.features.views import VIEWS_REVISION, Altered, Tiled, altered, canvases, copy_of
 
 __all__ = [
     "VIEWS_REVISION",
@@ -24,6 +24,7 @@ __all__ = [
     "Live",
     "Tiled",
     "altered",
+    "canvases",
     "copy_of",
     "encode",
     "encode_text",

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, Dataset, Sample, Status, Truth, unknown
-from avloc.data import resample
+from avloc.data import digest, resample
 
-from .source import TOYBOX, Named, digest, opened
+from .source import TOYBOX, Named, opened
 
 KINDS = {
     "silence": "silence",
@@ -58,6 +58,7 @@ class Negatives(Dataset):
     """
 
     title = "Negatives"
+    license = "that of the data set it is made of"
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Negatives(Dataset):
 
     def fingerprint(self) -> str:
         heard = [self._heard(id) for id in self.ids()] if self._doubled else []
-        return digest([self._whole.fingerprint(), self._kind, self._snr, heard])[:16]
+        return digest([self._whole.fingerprint(), self._whole.revision, self._kind, self._snr, heard])[:16]
 
     def _untouched(self, id: str) -> bool:
         """Whether it is as the data set has it."""

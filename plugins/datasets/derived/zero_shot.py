@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from avloc import AvlocError, Dataset, Sample, Status, Truth, unknown
-from avloc.data import hold_out
+from avloc.data import digest, hold_out
 
-from .source import TOYBOX, Named, digest, opened
+from .source import TOYBOX, Named, opened
 
 
 class ZeroShot(Dataset):
@@ -33,6 +33,7 @@ class ZeroShot(Dataset):
     """
 
     title = "Zero-shot"
+    license = "that of the data set it is made of"
 
     def __init__(
         self, root: Path | None, *, split: str, of: Named = TOYBOX, unseen: Sequence[str] | None = None
@@ -92,4 +93,4 @@ class ZeroShot(Dataset):
         return self._whole.content(id)
 
     def fingerprint(self) -> str:
-        return digest([self._whole.fingerprint(), self.classes, self._ids])[:16]
+        return digest([self._whole.fingerprint(), self._whole.revision, self.classes, self._ids])[:16]
