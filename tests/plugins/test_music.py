@@ -126,7 +126,7 @@ def test_a_missing_training_list_stops_training_only(tmp_path: Path, split: str)
         (f"{A},cello", r"line 1: the class should be that of music_solo\.json, 'acoustic guitar'"),
         (f"{A},guitar", "line 1: .*no class 'guitar'. Did you mean 'acoustic guitar'"),
         ("ccccccccccc_000_00000,cello", r"line 1: .*no boxes in music_solo\.json"),
-        (A, "line 1: there should be 2 filled columns"),
+        (A, "line 1: there should be 2 cells"),
         ("", "empty"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_malformed_test_list_is_named_with_its_row(tmp_path: Path, text: str, 
         (f"{TRAIN}{TRAIN}", "line 41: .*also in line 1"),
         ("../x,cello", r"line 1: '\.\./x' is no id"),
         (f"{TRAIN}yyyyyyyyyyy_000_00000,celo", "line 41: .*Did you mean 'cello'"),
-        (f"{A},cello,flute", "line 1: there should be 2 filled columns"),
+        (f"{A},cello,flute", "line 1: there should be 2 cells"),
         ("", "empty"),
     ],
 )
