@@ -6,14 +6,17 @@ first use, so that listing components and printing tables never import torch.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "avloc.registry": ("get_component", "hookimpl"),
-    "avloc.scoring": ("load_protocol",),
+    "avloc.runner": ("bench", "load"),
+    "avloc.registry": ("get_component", "hookimpl", "list_components"),
+    "avloc.results": ("load_results",),
+    "avloc.scoring": ("evaluate", "load_protocol"),
     "avloc.suite": ("load_suite",),
     "avloc.interfaces": (
         "Context", "Dataset", "Encoder", "EncoderInfo", "Method", "Metric", "Needs", "Phase",
@@ -24,7 +27,7 @@ _HOME = {
     ),
     "avloc.progress": ("track",),
 }  # fmt: skip
-_MODULES = ("data", "functional", "testing", "weights")
+_MODULES = ("data", "functional", "progress", "testing", "weights")
 _PLACE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted([*_PLACE, *_MODULES])
 
@@ -33,7 +36,9 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"avloc.{name}")
     if name not in _PLACE:
-        raise AttributeError(f"module 'avloc' has no attribute {name!r}")
+        close = get_close_matches(name, __all__, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(__all__)}."
+        raise AttributeError(f"The package avloc has no {name!r}.{hint}")
     return getattr(import_module(_PLACE[name]), name)
 
 
@@ -53,8 +58,14 @@ if TYPE_CHECKING:
         Phase as Phase,
     )
     from avloc.progress import track as track
-    from avloc.registry import get_component as get_component, hookimpl as hookimpl
-    from avloc.scoring import load_protocol as load_protocol
+    from avloc.registry import (
+        get_component as get_component,
+        hookimpl as hookimpl,
+        list_components as list_components,
+    )
+    from avloc.results import load_results as load_results
+    from avloc.runner import bench as bench, load as load
+    from avloc.scoring import evaluate as evaluate, load_protocol as load_protocol
     from avloc.suite import load_suite as load_suite
     from avloc.types import (
         AvlocError as AvlocError,

@@ -6,7 +6,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -89,20 +88,8 @@ class Encoder(nn.Module, ABC):
     def fingerprint(self) -> str:
         """A hash of weights and preprocessing: the feature cache's key."""
 
-    @classmethod
-    def pretrain(cls, output: Path, *, seed: int = 0, device: str = "cpu") -> Path:
-        """Train the weights from scratch by the encoder's own recipe (``avloc pretrain NAME``).
 
-        Returns:
-            The weights file, a card with recipe and accuracy beside it.
-
-        Raises:
-            AvlocError: The encoder has no recipe.
-        """
-        raise AvlocError(f"{cls.__name__} has no pre-training recipe; its weights come from elsewhere.")
-
-
-View = Literal["augmented", "shifted_audio", "other_video", "partner"]
+View = Literal["augmented", "shifted_audio", "other_video", "neighbor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +101,9 @@ class Needs:
         labels: Its loss reads the video-level labels.
         text: It reads class-name embeddings.
         views: What its loss wants beside every training clip, as ``features.views[name]`` and ``batch.views[name]``:
-            ``augmented``, the clip with its pixels changed and its sound cropped elsewhere; ``cropped``, with its
-            sound cropped elsewhere only; ``foreign``, a clip of another video; ``partner``, whatever clips
-            `Method.partners` names.
+            ``augmented``, the clip with its pixels changed and its sound cropped elsewhere; ``shifted_audio``, with its
+            sound cropped elsewhere only; ``other_video``, a clip of another video; ``neighbor``, whatever clips
+            `Method.neighbors` names.
         tiles: It learns from canvases of that many clips side by side with mixed sound, whatever the data set's
             clips are; 0: from the clips as they are.
         closed_set: It can map only classes that it was trained on, so it cannot do zero-shot localization.
@@ -185,8 +172,6 @@ class Method(nn.Module, ABC):
     """False for controls that never read the audio: feeding them another clip's changes nothing."""
     trainable: ClassVar[bool] = True
     """False when there is nothing to learn: no fit, and one seed stands for all."""
-    is_prior: ClassVar[bool] = False
-    """True for the control whose map is the object prior: a table with refined maps always has its row."""
 
     @abstractmethod
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -213,11 +198,11 @@ class Method(nn.Module, ABC):
         """
 
     def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
-        """For the view ``partner``: for each training clip the clip whose image, and the one whose sound, is wanted.
+        """For the view ``neighbor``: for each training clip the clip whose image, and the one whose sound, is wanted.
 
         Draw with torch's global generator, which the loop seeds in every step.
         """
-        raise NotImplementedError(f"{type(self).__name__} asks for the view 'partner' but names no partners.")
+        raise NotImplementedError(f"{type(self).__name__} asks for the view 'neighbor' but names no neighbors.")
 
     def before_step(self, context: Context) -> None:
         """Called before every optimizer step, for example for an exponential moving average."""
@@ -245,6 +230,8 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Sentences about flaws of the annotation that every table over this data set prints."""
+    leaks: bool = False
+    """Whether clips may be in two splits, as some lists were published."""
 
     @abstractmethod
     def ids(self) -> Sequence[str]:
@@ -336,7 +323,6 @@ class Metric(ABC):
 
     title: str = ""
     """As tables print it, with its parameters."""
-    unit: ClassVar[str] = "%"
     higher_is_better: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 

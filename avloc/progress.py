@@ -1,71 +1,158 @@
-"""How long-running work reports itself, without anyone but the command line printing.
+"""Progress of long work on stderr: loops as bars of tqdm, messages as lines. The only module that knows tqdm.
 
-Library code and plugins wrap a loop in `track`. Nothing is shown until somebody (the CLI) installs a reporter.
+`track` and `say` make events; nothing is shown outside of `shown`, which the command line enters, except in notebooks.
+A process of `avloc.workers` sends its events to its caller, which forwards them: see `receiving` and `forward`.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
+from functools import cache, cached_property
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+Event = tuple[Any, ...]
+"""``("start", loop, description, total)``, ``("advance", loop, done)``, ``("stop", loop)`` or ``("say", message)``.
 
-class Reporter(Protocol):
-    """What the CLI installs: `start` opens a bar and returns the function that advances it to a count."""
+A loop is named by its process and a number, so that no two loops of several processes are mistaken for each other.
+"""
+Receiver = Callable[[Event], None]
 
-    def start(self, description: str, total: int) -> Callable[[int], None]: ...
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+LINE = "{desc}: {n}/{total}, {remaining} left"
+LINE_EVERY_SECONDS = 10.0
 
-    def stop(self, description: str) -> None: ...
-
-    def say(self, message: str) -> None: ...
-
-
-class Silent:
-    """The reporter where nobody looks."""
-
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        return lambda done: None
-
-    def stop(self, description: str) -> None:
-        pass
-
-    def say(self, message: str) -> None:
-        pass
-
-
-_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Silent())  # noqa: B039
-
-
-@contextmanager
-def reporting(reporter: Reporter) -> Iterator[None]:
-    """Send the progress of everything inside to `reporter`."""
-    token = _reporter.set(reporter)
-    try:
-        yield
-    finally:
-        _reporter.reset(token)
+_receiver: ContextVar[Receiver | None] = ContextVar("receiver", default=None)
+_numbers = itertools.count()
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yield `items` and report how many of `total` are done."""
-    reporter = current()
-    advance = reporter.start(description, total)
+    """Yield `items` and show how many of `total` are done, and how long the others will take."""
+    send, loop = _receiver.get() or _default(), (os.getpid(), next(_numbers))
+    send(("start", loop, description, total))
     try:
         for done, item in enumerate(items, start=1):
             yield item
-            advance(done)
+            send(("advance", loop, done))
     finally:
-        reporter.stop(description)
+        send(("stop", loop))
 
 
 def say(message: str) -> None:
-    """One line for the user, such as "waiting for another process"."""
-    current().say(message)
+    """Show one line, such as "waiting for another process"."""
+    forward(("say", message))
 
 
-def current() -> Reporter:
-    """What is installed."""
-    return _reporter.get()
+def forward(event: Event) -> None:
+    """Show an event of another process."""
+    (_receiver.get() or _default())(event)
+
+
+@contextmanager
+def receiving(receiver: Receiver) -> Iterator[None]:
+    """Send the events of everything inside to `receiver`."""
+    token = _receiver.set(receiver)
+    try:
+        yield
+    finally:
+        _receiver.reset(token)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show the progress of everything inside: bars in a terminal or a notebook, plain lines elsewhere."""
+    display = _Display()
+    try:
+        with receiving(display):
+            yield
+    finally:
+        display.close()
+
+
+@cache
+def _default() -> Receiver:
+    """What is shown where nobody entered `shown`."""
+    return _Display() if _in_notebook() else lambda event: None
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _in_terminal() -> bool:
+    """Whether stderr is a terminal with room to draw in; those of some containers have no lines."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
+
+
+class _Display:
+    """One bar for every open loop."""
+
+    def __init__(self) -> None:
+        self._open: dict[object, Any] = {}
+
+    @cached_property
+    def _kind(self) -> Any:
+        return _bars() if _in_notebook() or _in_terminal() else _lines()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case "start", loop, description, total:
+                self._open[loop] = self._kind(desc=description, total=total)
+            case "advance", loop, done:
+                self._open[loop].update(done - self._open[loop].n)
+            case "stop", loop:
+                self._open.pop(loop).close()
+            case _, message:
+                self._kind.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave a clean terminal, also where loops were interrupted."""
+        for bar in reversed(self._open.values()):
+            bar.close()
+
+
+@cache
+def _bars() -> Any:
+    """Tqdm's bars, which vanish with their loops."""
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]  # it has no types
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options, leave=False, dynamic_ncols=True, bar_format=BAR, miniters=1)
+
+    return Bar
+
+
+@cache
+def _lines() -> Any:
+    """Lines for logs: at the start of a loop, every ten seconds, and at its end."""
+    from tqdm.std import tqdm
+
+    class Line(tqdm):  # type: ignore[misc]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options, gui=True, mininterval=LINE_EVERY_SECONDS, miniters=1, bar_format=LINE)
+            if not self.disable:
+                self.write(f"{self.desc}: {self.total} to do")
+
+        def display(self, *_: Any, **__: Any) -> None:
+            if self.n < self.total:
+                self.write(str(self))
+
+        def close(self) -> None:
+            if not self.disable:
+                elapsed = self.format_interval(self.format_dict["elapsed"])
+                self.write(f"{self.desc}: {self.n}/{self.total} in {elapsed}")
+            super().close()
+
+        @classmethod
+        def write(cls, s: str, **_: Any) -> None:
+            print(s, file=sys.stderr, flush=True)
+
+    return Line

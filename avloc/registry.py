@@ -8,8 +8,9 @@ A plugin is any module with hook implementations::
     def avloc_methods():
         return {"mine": "my_package.mine:Mine"}   # or the class itself
 
-found through the entry-point group ``avloc`` or handed over with ``--plugin path/to/file.py``. Names map to
-classes or to ``"module:Class"``, which is imported only when asked for.
+It is found through the entry-point group ``avloc`` or named with ``--plugin path/to/file.py``. Names map to classes or
+to ``"module:Class"``, which is imported when it is first used. Other hooks: ``avloc_encoders``, ``avloc_datasets``,
+``avloc_metrics``, and ``avloc_run_event``, which tells experiment trackers what happens, with its numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import importlib
 import importlib.util
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, Protocol, get_args
 
 import pluggy
 
@@ -37,46 +40,40 @@ _FILES: set[str] = set()
 """Names of the modules that came from plugin files; a later file of the same name may replace them."""
 
 Kind = Literal["encoder", "method", "dataset", "metric"]
-KINDS: tuple[Kind, ...] = ("encoder", "method", "dataset", "metric")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class _Hooks:
+Components = dict[str, str | type]
+"""Name -> class, or ``"module:Class"``."""
+
+
+class _Hooks(Protocol):
     """The hooks a plugin may implement."""
 
     @hookspec
-    def avloc_encoders(self) -> dict[str, str | type]:
-        """Name -> encoder class, or ``"module:Class"``."""
-        raise NotImplementedError
-
+    def avloc_encoders(self) -> Components: ...
     @hookspec
-    def avloc_methods(self) -> dict[str, str | type]:
-        """Name -> method class, or ``"module:Class"``."""
-        raise NotImplementedError
-
+    def avloc_methods(self) -> Components: ...
     @hookspec
-    def avloc_datasets(self) -> dict[str, str | type]:
-        """Name -> dataset class, or ``"module:Class"``."""
-        raise NotImplementedError
-
+    def avloc_datasets(self) -> Components: ...
     @hookspec
-    def avloc_metrics(self) -> dict[str, str | type]:
-        """Name -> metric class, or ``"module:Class"``."""
-        raise NotImplementedError
-
+    def avloc_metrics(self) -> Components: ...
     @hookspec
-    def avloc_run_event(self, run: Any, event: str) -> None:
-        """A run started, finished an epoch, was scored or failed: for experiment trackers."""
+    def avloc_run_event(self, run: Any, event: str, values: Mapping[str, Any], folder: Path | None) -> None:
+        """Something happened to a run. Implementations name the arguments that they take, such as `run` and `event`.
+
+        Args:
+            run: The run, with its ``method``, ``dataset``, ``seed``, ``hints`` and ``section``.
+            event: ``started``, ``epoch``, ``scored`` or ``failed``.
+            values: The numbers. Of ``epoch``, the line of ``train.jsonl``: ``epoch``, ``loss``, ``validation``, ...;
+                of ``scored``, the value of every metric by its key; of ``failed``, the ``reason``.
+            folder: Of the run's training (``epoch``) or of its predictions; ``None`` when it has just started.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name somebody registered.
-
-    Attributes:
-        name: As users write it.
-        target: The class, or ``"module:Class"``.
-        owner: The plugin that registered it.
-    """
+    """A registered name, its class or ``"module:Class"``, and the plugin that registered it."""
 
     name: str
     target: str | type
@@ -88,8 +85,8 @@ class Registry:
 
     Attributes:
         failures: Plugin name -> why it could not be imported.
-        files: What `add_file` was given; another process can load the same.
-        objects: Names of what `add_module` was given; only this process has it.
+        files: Those of `add_file`; other processes load them again.
+        objects: Names of `add_module`; only this process has them.
     """
 
     def __init__(self, *, discover: bool = True) -> None:
@@ -118,20 +115,10 @@ class Registry:
 
         for name, plugin in self._manager.list_name_plugin():
             if Path(getattr(plugin, "__file__", None) or "").resolve() == path.resolve():
-                self._manager.unregister(name=name)  # installed as well, or given twice: it counts once
-
-        def load() -> Any:
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module
-            _FILES.add(path.stem)
-            spec.loader.exec_module(module)
-            return module
-
+                self._manager.unregister(name=name)  # installed as well, or named twice: it counts once
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says it
-            self._add(path.stem, load)
+            warnings.simplefilter("ignore")  # the error below says the same
+            self._add(path.stem, lambda: _import_file(path))
         if path.stem in self.failures:
             cause = self.failures[path.stem]
             place = f"line {cause.lineno}: {cause.msg}" if isinstance(cause, SyntaxError) else repr(cause)
@@ -148,7 +135,7 @@ class Registry:
         self._add(name, lambda: module)
         self.objects.append(name)
 
-    def _add(self, name: str, load: Any) -> None:
+    def _add(self, name: str, load: Callable[[], Any]) -> None:
         repair_torch_extensions()
         try:
             module = load()
@@ -156,8 +143,8 @@ class Registry:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             self._manager.unregister(name=name)
-            raise AvlocError(f"Plugin {name!r} implements a hook that avloc does not have: {error}") from error
-        except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
+            raise AvlocError(f"Plugin {name!r} does not fit avloc's hooks: {str(error).splitlines()[-1]}") from error
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; the others must still load
             self.failures[name] = error
             warnings.warn(f"Plugin {name!r} could not be imported and is left out: {error!r}", stacklevel=2)
         self._tables.clear()
@@ -166,8 +153,10 @@ class Registry:
         """Every registered name of a kind, sorted; imports no component.
 
         Raises:
-            AvlocError: Two plugins own one name.
+            AvlocError: There is no such kind ("did you mean"), or two plugins own one name.
         """
+        if kind not in KINDS:
+            raise AvlocError(unknown("kind of component", kind, KINDS))
         if kind not in self._tables:
             self._tables[kind] = self._collect(kind)
         return self._tables[kind]
@@ -179,7 +168,7 @@ class Registry:
             try:
                 found = call.function()
                 if not isinstance(found, dict):
-                    raise TypeError(f"it returned {found!r}, and no dict of name -> class")
+                    raise TypeError(f"it returned {found!r}, not a dict of name -> class")
             except Exception as error:
                 self.failures[call.plugin_name] = error
                 warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3)
@@ -216,13 +205,23 @@ class Registry:
             raise AvlocError(f"The {kind} {name!r} of plugin {entry.owner!r} is not a class: {entry.target}.")
         return component
 
-    def announce(self, run: Any, event: str) -> None:
-        """Tell every plugin's `avloc_run_event`; a plugin that fails there is warned about and goes on."""
+    def announce(self, run: Any, event: str, values: Mapping[str, Any], folder: Path | None) -> None:
+        """Call every plugin's `avloc_run_event`; one that fails is warned about, and the run continues."""
+        given = {"run": run, "event": event, "values": values, "folder": folder}
         for call in self._manager.hook.avloc_run_event.get_hookimpls():
             try:
-                call.function(run=run, event=event)
+                call.function(**{name: given[name] for name in call.argnames})
             except Exception as error:
                 warnings.warn(f"Plugin {call.plugin_name!r} failed on event {event!r}: {error!r}", stacklevel=2)
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    _FILES.add(path.stem)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache
@@ -232,5 +231,22 @@ def registry() -> Registry:
 
 
 def get_component(kind: Kind, name: str) -> type:
-    """The class behind a name, from whichever plugin has it; see `Registry.get`."""
+    """The class of a component, from whichever plugin has it.
+
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
+        name: As `list_components` has it.
+
+    Raises:
+        AvlocError: There is no such kind or name ("did you mean"), or its module does not import.
+    """
     return registry().get(kind, name)
+
+
+def list_components(kind: Kind) -> list[str]:
+    """The names of all encoders, methods, datasets or metrics, sorted; imports none of them.
+
+    Raises:
+        AvlocError: There is no such kind ("did you mean"), or two plugins own one name.
+    """
+    return list(registry().entries(kind))

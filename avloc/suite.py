@@ -54,8 +54,8 @@ class Train(StrictModel):
     copies: int = Field(default=2, ge=1)
 
     @property
-    def live(self) -> bool:
-        """Whether clips are encoded in every step."""
+    def computed(self) -> bool:
+        """Whether features are computed in every step."""
         return self.train_encoder or not self.cache
 
 

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 Maps = npt.NDArray[np.float32]

@@ -17,13 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from avloc.progress import current, reporting
+from avloc.progress import Event, forward, receiving
 
 T = TypeVar("T")
 R = TypeVar("R")
-Event = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def each(
         threads: Of the numerical libraries in a process; ``None``: as they decide.
         limit: Seconds after which the process of an item is killed.
     """
-    source, events, shown = enumerate(items), SimpleQueue[tuple[_Worker[R], Event]](), set[str]()
+    source, events = enumerate(items), SimpleQueue[tuple[_Worker[R], Event]]()
     running: dict[_Worker[R], int] = {}
     idle: list[_Worker[R]] = []
     with ExitStack() as stack:
@@ -73,7 +72,7 @@ def each(
                 if idle:
                     worker = idle.pop()
                 else:
-                    worker = _Worker[R].start(events, shown, threads)
+                    worker = _Worker[R].start(events, threads)
                     stack.callback(worker.stop)
                 running[worker] = job[0]
                 worker.give(work, job[1], limit)
@@ -97,28 +96,26 @@ class _Worker(Generic[R]):
     """A process as its caller sees it.
 
     Attributes:
-        shown: The loops that are reported now, of all processes.
         result: Of the last item; `Died` as long as there is nothing.
         busy: Whether it works on an item.
         guard: Kills the process when the item takes too long.
-        loops: Its open loops -> as what they are reported, and what advances them.
+        loops: Those that it has open, as `avloc.progress` names them.
     """
 
     process: subprocess.Popen[bytes]
-    shown: set[str]
     result: R | Died = field(default_factory=lambda: Died(0))
     busy: bool = False
     guard: threading.Timer | None = None
-    loops: dict[str, tuple[str, Callable[[int], None]]] = field(default_factory=dict)
+    loops: set[object] = field(default_factory=set)
 
     @classmethod
-    def start(cls, events: SimpleQueue[tuple[_Worker[R], Event]], shown: set[str], threads: int | None) -> _Worker[R]:
+    def start(cls, events: SimpleQueue[tuple[_Worker[R], Event]], threads: int | None) -> _Worker[R]:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if threads else ()
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **dict.fromkeys(names, str(threads))},
         )  # fmt: skip
-        worker = cls(process, shown)
+        worker = cls(process)
         threading.Thread(target=worker._listen, args=(events,), daemon=True).start()
         worker._send(sys.path)
         return worker
@@ -143,44 +140,27 @@ class _Worker(Generic[R]):
         with self.process.stdout as pipe, suppress(EOFError, pickle.UnpicklingError):  # perhaps within a message
             while True:
                 events.put((self, pickle.load(pipe)))
-        events.put((self, ("end", (self.process.wait(),))))
+        events.put((self, ("end", self.process.wait())))
 
     def hear(self, event: Event) -> bool:
         """Handle one event; returns whether the item goes on."""
-        kind, arguments = event
-        match kind:
-            case "result":
-                (self.result,) = arguments
-            case "end":
-                self.result = Died(*arguments)
-            case "start":
-                self._start(*arguments)
-            case "advance":
-                self.loops[arguments[0]][1](arguments[1])
-            case "stop":
-                self._stop(*arguments)
+        match event:
+            case "result", result:
+                self.result = result
+            case "end", code:
+                self.result = Died(code)
             case _:
-                current().say(*arguments)
-        if kind not in ("result", "end"):
-            return True
+                if event[0] in ("start", "stop"):
+                    self.loops ^= {event[1]}
+                forward(event)
+                return True
         self.busy = False
         if self.guard is not None:
             self.guard.cancel()
-        for description in list(self.loops):
-            self._stop(description)
+        for loop in self.loops:
+            forward(("stop", loop))
+        self.loops.clear()
         return False
-
-    def _start(self, description: str, total: int) -> None:
-        shown = description
-        while shown in self.shown:  # two data sets may differ in a parameter that loops do not name
-            shown += "'"
-        self.shown.add(shown)
-        self.loops[description] = shown, current().start(shown, total)
-
-    def _stop(self, description: str) -> None:
-        shown, _ = self.loops.pop(description)
-        self.shown.remove(shown)
-        current().stop(shown)
 
     def stop(self) -> None:
         """End the process, at once where it works on an item."""
@@ -194,42 +174,26 @@ class _Worker(Generic[R]):
         self.process.wait()
 
 
-class _Sender:
-    """The reporter of such a process."""
+def main() -> None:
+    """In the process: work on one item after the other, and send events and results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the caller ends this one
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no message
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-
-    def send(self, kind: str, *arguments: Any) -> None:
-        message = pickle.dumps((kind, arguments))
+    def send(event: Event) -> None:
+        message = pickle.dumps(event)
         try:
-            self._pipe.write(message)
-            self._pipe.flush()
+            pipe.write(message)
+            pipe.flush()
         except OSError:  # the caller is gone, killed perhaps: nobody wants the result
             os._exit(1)
 
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        self.send("start", description, total)
-        return lambda done: self.send("advance", description, done)
-
-    def stop(self, description: str) -> None:
-        self.send("stop", description)
-
-    def say(self, message: str) -> None:
-        self.send("say", message)
-
-
-def main() -> None:
-    """In the process: work on one item after the other, and say so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the caller ends this one
-    sender = _Sender(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what libraries print is no message
     sys.path[:] = pickle.load(sys.stdin.buffer)
     jobs, free = SimpleQueue[bytes](), threading.Event()
     threading.Thread(target=_receive, args=(jobs, free), daemon=True).start()
-    with reporting(sender):
+    with receiving(send):
         while job := _next(jobs, free):
-            sender.send("result", _result(job))
+            send(("result", _result(job)))
 
 
 def _receive(jobs: SimpleQueue[bytes], free: threading.Event) -> None:

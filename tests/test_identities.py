@@ -18,8 +18,8 @@ from avloc.components import Component, make_metrics, parameters
 from avloc.features import feature_set as features
 from avloc.registry import registry
 from avloc.runner import run
-from avloc.runner.run import fit_identity, predict_identity
-from avloc.runner.task import open_column
+from avloc.runner.run import build, fit_identity, predict_identity
+from avloc.runner.task import open_task
 from avloc.scoring import Protocol, load_protocol, scores
 from avloc.scoring.maps import Data as Rule
 from avloc.scoring.protocol import _presets
@@ -98,10 +98,10 @@ def ids_of(data: dict[str, Any]) -> dict[str, str]:
     """The ids of a suite's last run."""
     suite = Suite.model_validate(data)
     run = suite.runs()[-1]
-    stage = open_column(run.dataset, None, run.limit, "cpu", {run.train.live}).stages[run.train.live]
-    method = registry().get("method", run.method.name)
-    fitted = fit_identity(run, method, stage)
-    predicted = content_id(predict_identity(run, method, stage, fitted))
+    task = open_task(run.dataset, None, run.limit)
+    method = build(run, registry().get("method", run.method.name), task)
+    fitted = fit_identity(run, method, task)
+    predicted = content_id(predict_identity(run, method, task, fitted))
     rules = load_protocol(suite.protocol)
     scored = score_identity(predicted, rules, make_metrics(suite.metrics))
     return {"fit": content_id(fitted) if fitted else "", "predict": predicted, "score": content_id(scored)}
@@ -173,6 +173,9 @@ class Row:
     def __str__(self) -> str:
         owner = self.owner if isinstance(self.owner, str) else self.owner.__name__
         return f"{owner}.{self.field}".replace(" ", "_")
+
+
+REFINE = {"alpha": 0.4, "control": "saliency"}
 
 
 def rule(key: str, value: Any) -> Change:
@@ -283,7 +286,7 @@ FIELDS = [
     Row(Protocol, "align_corners", rule("align_corners", True), SCORES),
     Row(Protocol, "normalize", rule("normalize", "relu_max"), SCORES),
     Row(Protocol, "invert", rule("invert", True), SCORES),
-    Row(Protocol, "refine", rule("refine", {"alpha": 0.4}), SCORES),
+    Row(Protocol, "refine", rule("refine", REFINE), SCORES),
     Row(Protocol, "binarize", rule("binarize", {"top": 0.5}), SCORES),
     Row(Protocol, "strict", rule("strict", True), SCORES),
     Row(Protocol, "confidence", rule("confidence", "top_quarter"), SCORES),
@@ -297,8 +300,9 @@ FIELDS = [
     Row("Quantile", "quantile", rule("binarize.quantile", "truth"), SCORES, rule("binarize", {"quantile": 0.5})),
     Row("Quantile", "keep_ones", rule("binarize.keep_ones", True), SCORES, rule("binarize", {"quantile": 0.5})),
     Row("OfMax", "of_max", rule("binarize.of_max", 0.4), SCORES, rule("binarize", {"of_max": 0.5})),
-    Row("Refine", "alpha", rule("refine.alpha", 0.5), SCORES, rule("refine", {"alpha": 0.4})),
-    Row("Refine", "prior_range", rule("refine.prior_range", 2.5), SCORES, rule("refine", {"alpha": 0.4})),
+    Row("Refine", "alpha", rule("refine.alpha", 0.5), SCORES, rule("refine", REFINE)),
+    Row("Refine", "control", rule("refine.control", "center"), NONE, rule("refine", REFINE)),
+    Row("Refine", "prior_range", rule("refine.prior_range", 2.5), SCORES, rule("refine", REFINE)),
     # What plugins declare. Code is in no id; `revision` is, and stands for it.
     Row(EncoderInfo, "dim", info("dim", 4), ALL),
     Row(EncoderInfo, "image_size", info("image_size", 32), ALL),
@@ -319,7 +323,6 @@ FIELDS = [
     Row(Method, "revision", patch(Learner, "revision", 2), ALL),
     Row(Method, "uses_audio", patch(Learner, "uses_audio", False), NONE),
     Row(Method, "trainable", patch(Learner, "trainable", False), TRAINING),
-    Row(Method, "is_prior", patch(Learner, "is_prior", True), NONE),
     Row(Dataset, "title", patch(Clips, "title", "Other"), NONE),
     Row(Dataset, "license", patch(Clips, "license", "other"), NONE),
     Row(Dataset, "citation", patch(Clips, "citation", "other"), NONE),
@@ -330,7 +333,6 @@ FIELDS = [
     Row(Dataset, "classes", classes_of("test", "cat", "dog", "emu"), PREDICTIONS),
     Row(Dataset, "notes", patch(Clips, "notes", ("Other.",)), NONE),
     Row(Metric, "title", attribute("title", "Other"), NONE),
-    Row(Metric, "unit", attribute("unit", "s"), NONE),
     Row(Metric, "higher_is_better", attribute("higher_is_better", False), NONE),
     Row(Metric, "revision", attribute("revision", 99), SCORES),
 ]

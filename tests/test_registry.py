@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,7 +111,7 @@ def test_a_misspelt_hook_is_an_error(registry: Registry) -> None:
         def avloc_method(self) -> dict[str, Any]:
             return {}
 
-    with pytest.raises(AvlocError, match=r"'misspelt' implements a hook that avloc does not have.*avloc_method"):
+    with pytest.raises(AvlocError, match=r"'misspelt' does not fit avloc's hooks: .*avloc_method"):
         registry.add_module("misspelt", Misspelt())
     registry.add_module("good", Shouting(shout=dict))
     assert list(registry.entries("method")) == ["shout"]
@@ -142,24 +143,62 @@ def test_a_plugin_file_that_cannot_be_used(registry: Registry, tmp_path: Path, c
         registry.add_file(file)
 
 
-def test_trackers_hear_events_and_may_fail(registry: Registry) -> None:
-    heard = []
+def test_trackers_take_the_arguments_they_name_and_may_fail(registry: Registry) -> None:
+    heard: list[tuple[Any, ...]] = []
 
-    class Tracker:
+    class Small:
         @hookimpl
         def avloc_run_event(self, run: Any, event: str) -> None:
             heard.append((run, event))
 
+    class Whole:
+        @hookimpl
+        def avloc_run_event(self, event: str, run: Any, folder: Path | None, values: Mapping[str, Any]) -> None:
+            heard.append((run, event, values, folder))
+
     class Broken:
         @hookimpl
-        def avloc_run_event(self, run: Any, event: str) -> None:
+        def avloc_run_event(self, event: str) -> None:
             raise RuntimeError("no network")
 
-    registry.add_module("tracker", Tracker())
-    registry.add_module("broken", Broken())
-    with pytest.warns(UserWarning, match="'broken' failed on event 'started'"):
-        registry.announce("run", "started")
-    assert heard == [("run", "started")]
+    for plugin in (Small, Whole, Broken):
+        registry.add_module(plugin.__name__, plugin())
+    with pytest.warns(UserWarning, match="'Broken' failed on event 'scored'"):
+        registry.announce("run", "scored", {"cap": 0.5}, Path("results"))
+    assert sorted(heard, key=len) == [("run", "scored"), ("run", "scored", {"cap": 0.5}, Path("results"))]
+
+
+def test_a_tracker_that_wants_more_than_there_is_is_refused(registry: Registry) -> None:
+    class Greedy:
+        @hookimpl
+        def avloc_run_event(self, run: Any, masks: Any) -> None: ...
+
+    with pytest.raises(AvlocError, match=r"'greedy' does not fit avloc's hooks: .*masks"):
+        registry.add_module("greedy", Greedy())
+
+
+def test_near_misses_of_kinds_and_of_the_packages_names_are_sentences() -> None:
+    with pytest.raises(AvlocError, match=r"no kind of component 'metrics'\. Did you mean 'metric'\?"):
+        avloc.get_component("metrics", "cap")  # type: ignore[arg-type]
+    with pytest.raises(AvlocError, match="no kind of component 'method_'"):
+        avloc.list_components("method_")  # type: ignore[arg-type]
+    with pytest.raises(
+        AttributeError, match=r"^The package avloc has no 'get_componet'\. Did you mean 'get_component'\?$"
+    ):
+        avloc.get_componet  # noqa: B018
+    with pytest.raises(AttributeError, match=r"has no 'lookup'\. It has: .*get_component, "):
+        avloc.lookup  # noqa: B018
+
+
+def test_components_are_listed_and_got() -> None:
+    assert avloc.list_components("metric") == sorted(avloc.list_components("metric"))
+    assert avloc.get_component("metric", "cap").__name__ == "CAP"
+
+
+@pytest.mark.parametrize("code", ["import avloc", "from avloc import Method", "from avloc import get_component"])
+def test_importing_avloc_changes_no_other_import(code: str) -> None:
+    check = f"import sys; before = list(sys.meta_path); {code}; sys.exit(sys.meta_path != before)"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_listing_imports_no_component() -> None:
@@ -184,7 +223,7 @@ def test_a_plugin_that_exits_or_lists_nonsense_is_left_out(monkeypatch: pytest.M
     with pytest.warns(UserWarning, match="failed to list its methods"):
         assert set(found.entries("method")) == {"a"}
     assert set(found.failures) == {"exits", "lists"}
-    assert "no dict of name -> class" in str(found.failures["lists"])
+    assert "not a dict of name -> class" in str(found.failures["lists"])
 
 
 def test_a_file_that_registers_nothing_and_a_folder_are_named(registry: Registry, tmp_path: Path) -> None:

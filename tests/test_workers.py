@@ -8,38 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from avloc.progress import reporting, say, track
+from avloc.progress import Event, receiving, say, track
 from avloc.workers import Died, each
 from helpers import TESTS
-
-
-class Heard:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Any]] = []
-
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        self.events.append(("start", description))
-        return lambda done: self.events.append((description, done))
-
-    def stop(self, description: str) -> None:
-        self.events.append(("stop", description))
-
-    def say(self, message: str) -> None:
-        self.events.append(("say", message))
 
 
 def _square(number: int) -> int:
     say(f"squaring {number}")
     for _ in track(range(2), "loop", 2):
-        time.sleep(0.05)
+        pass
     return number * number
 
 
@@ -57,40 +39,38 @@ def _write_for_ever(path: Path) -> None:
 
 
 def test_results_and_progress_come_back() -> None:
-    heard = Heard()
-    with reporting(heard):
+    events: list[Event] = []
+    with receiving(events.append):
         found = dict(each(_square, [3, 4, 5], jobs=2))
     assert found == {0: 9, 1: 16, 2: 25}
-    assert sorted(text for kind, text in heard.events if kind == "say") == [f"squaring {n}" for n in (3, 4, 5)]
-    open_now: set[str] = set()
-    for kind, name in heard.events:  # loops of one name in two processes are told apart
-        if kind == "start":
-            assert name not in open_now
-            open_now.add(name)
-        elif kind == "stop":
-            open_now.remove(name)
-    assert not open_now
-    assert [done for kind, done in heard.events if kind.startswith("loop")].count(2) == 3
+    assert sorted(message for kind, message, *_ in events if kind == "say") == [f"squaring {n}" for n in (3, 4, 5)]
+    loops = {event[1] for event in events if event[0] == "start"}
+    assert len(loops) == 3  # of one description, in three processes
+    for loop in loops:
+        assert [event for event in events if event[1] == loop] == [
+            ("start", loop, "loop", 2), ("advance", loop, 1), ("advance", loop, 2), ("stop", loop),
+        ]  # fmt: skip
 
 
 def test_a_killed_process_costs_its_own_item() -> None:
-    heard = Heard()
-    with reporting(heard):
+    events: list[Event] = []
+    with receiving(events.append):
         found = dict(each(_fatal, [0, 1, 2], jobs=2))
     assert (found[0], found[2]) == (0, 2)
     assert isinstance(found[1], Died)
     assert "signal 9" in str(found[1])
-    assert ("stop", "cut short") in heard.events
+    started, *_, stopped = events
+    assert (started[0], started[2]) == ("start", "cut short")
+    assert stopped == ("stop", started[1])
 
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     file = tmp_path / "beat"
 
-    class Enough(Heard):
-        def start(self, description: str, total: int) -> Callable[[int], None]:
-            raise KeyboardInterrupt
+    def enough(event: Event) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), reporting(Enough()):
+    with pytest.raises(KeyboardInterrupt), receiving(enough):
         list(each(_write_for_ever, [file], jobs=1))
     _is_still(file)
 

@@ -11,23 +11,23 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli import authoring, benching, cache, data, protocols, weights
+from avloc.cli import bench, cache, check, data, list as list_names, new, protocols, score, table, weights
+from avloc.cli.common import Group
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="avloc",
     help="Benchmarks for audio-visual sound source localization.",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(benching.app)
-app.add_typer(authoring.app)
-app.add_typer(protocols.app, name="protocols")
-app.add_typer(cache.app, name="cache")
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
+for command in (bench, score, table, list_names, new, check):
+    app.add_typer(command.app)
+for name, group in {"data": data, "weights": weights, "cache": cache, "protocols": protocols}.items():
+    app.add_typer(group.app, name=name)
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Prepare, inspect and check data sets."""
+"""``avloc data``: prepare, inspect and check data sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avloc.cli.answers import Data, Plugins, answers, load_plugins
+from avloc.cli.common import Data, Plugins
 
 if TYPE_CHECKING:
     from avloc.data.prepared import Opened, Prepared, Report
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Prepare, inspect and check data sets.", no_args_is_help=True)
 
 NAMED = 5
-"""How many clips, or reasons, are named before the others are counted."""
+"""How many clips or reasons are named; the others are counted."""
 
 Name = Annotated[str, typer.Argument(help="A data set; see avloc data list.")]
 Settings = Annotated[
@@ -26,15 +26,19 @@ Settings = Annotated[
 
 @app.command("list")
 def list_data(data: Data = None, plugin: Plugins = None) -> None:
-    """List the data sets: what each needs, where that is, and whether it is there."""
-    with answers():
-        from avloc.cli.terminal import console, show_rows
-        from avloc.data.prepared import listings
+    """List the data sets: what each needs, where that is, whether it is there, and whose it is."""
+    from avloc.cli.terminal import show_rows
+    from avloc.data.prepared import listings
+    from avloc.registry import registry
 
-        load_plugins(plugin)
-        rows = [[one.name, one.needs, one.place, one.state] for one in listings(data)]
-        show_rows(["name", "needs", "where", "state"], rows, console())
-        typer.echo("Prepare what is absent with: avloc data prepare NAME --from DIR")
+    found = listings(data)
+    show_rows(["name", "needs", "where", "state"], [[one.name, one.needs, one.place, one.state] for one in found])
+    classes = {one.name: registry().get("dataset", one.name) for one in found if not one.state.startswith("broken")}
+    for name, cls in classes.items():
+        about = [f"{key}: {getattr(cls, key)}" for key in ("license", "citation", "url") if getattr(cls, key, "")]
+        if about:
+            typer.echo(f"{name}: {'; '.join(about)}")
+    typer.echo("\nPrepare what is absent with: avloc data prepare NAME --from DIR")
 
 
 @app.command()
@@ -47,16 +51,12 @@ def prepare(
     settings: Settings = None,
     plugin: Plugins = None,
 ) -> None:
-    """Make each clip's frame and sound, once. What is there is not made again; a stopped run goes on."""
-    with answers():
-        from avloc.cli.terminal import progress
-        from avloc.data.prepared import open_splits, prepare as prepare_media
+    """Extract each clip's frame and sound, once. Finished files are reused; an interrupted run resumes."""
+    from avloc.data.prepared import open_splits, prepare as prepare_media
 
-        load_plugins(plugin)
-        with progress():
-            done = prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
-        _tell(done)
-        _show(name, open_splits(name, data, settings or ()), classes=False)
+    done = prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
+    _show_done(done)
+    _show_splits(name, open_splits(name, data, settings or ()), classes=False)
 
 
 @app.command()
@@ -69,11 +69,9 @@ def status(
     plugin: Plugins = None,
 ) -> None:
     """Say which clips of a data set can be used, and why the others cannot."""
-    with answers():
-        from avloc.data.prepared import open_splits
+    from avloc.data.prepared import open_splits
 
-        load_plugins(plugin)
-        _show(name, open_splits(name, data, settings or (), split), classes=classes)
+    _show_splits(name, open_splits(name, data, settings or (), split), classes=classes)
 
 
 @app.command()
@@ -81,14 +79,10 @@ def check(
     file: Annotated[Path, typer.Argument(help="An annotation file of yours, such as clips.csv.")],
     plugin: Plugins = None,
 ) -> None:
-    """Say everything that is wrong with an annotation file of yours and the media it names."""
-    with answers():
-        from avloc.cli.terminal import progress
-        from avloc.data.prepared import check_file
+    """List everything that is wrong with an annotation file of yours and the media it names."""
+    from avloc.data.prepared import check_file
 
-        load_plugins(plugin)
-        with progress():
-            problems = check_file(file)
+    problems = check_file(file)
     for problem in problems:
         typer.echo(problem)
     typer.echo(f"{file}: {_number(len(problems), 'problem')}." if problems else f"{file}: no problems.")
@@ -96,8 +90,8 @@ def check(
         raise typer.Exit(1)
 
 
-def _tell(done: Prepared) -> None:
-    """What was made and copied, and everything that was not."""
+def _show_done(done: Prepared) -> None:
+    """What was made and copied, and what failed."""
     if done.copied:
         typer.echo(f"Copied {', '.join(done.copied)}.")
     for shard, reason in done.damaged.items():
@@ -105,16 +99,18 @@ def _tell(done: Prepared) -> None:
     manifest = f"in {done.folder / 'manifest.jsonl'}"
     if done.doubles:
         doubles = _number(len(done.doubles), "file")
-        typer.echo(f"{doubles} had several sources of one name; arrays before pictures, the first in the alphabet:")
+        typer.echo(f"{doubles} had several sources of one name; arrays come before pictures, then the first by name:")
         _first([f"{file}: {source} was taken" for file, source in done.doubles.items()], manifest)
     failures = _number(len(done.broken) + len(done.transient), "failure")
     typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {failures}.")
     _first([f"{file}: {reason}" for file, reason in done.broken.items()], manifest)
     if done.transient:
-        typer.echo(f"{_number(len(done.transient), 'file')} failed for a passing reason; the next run tries again:")
+        typer.echo(f"{_number(len(done.transient), 'file')} failed for a temporary reason; the next run tries again:")
         _first([f"{file}: {reason}" for file, reason in done.transient.items()], manifest)
     if done.kept:
-        typer.echo(f"{_number(done.kept, 'file')} failed before and were not tried again: their sources are the same.")
+        typer.echo(
+            f"{_number(done.kept, 'file')} failed before and were not tried again: their sources did not change."
+        )
 
 
 def _first(lines: Sequence[str], where: str) -> None:
@@ -124,7 +120,7 @@ def _first(lines: Sequence[str], where: str) -> None:
         typer.echo(f"  and {len(lines) - NAMED:,} more, {where}")
 
 
-def _show(name: str, opened: Opened, *, classes: bool) -> None:
+def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
     """Every split's counts, reasons and verdict."""
     from avloc.data.prepared import inspect
 
@@ -153,11 +149,11 @@ def _reasons(state: str, clips: Mapping[str, str]) -> None:
 
 
 def _classes(report: Report) -> None:
-    from avloc.cli.terminal import console, show_rows
+    from avloc.cli.terminal import show_rows
 
     states = ("present", "missing", "broken")
     rows = [[label, *(f"{counts[state]:,}" for state in states)] for label, counts in report.classes.items()]
-    show_rows(["class", *states], rows, console())
+    show_rows(["class", *states], rows)
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""List and explain protocols."""
+"""``avloc protocols``: list and explain protocols."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli.answers import answers
-
 app = typer.Typer(help="How published evaluators turn maps into numbers, and how avloc does.")
 
 
 @app.callback(invoke_without_command=True)
-def show(name: Annotated[str | None, typer.Argument(help="A protocol to explain; none: list all.")] = None) -> None:
+def show(name: Annotated[str | None, typer.Argument(help="A protocol to explain; default: list all.")] = None) -> None:
     """List the protocols by name, or explain one: its keys, its note, and what it was checked against."""
-    with answers():
-        from avloc.cli.terminal import console, show_rows
-        from avloc.scoring import load_protocol, preset_names
+    from avloc.cli.terminal import show_rows
+    from avloc.scoring import load_protocol, preset_names
 
-        if name is None:
-            presets = {preset: load_protocol(preset) for preset in preset_names()}
-            rows = [[n, p.source, p.summary(), "!" if p.warning else ""] for n, p in presets.items()]
-            show_rows(["protocol", "source", "what it does", ""], rows, console())
-            typer.echo("! has a defect: avloc protocols NAME explains it, and every key.")
-            return
-        protocol = load_protocol(name)
-        typer.echo(f"{name}: {protocol.source}\n")
-        for title, text in (("Note", protocol.note), ("Warning", protocol.warning)):
-            if text:
-                typer.echo(f"{title}: {text}\n")
-        rows = [[key, value, meaning] for key, value, meaning in protocol.explain()]
-        show_rows(["key", "value", "what it is"], rows, console())
-        checked = protocol.checked or "nothing recorded: what is known of it is its text"
-        typer.echo(f"Checked against: {checked}.")
+    if name is None:
+        presets = {preset: load_protocol(preset) for preset in preset_names()}
+        rows = [[n, p.source, p.summary(), "!" if p.warning else ""] for n, p in presets.items()]
+        show_rows(["protocol", "source", "what it does", ""], rows)
+        typer.echo("! has a defect: avloc protocols NAME explains it, and every key.")
+        return
+    protocol = load_protocol(name)
+    typer.echo(f"{name}: {protocol.source}\n")
+    for title, text in (("Note", protocol.note), ("Warning", protocol.warning)):
+        if text:
+            typer.echo(f"{title}: {text}\n")
+    rows = [[key, value, meaning] for key, value, meaning in protocol.explain()]
+    show_rows(["key", "value", "what it is"], rows)
+    checked = protocol.checked or "nothing recorded: what is known of it is its text"
+    typer.echo(f"Checked against: {checked}.")

@@ -1,41 +1,37 @@
-"""What the command line prints: tables on stdout, progress on stderr."""
+"""What the command line prints on stdout: tables, lists and plans."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
-from avloc.progress import reporting
-
 if TYPE_CHECKING:
+    from avloc.results import Results
+    from avloc.store import Row
     from avloc.tables import Cell, Group, Table
 
 WIDTH_OF_FILES = 160
 GAP = 2
-LINE_EVERY_SECONDS = 10.0
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
 
-def console(file: TextIO | None = None, *, stderr: bool = False) -> Console:
-    """A console that does not guess at words; files and pipes are wider than the narrowest terminal."""
-    made = Console(file=file, stderr=stderr, highlight=False, markup=False)
+def console(file: TextIO | None = None) -> Console:
+    """A console that highlights nothing; files and pipes are wider than the narrowest terminal."""
+    made = Console(file=file, highlight=False, markup=False)
     if not made.is_terminal:
         made.width = WIDTH_OF_FILES
     return made
 
 
 def show_table(table: Table, out: Console) -> None:
-    """Print a table, in as many parts as the terminal is narrow, and its notes."""
+    """Print a table, in parts that fit the width of the terminal, and its notes."""
     out.print(Text(table.title, "bold"))
     for part in _parts(table, out.width):
         out.print(_grid(table, part), "")
@@ -56,7 +52,7 @@ def _parts(table: Table, width: int) -> list[list[int]]:
             room = width - label
         parts[-1].append(index)
         room -= need
-    # A part of nothing but absent datasets is a page of dashes; the notes name them.
+    # A part with nothing but absent data sets would be a page of dashes; the notes name them.
     telling = [part for part in parts if any(table.groups[index].headers != ("absent",) for index in part)]
     return telling or parts
 
@@ -93,7 +89,12 @@ def _text(cell: Cell) -> Text:
     return Text().append(cell.text, _STYLE[cell.rank]).append(_mark(cell), "dim")
 
 
-def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Console, *, title: str = "") -> None:
+def show_results(results: Results) -> None:
+    """Print the table of a suite that was run."""
+    show_table(results.table(), console())
+
+
+def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print plain columns."""
     grid = Grid(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
     grid.show_edge = grid.pad_edge = False
@@ -101,92 +102,21 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], out: Consol
         grid.add_column(header, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    out.print(grid, "")
+    console().print(grid, "")
 
 
-def show_plan(rows: Sequence[Mapping[str, object]], out: Console) -> None:
-    """Print what a bench would do: the seeds of a row together, and a data set in one line where all is alike."""
+def show_plan(rows: Sequence[Row]) -> None:
+    """Print what a bench would run: the seeds of a row together, and a data set in one line where its rows agree."""
     keys = ("dataset", "section", "label", "hints", "encoder", "status", "reason")
     together: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        together.setdefault(tuple(str(row[key]) for key in keys), []).append(str(row["seed"]))
+        together.setdefault(tuple(str(getattr(row, key)) for key in keys), []).append(str(row.seed))
     lines = [[*key[:5], ", ".join(seeds), *key[5:]] for key, seeds in together.items()]
     for column in dict.fromkeys((line[0], line[4]) for line in lines):
         mine = [line for line in lines if (line[0], line[4]) == column]
         if mine[0][7] and all(line[6:] == mine[0][6:] for line in mine):
             lines[lines.index(mine[0])] = [column[0], "all", "", "", column[1], "", *mine[0][6:]]
             lines = [line for line in lines if line not in mine[1:]]
-    show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines, out)
-    counts = Counter(str(row["status"]) for row in rows)
-    out.print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
-
-
-@contextmanager
-def progress() -> Iterator[None]:
-    """Show the progress of everything inside: bars on a terminal, lines elsewhere."""
-    err = console(stderr=True)
-    if not err.is_terminal:
-        with reporting(Lines(err)):
-            yield
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bars, reporting(Bars(bars)):
-        yield
-
-
-class Bars:
-    """An `avloc.progress.Reporter` for terminals: one bar with the remaining time per loop."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._open: dict[str, TaskID] = {}
-
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        self._open[description] = task = self._bars.add_task(description, total=total)
-        return lambda done: self._bars.update(task, completed=done)
-
-    def stop(self, description: str) -> None:
-        self._bars.remove_task(self._open.pop(description))
-
-    def say(self, message: str) -> None:
-        self._bars.console.print(message)
-
-
-class Lines:
-    """An `avloc.progress.Reporter` for logs: a line at the start, every ten seconds, and at the end.
-
-    Args:
-        out: Where lines go.
-        clock: Seconds; replaced in tests.
-    """
-
-    def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._clock = out, clock
-        self._open: dict[str, tuple[float, int, int]] = {}  # description -> started, done, total
-
-    def start(self, description: str, total: int) -> Callable[[int], None]:
-        started = last = self._clock()
-        self._open[description] = started, 0, total
-        self.say(f"{description}: {total} to do")
-
-        def advance(done: int) -> None:
-            nonlocal last
-            self._open[description] = started, done, total
-            now = self._clock()
-            if now - last >= LINE_EVERY_SECONDS and done < total:
-                last = now
-                self.say(f"{description}: {done}/{total}, {_duration((now - started) / done * (total - done))} left")
-
-        return advance
-
-    def stop(self, description: str) -> None:
-        started, done, total = self._open.pop(description)
-        self.say(f"{description}: {done}/{total} in {_duration(self._clock() - started)}")
-
-    def say(self, message: str) -> None:
-        self._out.print(message, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines)
+    counts = Counter(str(row.status) for row in rows)
+    console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

@@ -1,4 +1,4 @@
-"""Fetch, add and list checkpoints of encoders."""
+"""``avloc weights``: fetch, add and list checkpoints of encoders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avloc.cli.answers import Plugins, answers, load_plugins
+from avloc.cli.common import Plugins
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ VERIFIED = {
     "full": "it is the published file (sha256 {sha256})",
     "partial": "its sha256 {sha256} has the ends of the published {published}",
     "unknown": "its sha256 is {sha256}; nobody published one to compare it with",
-    "no": "its sha256 {sha256} is not the published {published}, so it is somebody's own version",
+    "no": "its sha256 {sha256} is not the published {published}, so it is another version",
 }
 """`verified` of a card (`avloc.weights.checkpoints.add`) as a sentence's end."""
 
@@ -29,18 +29,15 @@ VERIFIED = {
 @app.command("list")
 def list_weights(plugin: Plugins = None) -> None:
     """List the checkpoints that encoders can load, and which are installed."""
-    with answers():
-        from avloc.cli.terminal import console, show_rows
-        from avloc.weights import card_of
+    from avloc.cli.terminal import show_rows
+    from avloc.weights import card_of
 
-        load_plugins(plugin)
-        rows = []
-        for encoder, _, checkpoint in _published().values():
-            size = f"{checkpoint.size / 1e6:,.0f} MB" if checkpoint.size else "unknown"
-            rows.append(
-                [checkpoint.name, encoder, size, checkpoint.license, checkpoint.known, _state(card_of(checkpoint))]
-            )
-        show_rows(["name", "encoder", "size", "licence", "sha256", "state"], rows, console())
+    rows = []
+    for encoder, _, checkpoint in _published().values():
+        size = f"{checkpoint.size / 1e6:,.0f} MB" if checkpoint.size else "unknown"
+        state = _state(card_of(checkpoint))
+        rows.append([checkpoint.name, encoder, size, checkpoint.license, checkpoint.known, state])
+    show_rows(["name", "encoder", "size", "license", "sha256", "state"], rows)
 
 
 def _state(card: dict[str, Any] | None) -> str:
@@ -51,41 +48,34 @@ def _state(card: dict[str, Any] | None) -> str:
 
 @app.command()
 def fetch(name: Name, plugin: Plugins = None) -> None:
-    """Download a checkpoint, verify it and install it. A broken download goes on where it stopped."""
-    with answers():
-        from avloc.cli.terminal import progress
-        from avloc.weights import card_of, fetch as download
+    """Download a checkpoint, verify it and install it. An interrupted download resumes."""
+    from avloc.weights import card_of, fetch as download
 
-        load_plugins(plugin)
-        _, encoder, checkpoint = _find(name)
-        if card_of(checkpoint) is not None:
-            typer.echo(f"{name} is installed: {checkpoint.path}")
-            return
-        with progress():
-            card = download(checkpoint, encoder.accept)
-        _tell(checkpoint, card)
+    _, encoder, checkpoint = _find(name)
+    if card_of(checkpoint) is not None:
+        typer.echo(f"{name} is installed: {checkpoint.path}")
+        return
+    _show(checkpoint, download(checkpoint, encoder.accept))
 
 
 @app.command()
 def add(
     path: Annotated[Path, typer.Argument(help="A published file that you have, or a safetensors file made of it.")],
     name: Annotated[
-        str | None, typer.Option("--as", help="Which checkpoint; known by its published file name.")
+        str | None, typer.Option("--as", help="Which checkpoint; default: the one whose published file has this name.")
     ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Check a file of weights strictly and install it."""
-    with answers():
-        from avloc.weights import add as install
+    from avloc.weights import add as install
 
-        load_plugins(plugin)
-        _, encoder, checkpoint = _find(name) if name else _recognize(path)
-        _tell(checkpoint, install(path, checkpoint, encoder.accept))
+    _, encoder, checkpoint = _find(name) if name else _recognize(path)
+    _show(checkpoint, install(path, checkpoint, encoder.accept))
 
 
 @app.command()
 def where() -> None:
-    """Print the folder that checkpoints are kept in (AVLOC_WEIGHTS sets another)."""
+    """Print the folder of checkpoints (AVLOC_WEIGHTS sets another)."""
     from avloc.store import weights_folder
 
     typer.echo(weights_folder())
@@ -100,7 +90,7 @@ def _published() -> dict[str, tuple[str, type[HasCheckpoints], Checkpoint]]:
     for name in registry().entries("encoder"):
         try:
             encoder = registry().get("encoder", name)
-        except AvlocError as error:  # one broken plugin must not keep the others' weights from being listed
+        except AvlocError as error:  # the weights of the other encoders must still be listed
             typer.echo(f"avloc: {error} Its weights are left out.", err=True)
             continue
         if not issubclass(encoder, HasCheckpoints):
@@ -130,10 +120,10 @@ def _recognize(path: Path) -> tuple[str, type[HasCheckpoints], Checkpoint]:
     found = [entry for entry in published.values() if entry[2].file == path.name]
     if len(found) != 1:
         names = ", ".join(published)
-        raise AvlocError(f"{path.name} is not the name of a published file; say --as NAME, one of: {names or 'none'}.")
+        raise AvlocError(f"{path.name} is not the name of a published file; add --as NAME, one of: {names or 'none'}.")
     return found[0]
 
 
-def _tell(checkpoint: Checkpoint, card: dict[str, Any]) -> None:
+def _show(checkpoint: Checkpoint, card: dict[str, Any]) -> None:
     verdict = VERIFIED[card["verified"]].format(sha256=card["sha256"], published=checkpoint.sha256)
     typer.echo(f"Installed {checkpoint.name} in {checkpoint.path}: {verdict}.")

@@ -38,7 +38,7 @@ class Mixtures(Dataset):
 
     def __init__(self, dataset: Dataset, members: Members | Callable[[], Members]) -> None:
         self.dataset, self._given = dataset, members
-        self.classes, self.notes = dataset.classes, dataset.notes
+        self.classes, self.notes, self.leaks = dataset.classes, dataset.notes, dataset.leaks
 
     @cached_property
     def members(self) -> Members:

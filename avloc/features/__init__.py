@@ -1,35 +1,33 @@
-"""From clips to features: what a frozen encoder makes of clips, cached, or computed in every step.
+"""From clips to features: what an encoder makes of clips, cached where it is frozen, or computed in every step.
 
 In come a data set's split and an encoder, out come `avloc.Features` by clip id. Training and the runner call it.
 """
 
 from avloc.features.feature_set import (
-    Cached,
-    Encoded,
-    Live,
-    encode,
+    FeatureSet,
+    cached_features,
+    clip_features,
+    computed_features,
     encode_text,
     encoder_audio,
     encoder_identity,
     encoder_image,
-    watch,
+    no_features,
 )
-from avloc.features.views import VIEWS_REVISION, Altered, Tiled, altered, canvases, copy_of
+from avloc.features.views import VIEWS_REVISION, Altered, canvases, copy_of
 
 __all__ = [
     "VIEWS_REVISION",
     "Altered",
-    "Cached",
-    "Encoded",
-    "Live",
-    "Tiled",
-    "altered",
+    "FeatureSet",
+    "cached_features",
     "canvases",
+    "clip_features",
+    "computed_features",
     "copy_of",
-    "encode",
     "encode_text",
     "encoder_audio",
     "encoder_identity",
     "encoder_image",
-    "watch",
+    "no_features",
 ]

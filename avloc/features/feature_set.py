@@ -1,18 +1,18 @@
 """What encoders make of clips: computed once and kept on disk for frozen ones, or anew in every step.
 
-The cache is one `ArrayLog` per encoder and dataset, shared by all splits, methods and seeds. A clip's key is the
+The cache is one `ArrayLog` per encoder and data set, shared by all splits, methods and seeds. A clip's key is the
 digest of its content, so an edited file is encoded again and an added one leaves the others alone. Every clip is
-encoded by itself: its features do not depend on its neighbours, on the batch size, or on whether another process was
+encoded by itself: its features do not depend on its neighbors, on the batch size, or on whether another process was
 killed half-way. Arrays are memory-mapped; what stays in memory is an index.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avloc.data import resample, resize_image
+from avloc.data import load_clip, resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
-from avloc.store import ArrayLog, cache_folder, content_id, exclusive, write_json
+from avloc.store import ArrayLog, cache_folder, content_id, exclusive, round_to_half, write_json
 from avloc.types import AvlocError, Clip, DataError, Features, Sample
 
 COMMIT_EVERY = 32
 READERS = 4
 """Threads that decode media ahead of the encoder."""
 PREPROCESSING = 3
-"""Raise it when `encoder_image`, `encoder_audio`, `avloc.data.mixtures` or `avloc.data.media` give other values."""
+"""Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""
 
 
 def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
@@ -42,7 +42,7 @@ def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
 
 
 def encoder_audio(clip: Clip, info: EncoderInfo) -> Tensor:
-    """``(T,)``: the centre window at the encoder's rate, tiled where the clip is shorter."""
+    """``(T,)``: the center window at the encoder's rate, tiled where the clip is shorter."""
     wave = resample(clip.audio, clip.rate, info.audio_rate)
     length = round(info.audio_seconds * info.audio_rate)
     if len(wave) < length:
@@ -52,20 +52,26 @@ def encoder_audio(clip: Clip, info: EncoderInfo) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Encoded(ABC):
+class FeatureSet:
     """The usable clips of one split, seen through an encoder.
 
+    Features are read from the cache (half precision, from a memory map), or computed every time, with gradients where
+    the encoder is being trained.
+
     Attributes:
-        log: What is known of the clips: labels, group, tiles; for `Cached` also their features.
-        keys: Usable clip -> its key in `log`, in the dataset's order.
+        log: What is known of the clips: labels, group, tiles, and where they are cached their features.
+        keys: Usable clip -> its key in `log`, in the data set's order.
         missing: Id -> reason, media absent.
         broken: Id -> reason, media there but unusable.
+        dataset, encoder: Load and see the clips where features are computed every time; ``None`` where they are cached.
     """
 
     log: ArrayLog
     keys: Mapping[str, str]
     missing: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    dataset: Dataset | None = None
+    encoder: Encoder | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -84,16 +90,18 @@ class Encoded(ABC):
         """Tiles on the clip's canvas."""
         return int(self.log.records[self.keys[id]]["tiles"])
 
-    @abstractmethod
+    def through(self, encoder: Encoder) -> FeatureSet:
+        """The same clips seen through another encoder, such as a trained copy; features must not be cached."""
+        assert self.dataset is not None
+        return replace(self, encoder=encoder)
+
     def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
         """Stack the features of clips with equally many tiles; with `audio_of`, their audio comes from other clips."""
+        if self.encoder is None:
+            return self._read(ids, audio_of)
+        return self._compute(self.encoder, ids, audio_of)
 
-
-@dataclass(frozen=True)
-class Cached(Encoded):
-    """Features from the cache: half precision, read from a memory map."""
-
-    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
+    def _read(self, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
         images = [self.log.read(self.keys[id]) for id in ids]
         sounds = images if audio_of is None else [self.log.read(self.keys[id]) for id in audio_of]
 
@@ -108,65 +116,57 @@ class Cached(Encoded):
             backbone_map=stack("backbone_map", images) if "backbone_map" in images[0] else None,
         )
 
-
-@dataclass(frozen=True)
-class Live(Encoded):
-    """Features computed anew every time, with gradients where the encoder is being trained.
-
-    Attributes:
-        dataset: Loads the clips.
-        encoder: Sees them.
-    """
-
-    dataset: Dataset = field(kw_only=True)
-    encoder: Encoder = field(kw_only=True)
-
-    def through(self, encoder: Encoder) -> Live:
-        """The same clips seen through another encoder, such as a trained copy."""
-        return replace(self, encoder=encoder)
-
-    def features(self, ids: Sequence[str], *, audio_of: Sequence[str] | None = None) -> Features:
-        clips = {sample.clip.id: sample.clip for sample in _loaded(self.dataset, {*ids, *(audio_of or ())})}
-        info = self.encoder.info
-        device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
-        images = torch.stack([encoder_image(clips[id], info) for id in ids])  # (B, 3, H, W)
-        waves = torch.stack([encoder_audio(clips[id], info) for id in audio_of or ids])  # (B, T)
-        image_map, image, backbone = self.encoder.encode_image(images.to(device))
-        audio_map, audio = self.encoder.encode_audio(waves.to(device))
+    def _compute(self, encoder: Encoder, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
+        assert self.dataset is not None
+        with ThreadPoolExecutor(READERS) as pool:  # a clip that stopped being readable ends the run, with its reason
+            samples = list(pool.map(partial(load_clip, self.dataset), sorted({*ids, *(audio_of or ())})))
+        clips = {sample.clip.id: sample.clip for sample in samples}
+        device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
+        images = torch.stack([encoder_image(clips[id], encoder.info) for id in ids])  # (B, 3, H, W)
+        waves = torch.stack([encoder_audio(clips[id], encoder.info) for id in audio_of or ids])  # (B, T)
+        image_map, image, backbone = encoder.encode_image(images.to(device))
+        audio_map, audio = encoder.encode_audio(waves.to(device))
         return Features(image_map, image, audio_map, audio, backbone)
 
 
-def _loaded(dataset: Dataset, ids: set[str]) -> Iterator[Sample]:
-    """The clips of a step; one that stopped being readable ends the run, with its reason."""
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(dataset.load, sorted(ids))
-
-
 @torch.no_grad()
-def encode(
+def cached_features(
     dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None, device: str, fingerprint: str = ""
-) -> Cached:
+) -> FeatureSet:
     """Encode what is not in the cache yet of a split; media that cannot be used are named, never replaced.
 
     Args:
         dataset: One split.
-        encoder: Frozen, in eval mode, on `device`.
-        name: Of the dataset; its splits and variants share one log.
+        encoder: Frozen, in evaluation mode, on `device`.
+        name: Of the data set; its splits and variants share one log.
         limit: Only the first clips of the official list.
         device: Where the encoder is.
         fingerprint: The encoder's, where the caller has it already.
     """
-    fingerprint = fingerprint or encoder.fingerprint()
-    folder = encoder_folder(encoder, fingerprint) / name
+    folder = encoder_folder(encoder, fingerprint or encoder.fingerprint()) / name
     about = {"dataset": name, "encoder": type(encoder).__name__, "weights": encoder.info.weights}
-    return Cached(*_usable(dataset, folder, encoder, limit, device, about))
+    return FeatureSet(*_usable(dataset, folder, encoder, limit, device, about))
 
 
-def watch(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> Live:
+def computed_features(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> FeatureSet:
     """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
-    folder = cache_folder() / "features" / "undecoded" / name
+    folder = cache_folder() / "features" / "decoded" / name
     usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
-    return Live(*usable, dataset=dataset, encoder=encoder)
+    return FeatureSet(*usable, dataset, encoder)
+
+
+def no_features() -> FeatureSet:
+    """The features of a split that is not on this machine."""
+    return FeatureSet(ArrayLog(cache_folder() / "features" / "none"), {})
+
+
+@torch.no_grad()
+def clip_features(clip: Clip, encoder: Encoder, device: str, *, rounded: bool) -> Features:
+    """The features of one clip ``(1, ...)``, where asked rounded to half precision as in the cache."""
+    arrays = _arrays(clip, encoder, device)
+    arrays = {name: round_to_half(array) for name, array in arrays.items()} if rounded else arrays
+    found: dict[str, Any] = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+    return Features(**found)
 
 
 def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample |
 
     def load(id: str) -> Sample | DataError:
         try:
-            return dataset.load(id)
+            return load_clip(dataset, id)
         except DataError as error:
             return error
 

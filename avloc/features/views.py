@@ -84,9 +84,6 @@ def canvases(dataset: Dataset, groups: Mapping[str, str], tiles: int) -> Mixture
     return Mixtures(dataset, draw_mixtures(names, len(names), tiles, [tiles]))
 
 
-Tiled = canvases  # until training and the runner call it by its name
-
-
 def altered(image: Image, rng: np.random.Generator) -> Image:
     """One image ``(H, W, 3)``, changed but no larger or smaller."""
     height, width = image.shape[:2]

@@ -1,21 +1,17 @@
-"""What was run, read back: scored again under other protocols, joined by predictions made elsewhere.
+"""What was run, read back: as one object, scored again under other protocols, joined by predictions made elsewhere.
 
-In comes the store, out come manifests that tables read. ``avloc score`` calls it.
+In comes the store, out come `Results`, whose tables, rows and predictions can be asked for. The runner returns it, and
+``avloc score`` and ``avloc table`` call it. Loads no torch before something is scored.
 """
 
-from avloc.results.external import Wanted, score_external
-from avloc.results.manifest import Invocation, Manifest, Options, Row, column_of, row_of
+from avloc.results.external import score_external
 from avloc.results.rescoring import LONGEST_NAME, rescore
+from avloc.results.stored import Results, load_results
 
 __all__ = [
     "LONGEST_NAME",
-    "Invocation",
-    "Manifest",
-    "Options",
-    "Row",
-    "Wanted",
-    "column_of",
+    "Results",
+    "load_results",
     "rescore",
-    "row_of",
     "score_external",
 ]

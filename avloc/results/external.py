@@ -1,148 +1,143 @@
-"""Predictions made outside avloc, scored by the same code, and printed in the same tables, marked as external."""
+"""Predictions made outside avloc, scored by the same code and printed in the same tables, marked as external."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from avloc.components import Component, check_parameters, component_id, make_metrics, open_dataset
 from avloc.hints import HINT_LEVELS
-from avloc.interfaces import Dataset
 from avloc.progress import track
 from avloc.registry import registry
-from avloc.results.manifest import Invocation, Manifest, Options, Row
-from avloc.results.rescoring import parse_metric, stored_manifest
-from avloc.scoring import Predictions, load_protocol, score_run
-from avloc.store import ArrayLog, RunFolder, content_id, provenance, write_json
-from avloc.suite import Suite, Train, load_suite
+from avloc.results.rescoring import find_entry, open_declared, suite_manifest
+from avloc.results.stored import Results, manifest_metrics, metric_entries
+from avloc.scoring import Predictions, load_protocol, metric_components, score_run
+from avloc.store import ArrayLog, Counts, DatasetEntry, Manifest, Row, RunFolder, content_id, provenance
 from avloc.types import AvlocError, DataError, unknown
 
-DEFAULTS = "multi_source"
-"""The suite whose metrics are taken where none are asked for."""
+if TYPE_CHECKING:
+    from avloc.interfaces import Dataset
+
 COMMIT_EVERY = 64
+EXTERNAL = " (external)"
+"""Behind the name of a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to score, and how.
+def score_external(
+    predictions: Path,
+    dataset: str,
+    *,
+    name: str = "",
+    suite: str | None = None,
+    protocol: str | None = None,
+    metrics: Sequence[str] | None = None,
+    hints: str | None = None,
+    results: Path | str = "results",
+    data: Path | None = None,
+    command: str = "",
+) -> Results:
+    """Check, store and score predictions that were made elsewhere.
 
-    Attributes:
-        predictions: The folder, see `avloc.scoring.predictions`.
-        dataset: Whose test clips they are about: a dataset's name or ``{name: ..., parameter: ...}``; with `suite`
-            one of its columns.
+    Args:
+        predictions: A folder of files, see `avloc.scoring.predictions`.
+        dataset: Whose test clips they are about: a data set's name or ``{name: ..., parameter: ...}``; with `suite` one
+            of its columns.
         name: Of the row; empty: the folder's.
         suite: A suite that was run here: its table gets one more row, by its protocol and metrics.
         protocol: A preset's name; ``None``: ``avloc``.
-        metrics: Names, with ``@value`` behind where a metric has a threshold; ``None``: those of `DEFAULTS`.
+        metrics: Names, with ``@value`` behind those that have a threshold; ``None``: those of the multi-source suite.
         hints: What the predictions were made with; ``None``: oracle.
-    """
+        results: The folder with the results.
+        data: Where your own data sets are.
+        command: What the note below the table says it was made by.
 
-    predictions: Path
-    dataset: str
-    name: str = ""
-    suite: str | None = None
-    protocol: str | None = None
-    metrics: list[str] | None = None
-    hints: str | None = None
-
-    @property
-    def label(self) -> str:
-        """As the table prints it."""
-        return f"{self.name or self.predictions.resolve().name} (external)"
-
-
-def score_external(wanted: Wanted, options: Options) -> Manifest:
-    """Check, store and score predictions made elsewhere; writes the manifest of their table.
-
-    Without a suite the table has this one row and is named ``external.<name>``; more predictions can be added to it as
-    to any suite.
+    Returns:
+        The results: those of the suite with one more row, or those of this row alone, named ``external.<name>``.
 
     Raises:
         AvlocError: A file is wrong, or something that was asked for does not exist or does not fit the suite.
+
+    Example:
+        >>> score_external(Path("my_maps"), "vggsound_duet", name="My method").table().to_markdown()
     """
-    if wanted.hints is not None and wanted.hints not in HINT_LEVELS:
-        raise AvlocError(unknown("level of hints", wanted.hints, HINT_LEVELS))
-    manifest, component, fingerprint = (
-        _joined(wanted, wanted.suite, options) if wanted.suite else _alone(wanted, options)
+    if hints is not None and hints not in HINT_LEVELS:
+        raise AvlocError(unknown("level of hints", hints, HINT_LEVELS))
+    folder, name = Path(results), name or predictions.resolve().name
+    if suite:
+        if protocol or metrics:
+            raise AvlocError(
+                f"A table has one protocol and its metrics: leave out --protocol and --metrics, and score the whole "
+                f"table again with avloc score --suite {suite} --protocol ..."
+            )
+        manifest = suite_manifest(folder, suite)
+        entry = find_entry(manifest, dataset)
+        component, opened = _column_data(manifest, entry, folder, data)
+    else:
+        component = _component(dataset)
+        opened = open_dataset(component, "test", data)
+        manifest = _alone(name, component, opened, protocol, metrics, command)
+        entry = manifest.datasets[0]
+    run, counts = _store(predictions, folder, component, opened, manifest.limit, command)
+    scored_by = make_metrics(manifest_metrics(manifest))
+    score = score_run(run, opened, load_protocol(manifest.protocol), scored_by, counts, f"score {name}")
+    row = Row(
+        method=f"{name}{EXTERNAL}", label=f"{name}{EXTERNAL}", dataset=entry.name, encoder=entry.encoder,
+        hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score,
+    )  # fmt: skip
+    others = [other for other in manifest.rows if not _same_place(other, row)]
+    manifest = manifest.model_copy(update={"rows": [*others, row]})
+    manifest.save(Manifest.path(folder, manifest.suite))
+    return Results(manifest, folder)
+
+
+def _same_place(one: Row, other: Row) -> bool:
+    return all(getattr(one, key) == getattr(other, key) for key in ("method", "dataset", "hints", "encoder"))
+
+
+def _alone(
+    name: str,
+    component: Component,
+    data: Dataset,
+    protocol: str | None,
+    metrics: Sequence[str] | None,
+    command: str,
+) -> Manifest:
+    """A manifest without rows."""
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    if not stem:
+        raise AvlocError(f"--name {name!r} has no letters or digits to name the results by.")
+    rules, components = load_protocol(protocol or "avloc"), metric_components(metrics or None)
+    entry = DatasetEntry(
+        name=component.name, title=data.title or component.name, encoder="unknown", notes=list(data.notes)
     )
-    column = manifest["datasets"][0] if not wanted.suite else _column(manifest, wanted.dataset)
-    data = open_dataset(component, "test", options.data)
-    if fingerprint and data.fingerprint() != fingerprint:
-        raise AvlocError(f"The test data of {wanted.dataset} changed since the suite was run; run avloc bench again.")
-    column["title"] = column["title"] or data.title or column["name"]
-    column["notes"] = column["notes"] or list(data.notes)
-    folder, counts = _stored(wanted, options, component, data, manifest["limit"])
-    metrics = make_metrics([Component(name=m["name"], params=m["params"]) for m in manifest["metrics"]])
-    protocol = load_protocol(manifest["protocol"])
-    hints = wanted.hints or HINT_LEVELS[-1]
-    score = score_run(folder, data, protocol, metrics, counts, f"score {wanted.label}")
-    row: Row = {
-        "method": wanted.label, "label": wanted.label, "uses_audio": True, "section": "methods", "params": {},
-        "dataset": column["name"], "hints": hints, "encoder": column["encoder"], "train": {},
-        "limit": manifest["limit"], "weights": "", "seed": 0,
-        "status": "done", "reason": "", "run": folder.id, "fit": "", "score": score,
-    }  # fmt: skip
-    mine = {key: row[key] for key in ("method", "dataset", "hints", "encoder")}
-    others = [other for other in manifest["rows"] if any(other[key] != mine[key] for key in mine)]
-    manifest = {**manifest, "rows": [*others, row]}
-    write_json(options.results / "suites" / f"{manifest['suite']}.json", manifest)
-    return manifest
+    return Manifest(
+        suite=f"external.{stem}", title=f"Predictions of {name}", command=command, protocol=rules.model_dump(),
+        protocol_text=rules.describe(), train_text="no training here: made elsewhere",
+        metrics=metric_entries(components, make_metrics(components)), datasets=[entry], rows=[],
+    )  # fmt: skip
 
 
-def _alone(wanted: Wanted, options: Options) -> tuple[Manifest, Component, str]:
-    """A manifest without rows, the dataset, and no fingerprint that it must have."""
-    component = _component(wanted.dataset)
-    metrics = [parse_metric(key) for key in wanted.metrics or ()] or list(load_suite(DEFAULTS).metrics)
-    label = wanted.label.removesuffix(" (external)")
-    name = re.sub(r"[^\w.-]+", "-", label).strip("-.")
-    if not name:
-        raise AvlocError(f"--name {label!r} has no letters or digits to name the results by.")
-    suite = Suite.model_construct(
-        name=f"external.{name}", title=f"Predictions of {label}", paper="", methods=(), train=Train(), limit=None
-    )
-    protocol = load_protocol(wanted.protocol or "avloc")
-    made = Invocation(suite, options, protocol, metrics, make_metrics(metrics)).manifest()
-    column = {
-        "name": component.name, "title": "", "encoder": "unknown", "status": "ran", "reason": "", "command": "",
-        "notes": [], "printed": "",
-    }  # fmt: skip
-    return {**made, "datasets": [column], "train_text": "no training here: made elsewhere"}, component, ""
-
-
-def _joined(wanted: Wanted, suite: str, options: Options) -> tuple[Manifest, Component, str]:
-    """A suite's manifest, the dataset of the column, and the fingerprint of its test clips."""
-    if wanted.protocol or wanted.metrics:
-        raise AvlocError(
-            f"A table has one protocol and its metrics: leave out --protocol and --metrics, and score the whole table "
-            f"again with avloc score --suite {suite} --protocol ..."
-        )
-    manifest = stored_manifest(suite, options)
-    column = _column(manifest, wanted.dataset)
-    done = [row for row in manifest["rows"] if row["dataset"] == column["name"] and row["status"] == "done"]
+def _column_data(
+    manifest: Manifest, entry: DatasetEntry, results: Path, data: Path | None
+) -> tuple[Component, Dataset]:
+    """The data set of a suite's column and its test split, which must be what the suite was run on."""
+    done = [row for row in manifest.rows if row.dataset == entry.name and row.status == "done"]
     if not done:
-        raise AvlocError(f"Suite {suite!r} has no finished run on {column['name']!r} to stand beside.")
-    declared = RunFolder(options.results, done[0]["run"]).identity()["identity"]["data"]
-    return manifest, Component(name=declared["name"], params=declared["params"]), declared["fingerprints"]["test"]
-
-
-def _column(manifest: Manifest, name: str) -> Row:
-    columns: dict[str, Row] = {column["name"]: column for column in manifest["datasets"]}
-    if name not in columns:
-        raise AvlocError(unknown(f"dataset of suite {manifest['suite']!r} named", name, columns))
-    return columns[name]
+        raise AvlocError(f"Suite {manifest.suite!r} has no finished run on {entry.name!r} to compare with.")
+    declared = RunFolder(results, done[0].run).identity()["identity"]["data"]
+    component = Component(name=declared["name"], params=declared["params"])
+    return component, open_declared(declared, data, entry.name)
 
 
 def _component(text: str) -> Component:
     """``name``, or ``{name: ..., parameter: ...}``."""
     try:
-        content = yaml.safe_load(text)
-        component = Component.model_validate(content)
+        component = Component.model_validate(yaml.safe_load(text))
     except ValueError as error:
         raise AvlocError(f"--dataset {text!r} cannot be read; write name or {{name: ..., parameter: ...}}.") from error
     except yaml.YAMLError as error:
@@ -151,53 +146,52 @@ def _component(text: str) -> Component:
     return component
 
 
-def _stored(
-    wanted: Wanted, options: Options, component: Component, data: Dataset, limit: int | None
-) -> tuple[RunFolder, dict[str, Any]]:
+def _store(
+    predictions: Path, results: Path, component: Component, data: Dataset, limit: int | None, command: str
+) -> tuple[RunFolder, Counts]:
     """The predictions as a run, and what became of every clip of the list."""
-    ids = list(data.ids())
-    files = Predictions(wanted.predictions, ids, data.classes)
-    status, listed = data.status(), ids[:limit]
+    ids, status = list(data.ids()), data.status()
+    listed, present = ids[:limit], set(status.present)
+    files = Predictions(predictions, ids, data.classes)
     identity = {
         "stage": "external", "content": files.content(), "limit": limit,
         "data": {**component_id(component, type(data)), "fingerprints": {"test": data.fingerprint()}},
     }  # fmt: skip
-    folder = RunFolder(options.results, content_id(identity))
-    with folder.exclusive(f"the predictions of {wanted.label}"):
-        if options.force or not folder.complete:
+    folder = RunFolder(results, content_id(identity))
+    with folder.exclusive(f"the predictions in {predictions}"):
+        if not folder.complete:
             folder.clear()
             started = time.time()
-            present = set(status.present)
             broken = _append(ArrayLog(folder.path), files, data, [id for id in listed if id in files and id in present])
-            about = {**provenance(started, "cpu"), "from": str(wanted.predictions), "command": options.command}
+            about = {**provenance(started, "cpu"), "from": str(predictions), "command": command}
             folder.finish(identity, {**about, "clips": len(ArrayLog(folder.path).records), "broken": broken})
     broken = {**status.broken, **folder.identity()["provenance"]["broken"]}
-    counts = {"listed": len(ids), "unread": len(ids) - len(listed), **_lost(listed, files, status.missing, broken)}
+    missing = {id: "it has no prediction" for id in listed if id not in files} | _within(listed, status.missing)
+    counts = Counts(
+        listed=len(ids), unread=len(ids) - len(listed), missing=missing, broken=_within(listed, broken)
+    )  # fmt: skip
     return folder, counts
+
+
+def _within(ids: Sequence[str], reasons: Mapping[str, str]) -> dict[str, str]:
+    return {id: reasons[id] for id in ids if id in reasons}
 
 
 def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) -> dict[str, str]:
     """Store the predictions of these clips; returns those clips that cannot be decoded, with the reason."""
+    from avloc.data import load_clip  # late: stored results need no decoder
+
     broken = {}
     for done, id in enumerate(track(ids, "read predictions", len(ids)), start=1):
         try:
-            clip = data.load(id).clip
+            clip = load_clip(data, id).clip
         except DataError as error:
             broken[id] = str(error)
             continue
         found = files.load(id, clip.tiles)
-        arrays = {"maps": found.maps} | ({} if found.scores is None else {"scores": found.scores})
+        arrays: dict[str, Any] = {"maps": found.maps} | ({} if found.scores is None else {"scores": found.scores})
         log.append(id, arrays, labels=list(found.labels), group=clip.group or id, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()
     return broken
-
-
-def _lost(
-    listed: list[str], files: Predictions, missing: Mapping[str, str], broken: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Why clips of the list were not scored."""
-    without = {id: "it has no prediction" for id in listed if id not in files}
-    absent = {id: missing[id] for id in listed if id in missing}
-    return {"missing": {**without, **absent}, "broken": {id: broken[id] for id in listed if id in broken}}

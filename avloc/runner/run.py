@@ -1,8 +1,8 @@
-"""The three stages of one run, each with an id of its own and skipped when its result is on disk.
+"""One run: fit, predict, score, each with an id of its own and reused when its result is on disk.
 
-``fit`` leaves a checkpoint, ``predict`` the raw maps, ``score`` one row per true source. What identifies a stage
-(names, revisions, parameters with defaults filled in, fingerprints, seed, what was told) is component_id; where and
-when it ran is recorded beside it.
+``fit`` leaves a checkpoint, ``predict`` the raw maps, ``score`` one row per true source. An id covers everything that
+changes a number (names, revisions, parameters with defaults filled in, content of the clips, seed, hints); where and
+when a result was made is recorded beside it.
 """
 
 from __future__ import annotations
@@ -11,181 +11,210 @@ import hashlib
 import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from avloc.components import component_id
-from avloc.features import VIEWS_REVISION, Encoded
-from avloc.hints import Hints, disclose
-from avloc.interfaces import Dataset, EncoderInfo, Method
+from avloc.components import component_id, method_class
+from avloc.features import VIEWS_REVISION, FeatureSet
+from avloc.hints import disclose
+from avloc.interfaces import Method
 from avloc.progress import say, track
 from avloc.registry import registry
-from avloc.store import ArrayLog, RunFolder, content_id, provenance
+from avloc.runner.plan import Plan, refusal
+from avloc.runner.task import Task
+from avloc.scoring import score_run
+from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, provenance, score_path
 from avloc.suite import Run
-from avloc.training import Fit, Supply, restore, to_device
+from avloc.training import Fit, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction
 
 PREDICT_BATCH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A dataset seen through an encoder: everything the runs of one table column share.
+def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
+    """Fit, predict and score one run; what becomes of it, whatever goes wrong, is written into its row."""
+    kind = method_class(run.method)
+    row.weights = task.encoder.info.weights
+    row.reason = refusal(run, kind) or impossible(run, kind, task)
+    if row.reason:
+        row.status = "skipped"
+        return
+    results = plan.options.results
+    folder = RunFolder(results, content_id({"unbuilt": run.method.name, "dataset": run.dataset.name}))
+    try:
+        if not isinstance(kind, type):
+            raise kind
+        registry().announce(run, "started", {}, None)
+        method, checkpoint = build(run, kind, task), None
+        fitted = fit_identity(run, method, task)
+        if fitted is not None:
+            folder = RunFolder(results, content_id(fitted))
+            row.fit = row.run = folder.id
+            checkpoint = fit(run, method, task, folder, fitted, force=plan.again(folder.id))
+        predicted = predict_identity(run, method, task, fitted)
+        folder = RunFolder(results, content_id(predicted))
+        row.run = folder.id
+        predict(run, method, task, folder, predicted, checkpoint, force=plan.again(folder.id))
+        title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
+        row.score = score_run(folder, task.test, plan.protocol, plan.metrics, _counts(run, task), title)
+        row.status = "done"
+        registry().announce(run, "scored", Score.load(score_path(results, row.run, row.score)).values, folder.path)
+    except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
+        row.status, row.reason, row.run = "failed", folder.fail(error), folder.id
+        registry().announce(run, "failed", {"reason": row.reason}, folder.path)
+        say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row.reason}")
 
-    Attributes:
-        identity: Names, parameters, revisions and fingerprints, for the ids.
-        info: Of the encoder.
-        supply: Encodes what methods learn from.
-        test: Encoded test clips.
-        test_data: For the truths.
-        classes: The class names that predictions are about: those of training, or other ones (zero-shot).
-        text: Their embeddings, where the encoder has a text tower.
-        device: Where methods run.
-        untrainable: Why nothing can be learned here; empty when there are training clips.
-    """
 
-    identity: Mapping[str, Any]
-    info: EncoderInfo
-    supply: Supply
-    test: Encoded
-    test_data: Dataset
-    classes: tuple[str, ...]
-    text: Tensor | None
-    device: str
-    untrainable: str = ""
-
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """Test classes that training does not show."""
-        return tuple(name for name in self.classes if name not in self.supply.classes)
+def impossible(run: Run, method: type[Method] | Exception, task: Task) -> str:
+    """Why this task's data or encoder do not let this method run; empty when they do."""
+    if not isinstance(method, type):
+        return ""
+    test = task.features("test", computed=run.train.computed)
+    if method.needs.text and task.test_text is None:
+        return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
+    if method.needs.closed_set and task.unseen:
+        return f"maps only classes that it was trained on, but {len(task.unseen)} of the test's are new"
+    if run.shuffled_audio and len({test.group(id) for id in test.ids}) < 2:
+        return "needs test clips from at least two videos to exchange their sounds"
+    untrainable = task.untrainable(computed=run.train.computed)
+    if untrainable and learns(run, build(run, method, task)):
+        return f"learns, but {untrainable}"
+    return ""
 
 
-def build(run: Run, method: type[Method], stage: Stage) -> Method:
+def _counts(run: Run, task: Task) -> Counts:
+    test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
+    unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
+    return Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
+
+
+def build(run: Run, kind: type[Method], task: Task) -> Method:
     """The method as the seed makes it, before any training."""
     torch.manual_seed(run.seed)
-    return method(stage.info, stage.supply.classes, **run.method.params)
+    return kind(task.encoder.info, task.classes, **run.method.params)
 
 
-def learns(run: Run, method: type[Method], stage: Stage) -> bool:
+def learns(run: Run, method: Method) -> bool:
     """Whether there is anything to train."""
-    return method.trainable and run.train.epochs > 0 and bool(list(build(run, method, stage).parameters()))
+    return method.trainable and run.train.epochs > 0 and bool(list(method.parameters()))
 
 
-def fit_identity(run: Run, method: type[Method], stage: Stage) -> dict[str, Any] | None:
+def fit_identity(run: Run, method: Method, task: Task) -> dict[str, Any] | None:
     """What a training run is; ``None`` when there is nothing to train. Clips count by content, whatever lists them."""
-    if not learns(run, method, stage):
+    if not learns(run, method):
         return None
-    altered = {"views": VIEWS_REVISION} if method.needs.views else {}
+    views = {"views": VIEWS_REVISION} if method.needs.views else {}
+    clips = {split: _contents(task.features(split, computed=run.train.computed)) for split in ("train", "val")}
     return {
-        "stage": "fit", "method": component_id(run.method, method), "encoder": stage.identity["encoder"],
-        "classes": stage.supply.classes, "seed": run.seed, "train": run.train.model_dump(), **altered,
-        "clips": {split: _contents(stage.supply.encoded(split)) for split in ("train", "val")},
+        "stage": "fit", "method": component_id(run.method, type(method)), "encoder": task.identity["encoder"],
+        "classes": task.classes, "clips": clips, "seed": run.seed, "train": run.train.model_dump(), **views,
     }  # fmt: skip
 
 
-def predict_identity(run: Run, method: type[Method], stage: Stage, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
+def predict_identity(run: Run, method: Method, task: Task, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a set of predictions is, given the `fit_identity` of its weights."""
-    cache = {} if fitted or not run.train.live else {"cache": False}
+    test = task.features("test", computed=run.train.computed)
     return {
-        "stage": "predict", "fit": content_id(fitted) if fitted else None, "method": component_id(run.method, method),
-        "encoder": stage.identity["encoder"], "data": stage.identity["data"],
-        "classes": {"train": stage.supply.classes, "test": stage.classes},
-        "clips": _contents(stage.test), "missing": sorted(stage.test.missing), "broken": sorted(stage.test.broken),
-        "seed": run.seed, "hints": run.hints, "shuffled_audio": run.shuffled_audio, **cache,
+        "stage": "predict", "fit": content_id(fitted) if fitted else None,
+        "method": component_id(run.method, type(method)), **task.identity,
+        "classes": {"train": task.classes, "test": task.test_classes},
+        "clips": _contents(test), "missing": sorted(test.missing), "broken": sorted(test.broken),
+        "seed": run.seed, "hints": run.hints, "shuffled_audio": run.shuffled_audio,
+        **({} if fitted or not run.train.computed else {"cache": False}),
     }  # fmt: skip
 
 
-def _contents(encoded: Encoded) -> str:
-    """The usable clips and what is in them, in their order, which decides batches and partners."""
-    return content_id({"clips": list(encoded.keys.items())})
+def _contents(clips: FeatureSet) -> str:
+    """The usable clips and what is in them, in their order, which decides batches and exchanged sounds."""
+    return content_id({"clips": list(clips.keys.items())})
 
 
-def fit(
-    run: Run, method: type[Method], stage: Stage, folder: RunFolder, identity: Mapping[str, Any], *, force: bool
-) -> None:
-    """Train unless the checkpoint is there; a killed training goes on from its last saved step."""
+def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mapping[str, Any], *, force: bool) -> Path:
+    """Train unless the checkpoint is there; an interrupted training resumes. Returns the checkpoint."""
+    checkpoint = folder.path / "checkpoint.safetensors"
     with folder.exclusive(f"the training of {run.method.name}"):
         if force:
             folder.clear()
         if folder.complete:
             _mention_edit(folder, method, run)
-            return
+            return checkpoint
         started = time.time()
-        accelerator, _, index = stage.device.partition(":")
+        accelerator, _, index = task.device.partition(":")
         precision: Any = run.train.precision
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
-        material = stage.supply.material(method.needs, run.train)
         work = Fit(
-            build(run, method, stage), material, run.train, seed=run.seed, folder=folder.path, fabric=fabric,
-            description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, f"epoch {line['epoch']}"),
+            method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
+            fabric=fabric, description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
         about = {"source": _source(method), "dataset": run.dataset.name}
-        folder.finish(identity, {**provenance(started, stage.device), **about})
+        folder.finish(identity, {**provenance(started, task.device), **about})
+    return checkpoint
 
 
 @torch.no_grad()
 def predict(
     run: Run,
-    method: type[Method],
-    stage: Stage,
+    method: Method,
+    task: Task,
     folder: RunFolder,
     identity: Mapping[str, Any],
     checkpoint: Path | None,
     *,
     force: bool,
 ) -> None:
-    """Store the raw maps of every usable test clip, going on where a killed run stopped."""
+    """Store the raw maps of every usable test clip; an interrupted run resumes from the last stored batch."""
     with folder.exclusive(f"the predictions of {run.method.name}"):
         if force:
             folder.clear()
-        log = ArrayLog(folder.path)
-        if folder.complete and set(stage.test.ids) <= log.records.keys():
+        test, log = task.features("test", computed=run.train.computed), ArrayLog(folder.path)
+        if folder.complete and set(test.ids) <= log.records.keys():
             _mention_edit(folder, method, run)
             return
         started = time.time()
-        module = build(run, method, stage)
         if checkpoint is not None:
-            stage = replace(stage, test=restore(checkpoint, module, stage.test))
-        module = module.to(stage.device).eval().evaluation_module()
-        partners = _other_clips(stage.test) if run.shuffled_audio else {}
+            test = restore(checkpoint, method, test)
+        # A training in half precision has converted the method; a checkpoint read into a fresh one is in single.
+        module = method.float().to(task.device).eval().evaluation_module()
+        sounds = _other_clips(test) if run.shuffled_audio else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
-        batches = [ids for ids in _batches(stage.test.ids, stage.test) if not set(ids) <= log.records.keys()]
+        batches = [ids for ids in _batches(test) if not set(ids) <= log.records.keys()]
         title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
         for ids in track(batches, title, len(batches)):
-            features, batch = _inputs(ids, stage, run.hints, [partners[id] for id in ids] if partners else None)
+            features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
-            priors = None if features.backbone_map is None else features.backbone_map.abs().mean(1).cpu().numpy()
-            found = _checked(module.localize(features, batch), batch, run.method.name)
-            for row, prediction in enumerate(found):
-                arrays = {"maps": prediction.maps}
-                arrays |= {} if priors is None else {"prior": priors[row]}
-                arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
-                id, test = prediction.clip, stage.test
-                if id in log.records:
-                    continue
-                log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id))
-            log.commit()
-        about = {**provenance(started, stage.device), "source": _source(method), "clips": len(log.records)}
-        folder.finish(identity, about)
+            _append(log, test, features, _checked(module.localize(features, batch), batch, run.method.name))
+        about = {"source": _source(method), "clips": len(log.records)}
+        folder.finish(identity, {**provenance(started, task.device), **about})
 
 
-def _source(method: type[Method]) -> str:
-    """A digest of the file that a method stands in; empty where it stands in none."""
+def _append(log: ArrayLog, test: FeatureSet, features: Features, predictions: Iterable[Prediction]) -> None:
+    """Store a batch: its maps, and the object prior that some protocols mix in."""
+    priors = None if features.backbone_map is None else features.backbone_map.abs().mean(1).cpu().numpy()
+    for row, prediction in enumerate(predictions):
+        arrays = {"maps": prediction.maps}
+        arrays |= {} if priors is None else {"prior": priors[row]}
+        arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
+        id = prediction.clip
+        if id not in log.records:
+            log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id))
+    log.commit()
+
+
+def _source(method: Method) -> str:
+    """A digest of the file that a method's class stands in; empty where it stands in none."""
     try:
-        return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
+        return hashlib.sha256(Path(inspect.getfile(type(method))).read_bytes()).hexdigest()[:12]
     except (OSError, TypeError):
         return ""
 
 
-def _mention_edit(folder: RunFolder, method: type[Method], run: Run) -> None:
+def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
     """An id knows a method's parameters and revision, and not its code: say so where that is another now."""
     made_by = folder.identity()["provenance"].get("source")
     if made_by and made_by != _source(method):
@@ -200,11 +229,11 @@ def _say_once(message: str) -> None:
     say(message)
 
 
-def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
-    """Batches of clips with the same number of frames: their feature maps stack."""
+def _batches(clips: FeatureSet) -> list[list[str]]:
+    """Batches of clips with the same number of tiles: their feature maps stack."""
     groups: dict[int, list[str]] = {}
-    for id in ids:
-        groups.setdefault(encoded.tiles(id), []).append(id)
+    for id in clips.ids:
+        groups.setdefault(clips.tiles(id), []).append(id)
     return [
         group[start : start + PREDICT_BATCH]
         for group in groups.values()
@@ -212,31 +241,33 @@ def _batches(ids: Sequence[str], encoded: Encoded) -> list[list[str]]:
     ]
 
 
-def _inputs(ids: Sequence[str], stage: Stage, hints: Hints, audio_of: Sequence[str] | None) -> tuple[Features, Batch]:
-    """Features and batch with what the protocol tells, and nothing else."""
-    test = stage.test
-    features = test.features(ids, audio_of=audio_of)
-    batch = Batch(tuple(ids), torch.tensor([test.tiles(id) for id in ids]), tuple(test.group(id) for id in ids))
-    labels = [test.labels(id) for id in ids]
-    features, batch = disclose(features, batch, hints, classes=stage.classes, text=stage.text, labels=labels)
-    device = torch.device(stage.device)
+def _inputs(
+    run: Run, task: Task, test: FeatureSet, ids: Sequence[str], audio_of: Sequence[str] | None
+) -> tuple[Features, Batch]:
+    """Features and batch with what the run's hints disclose, and nothing else."""
+    features, batch = disclose(
+        test.features(ids, audio_of=audio_of),
+        Batch(tuple(ids), torch.tensor([test.tiles(id) for id in ids]), tuple(test.group(id) for id in ids)),
+        run.hints, classes=task.test_classes, text=task.test_text, labels=[test.labels(id) for id in ids],
+    )  # fmt: skip
+    device = torch.device(task.device)
     return to_device(features, device), to_device(batch, device)
 
 
-def _other_clips(encoded: Encoded) -> dict[str, str]:
+def _other_clips(clips: FeatureSet) -> dict[str, str]:
     """For every clip another video's, half the list away, whose classes differ where there is such a one.
 
     There are at least two videos.
     """
-    ids, half = encoded.ids, len(encoded.ids) // 2
+    ids, half = clips.ids, len(clips.ids) // 2
     partner: dict[str, str] = {}
     for position, id in enumerate(ids):
         order = (ids[(position + half + step) % len(ids)] for step in range(len(ids)))
-        named, group, second_best = set(encoded.labels(id)), encoded.group(id), ""
+        named, group, second_best = set(clips.labels(id)), clips.group(id), ""
         for other in order:
-            if encoded.group(other) != group:
+            if clips.group(other) != group:
                 second_best = second_best or other
-                if not named & set(encoded.labels(other)):
+                if not named & set(clips.labels(other)):
                     partner[id] = other
                     break
         partner.setdefault(id, second_best)
@@ -250,5 +281,5 @@ def _checked(predictions: Sequence[Prediction], batch: Batch, name: str) -> Iter
     for prediction in predictions:
         strange = set(prediction.labels) - set(batch.classes)
         if strange:
-            raise AvlocError(f"{name} named classes that the protocol did not disclose: {sorted(strange)}.")
+            raise AvlocError(f"{name} named classes that were not disclosed: {sorted(strange)}.")
     return predictions

@@ -1,18 +1,24 @@
 """From predictions to scores: protocols turn raw maps into masks, metrics turn masks into rows.
 
-In come predictions and truths, out comes one row per true source. The runner calls it, and ``avloc score``.
+In come predictions and truths, out comes one row per true source. The runner and `avloc.results` call it; `evaluate` is
+the same for arrays in memory.
 """
 
+from avloc.scoring.evaluation import Evaluation, evaluate, metric_components
 from avloc.scoring.maps import top_pixels
 from avloc.scoring.predictions import Predictions
 from avloc.scoring.protocol import Protocol, load_protocol, preset_names
-from avloc.scoring.scores import score_run
+from avloc.scoring.scores import score_run, stored_prediction
 
 __all__ = [
+    "Evaluation",
     "Predictions",
     "Protocol",
+    "evaluate",
     "load_protocol",
+    "metric_components",
     "preset_names",
     "score_run",
+    "stored_prediction",
     "top_pixels",
 ]

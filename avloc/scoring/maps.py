@@ -1,6 +1,6 @@
 """From raw maps to masks, pixel by pixel: the rules that a protocol is put together from.
 
-Everything works on stacks of maps at once and knows neither sources nor names.
+All functions work on stacks of maps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class At(Data):
 
 
 class TruthArea(Data):
-    """As many pixels as the truth has, the highest; the method is given the area for free ("adaptive")."""
+    """As many pixels as the truth has, the highest; the method is given the true area ("adaptive")."""
 
     truth_area: Literal[True]
 
@@ -85,16 +85,18 @@ Binarize = Top | At | TruthArea | Quantile | OfMax
 class Refine(Data):
     """Object-guided localization: the method's map and the object prior, summed (EZ-VSL, ECCV 2022).
 
-    The prior is the strength of the image backbone's response, ``mean_c |backbone_map|``. It hears nothing: with
-    ``alpha: 0.4`` the sum scores what the prior scores, so a refined table always shows the prior's own row.
+    The prior is the strength of the image backbone's response, ``mean_c |backbone_map|``. It ignores the audio, and
+    with ``alpha: 0.4`` the sum scores what the prior alone scores, so a refined table always has the prior's own row.
 
     Attributes:
         alpha: Share of the method's map in the sum.
+        control: The control whose map is the prior; its row is added to the table. Changes no number of other rows.
         prior_range: What the prior is divided by, where maps keep their absolute scale (SLAVC: 2.5); ``None``: both
             are min-maxed per map, and so is their sum.
     """
 
     alpha: float = Field(ge=0, le=1)
+    control: str
     prior_range: float | None = Field(default=None, gt=0)
 
     def mix(self, scores: Maps, priors: Maps) -> Maps:

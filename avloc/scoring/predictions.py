@@ -26,7 +26,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.data import rasterize, read_boxes
 from avloc.types import AvlocError, FloatArray, Prediction, unknown
 
 SUFFIXES = (".npz", ".png", ".json")
@@ -243,6 +242,8 @@ def _drawn(sources: Sequence[Source], tiles: int, where: str, beside: Path) -> d
 
 def _boxes(source: Source, where: str, height: int, width: int) -> FloatArray:
     """``(height, width)``: the union of a source's boxes."""
+    from avloc.data import rasterize, read_boxes  # late: printing a table needs no decoder
+
     boxes = read_boxes(where, [source["box"]] if "box" in source else source["boxes"])
     inside = (boxes >= 0).all() and (boxes <= 1).all()
     if not inside or (boxes[:, 2:] <= boxes[:, :2]).any():

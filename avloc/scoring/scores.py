@@ -1,30 +1,33 @@
-"""Stored predictions to one row per true source."""
+"""Predictions to one row per true source, and rows to one number per metric."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, RunFolder, content_id, write_json, writing
-from avloc.types import AvlocError, Prediction
+from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, score_path, writing
+from avloc.types import AvlocError, FloatArray, Prediction, Truth
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from avloc.interfaces import Dataset, Metric
+    from avloc.types import Localization
 
 
 def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """What a set of scores is. Two presets with the same rules make the same scores."""
+    rules = protocol.model_dump(exclude={"preset": True, "refine": {"control"}})
     return {
-        "stage": "score", "run": run_id, "protocol": protocol.model_dump(exclude={"preset"}),
-        "scoring": SCORING_REVISION,
+        "stage": "score", "run": run_id, "protocol": rules, "scoring": SCORING_REVISION,
         "metrics": {key: {"revision": metric.revision} for key, metric in metrics.items()},
     }  # fmt: skip
 
@@ -34,68 +37,154 @@ def score_run(
     data: Dataset,
     protocol: Protocol,
     metrics: Mapping[str, Metric],
-    counts: Mapping[str, Any],
+    counts: Counts,
     title: str,
 ) -> str:
-    """Score stored predictions; returns the score id. Rows are per true source."""
+    """Score the predictions of a run and store the numbers; what is scored already is not scored again.
+
+    Args:
+        folder: The run.
+        data: Its test split, with the truth.
+        protocol: How maps become masks.
+        metrics: By key.
+        counts: Which clips could not be predicted, and why.
+        title: For the progress bar.
+
+    Returns:
+        The score's id.
+
+    Raises:
+        AvlocError: Predictions are gone, or the protocol or a metric cannot be applied; names the clip.
+    """
+    from avloc.data import load_truth  # late: reading scores needs no decoder
+
     identity = score_identity(folder.id, protocol, metrics)
     id = content_id(identity)
-    target = folder.path / "scores" / f"{id}.json"
+    target = score_path(folder.path.parents[1], folder.id, id)
     if target.is_file():
         return id
     log = ArrayLog(folder.path)
     if len(log.records) != folder.identity()["provenance"]["clips"]:
         raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
-    work = _scorer(log, data, protocol, metrics)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(track(pool.map(work, log.records), title, len(log.records)))
-    import pandas as pd  # late, as torch: listing protocols needs neither
 
-    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    values, dropped = _reduce(frame, metrics)
+    def work(clip: str) -> pd.DataFrame:
+        record, arrays = log.records[clip], log.read(clip)
+        prediction, truth, prior = stored_prediction(record, arrays), load_truth(data, clip), arrays.get("prior")
+        return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
+
+    scored = score_clips(log.records, work, metrics, title)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        frame.to_parquet(temporary)
+        scored.rows.to_parquet(temporary)
         temporary.replace(target.with_suffix(".parquet"))
-    content = {"score": id, "run": folder.id, "protocol": protocol.model_dump(), "values": values, "dropped": dropped}
-    write_json(target, {**content, "sources": len(frame), "counts": {**counts, "scored": len(log.records)}})
+    Score(
+        score=id, run=folder.id, protocol=protocol.model_dump(), values=scored.values, dropped=scored.dropped,
+        sources=len(scored.rows), counts=counts.model_copy(update={"scored": len(log.records)}),
+    ).save(target)  # fmt: skip
     return id
 
 
-def _scorer(
-    log: ArrayLog, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric]
-) -> Callable[[str], pd.DataFrame]:
-    import pandas as pd
-
-    def work(id: str) -> pd.DataFrame:
-        arrays, record = log.read(id), log.records[id]
-        prediction = Prediction(id, arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
-        truth = data.truth(id)
-        found, resized = protocol.apply(prediction, truth, record["tiles"], arrays.get("prior"))
-        sources = len(truth.labels)
-        columns: dict[str, Any] = {"clip": [id] * sources, "group": [record["group"]] * sources}
-        columns["source"] = range(sources)
-        columns["label"] = list(truth.labels)
-        for key, metric in metrics.items():
-            rows = metric.rows(found, resized)
-            columns |= {name: rows[:, n] for n, name in enumerate(_columns(key, rows.shape[1]))}
-        return pd.DataFrame(columns)
-
-    return work
+def stored_prediction(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> Prediction:
+    """A clip's prediction out of a run's log."""
+    return Prediction(record["id"], arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
 
 
-def _columns(key: str, count: int) -> list[str]:
-    return [key] if count == 1 else [f"{key}#{n}" for n in range(count)]
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The rows of many clips, and what metrics make of them.
+
+    Attributes:
+        rows: One line per true source.
+        values: Metric key -> a fraction; NaN where no source could be scored.
+        dropped: Metric key -> sources that it is not defined for.
+    """
+
+    rows: pd.DataFrame
+    values: dict[str, float]
+    dropped: dict[str, int]
 
 
-def _reduce(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> tuple[dict[str, float], dict[str, int]]:
+def score_clips(
+    clips: Collection[str], work: Callable[[str], pd.DataFrame], metrics: Mapping[str, Metric], title: str
+) -> Scored:
+    """Score clips in several threads.
+
+    Args:
+        clips: Their ids.
+        work: Id -> the rows of `clip_rows`.
+        metrics: By key.
+        title: For the progress bar.
+    """
+    import pandas as pd  # late: listing protocols does not need it
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(track(pool.map(work, clips), title, len(clips)))
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    for clip, part in zip(clips, parts, strict=True):
+        if lacking := sorted({*rows.columns} - {*part.columns}):
+            raise AvlocError(
+                f"Clip {clip!r} has no column {lacking[0]}: a metric should return as many columns for every clip."
+            )
     values, dropped = {}, {}
     for key, metric in metrics.items():
-        names = [name for name in frame.columns if name == key or name.startswith(f"{key}#")]
-        rows = frame[names].to_numpy(np.float64)
-        values[key] = float(metric.reduce(rows)) if len(rows) else float("nan")
-        lost = int(np.isnan(rows).any(axis=1).sum())
-        if lost:
+        names = [name for name in rows.columns if name == key or name.startswith(f"{key}#")]
+        mine = rows[names].to_numpy(np.float64)
+        values[key] = _reduced(key, metric, mine) if len(mine) else float("nan")
+        if lost := int(np.isnan(mine).any(axis=1).sum()):
             dropped[key] = lost
-    return values, dropped
+    return Scored(rows, values, dropped)
+
+
+def clip_rows(
+    prediction: Prediction,
+    truth: Truth,
+    protocol: Protocol,
+    metrics: Mapping[str, Metric],
+    tiles: int,
+    prior: FloatArray | None,
+    group: str,
+) -> pd.DataFrame:
+    """One line per true source of a clip: clip, group, source, label and the columns of every metric.
+
+    Raises:
+        AvlocError: The protocol cannot be applied, or a metric fails or returns something else than one row per source;
+            names the clip.
+    """
+    import pandas as pd
+
+    found, resized = protocol.apply(prediction, truth, tiles, prior)
+    for array in (found.scores, found.masks, found.confidence, found.found, resized.masks):
+        array.flags.writeable = False  # the next metric reads the same ones
+    clip, sources = prediction.clip, len(truth.labels)
+    columns: dict[str, Any] = {"clip": [clip] * sources, "group": [group] * sources, "source": range(sources)}
+    columns["label"] = list(truth.labels)
+    for key, metric in metrics.items():
+        rows = _metric_rows(key, metric, found, resized, clip)
+        names = [key] if rows.shape[1] == 1 else [f"{key}#{n}" for n in range(rows.shape[1])]
+        columns |= dict(zip(names, rows.T, strict=True))
+    return pd.DataFrame(columns)
+
+
+def _metric_rows(key: str, metric: Metric, found: Localization, truth: Truth, clip: str) -> npt.NDArray[np.float64]:
+    """``(S, k)``."""
+    try:
+        rows = np.asarray(metric.rows(found, truth), np.float64)
+    except Exception as error:  # a plugin may raise anything
+        raise AvlocError(f"The metric {key!r} failed on clip {clip!r}: {type(error).__name__}: {error}") from error
+    if rows.ndim != 2 or len(rows) != len(truth.labels) or not rows.shape[1]:
+        wanted = f"({len(truth.labels)}, k)"
+        raise AvlocError(
+            f"The metric {key!r} should return an array of shape {wanted}, one row per true source, for clip {clip!r}, "
+            f"but returned {rows.shape}."
+        )
+    return rows
+
+
+def _reduced(key: str, metric: Metric, rows: npt.NDArray[np.float64]) -> float:
+    try:
+        return float(metric.reduce(rows))
+    except Exception as error:  # a plugin may raise anything
+        raise AvlocError(
+            f"The metric {key!r} cannot reduce its {len(rows)} rows to one number: {type(error).__name__}: {error}"
+        ) from error

@@ -4,7 +4,7 @@ In come arrays and records, out the same ones after any crash. Everything that k
 training, scoring, the runner.
 """
 
-from avloc.store.arrays import ArrayLog
+from avloc.store.arrays import ArrayLog, round_to_half
 from avloc.store.cache import clear, entries
 from avloc.store.disk import (
     cache_folder,
@@ -39,6 +39,7 @@ __all__ = [
     "file_digest",
     "provenance",
     "read_json",
+    "round_to_half",
     "score_path",
     "tag_as_cache",
     "weights_folder",

@@ -81,9 +81,9 @@ class ArrayLog:
             peak = float(np.abs(array).max()) if array.size else 0.0
             if not math.isfinite(peak):
                 raise AvlocError(f"{id!r}: the array {name!r} has values that are not finite.")
-            scale = 2.0 ** math.frexp(peak)[1]  # a power of two: exact, and no scale over- or underflows
+            half, scale = _halved(array, peak)
             described.append({"name": name, "shape": list(array.shape), "scale": scale})
-            halves.append((array / scale).astype(np.float16))
+            halves.append(half)
         self._pending.append(({"id": id, "arrays": described, **extra}, halves))
 
     def commit(self) -> None:
@@ -124,6 +124,17 @@ class ArrayLog:
             half = self._memory[start : start + size] if self._memory is not None else np.empty(0, np.float16)
             found[described["name"]] = half.astype(np.float32).reshape(shape) * np.float32(described["scale"])
         return found
+
+
+def round_to_half(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """An array as a log would return it: 11 significant bits."""
+    half, scale = _halved(array, float(np.abs(array).max()) if array.size else 0.0)
+    return half.astype(np.float32) * np.float32(scale)
+
+
+def _halved(array: npt.NDArray[Any], peak: float) -> tuple[npt.NDArray[np.float16], float]:
+    scale = 2.0 ** math.frexp(peak)[1]  # a power of two: exact, and no scale over- or underflows
+    return (array / scale).astype(np.float16), scale
 
 
 class Records(Mapping[str, Record]):

@@ -34,8 +34,8 @@ class _Stored(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "it"
             raise AvlocError(
-                f"{path} is not the {cls.__name__.lower()} of a bench ({key}: {first['msg'].lower()}). Delete it and run "
-                "the same avloc bench again."
+                f"{path} is not the {cls.__name__.lower()} of a bench ({key}: {first['msg'].lower()}). Delete it and "
+                "run the same avloc bench again."
             ) from error
 
     def save(self, path: Path) -> None:
@@ -73,8 +73,8 @@ class DatasetEntry(_Stored):
         notes: Sentences about its annotation and its clips.
         printed: What it is called in the files of printed numbers, where that is not `name`; ``None``: printed numbers
             stand beside another column of the same data.
-        protocol: What it was scored under, where that is not the table's own protocol.
-        data: Name of the data, and their title, where columns of the same data stand side by side.
+        protocol: What it was scored under, in words, where that is not the table's own protocol.
+        data: Name and title of the data, where columns of the same data stand side by side.
     """
 
     name: str
@@ -198,6 +198,23 @@ class Manifest(_Stored):
     def path(results: Path, suite: str) -> Path:
         """Where the manifest of a suite's name lies."""
         return results / "suites" / f"{suite}.json"
+
+    @classmethod
+    def of(cls, results: Path, suite: str) -> Self:
+        """What was run under a suite's name.
+
+        Raises:
+            AvlocError: Nothing was, or the file is damaged.
+        """
+        path = cls.path(results, suite)
+        if not path.is_file():
+            raise AvlocError(f"There are no results of suite {suite!r} in {results}. Run: avloc bench --suite {suite}")
+        return cls.load(path)
+
+    def changed(self, **changes: Any) -> Self:
+        """A new manifest, written now, with other values."""
+        kept = {key: value for key, value in self if key != "written"}
+        return type(self)(**{**kept, **changes})
 
 
 def score_path(results: Path, run: str, score: str) -> Path:

@@ -1,10 +1,12 @@
-"""From scores to tables: layout, notes, intervals and tests, and the formats they are written in.
+"""From scores to tables: layout, notes, intervals and tests, and the formats tables are written in.
 
-In comes a suite's manifest with its score files, out comes a table. The command line calls it. Needs no torch.
+In comes a suite's manifest with its scores, out comes a `Table`. `avloc.results` and the command line call it. Needs no
+torch.
 """
 
-from avloc.tables.layout import Wishes, build_table, load
+from avloc.tables.layout import build_table
 from avloc.tables.published import Printed, printed_tables
+from avloc.tables.scores import Scores, collect_scores, load_scores, read_rows
 from avloc.tables.statistics import holm, mean_and_deviation, percentile_interval, replicate, replicate_means, sign_flip
 from avloc.tables.table import DASH, Cell, Group, Row, Table, column_names, select, transposed
 
@@ -14,15 +16,17 @@ __all__ = [
     "Group",
     "Printed",
     "Row",
+    "Scores",
     "Table",
-    "Wishes",
     "build_table",
+    "collect_scores",
     "column_names",
     "holm",
-    "load",
+    "load_scores",
     "mean_and_deviation",
     "percentile_interval",
     "printed_tables",
+    "read_rows",
     "replicate",
     "replicate_means",
     "select",

@@ -1,21 +1,20 @@
-"""The sentences below a table: why a cell is empty, what was scored, by which protocol, knowing what, over which seeds.
+"""The notes below a table: why a cell is empty, what was scored, by which protocol, with which hints and seeds.
 
-A table without them is a picture of numbers. Nothing here is optional for a caller, and nothing is left out in
-silence: what is too long to name is counted.
+They are part of every table. Lists that are too long are counted, never silently cut.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from avloc.hints import IN_WORDS
-
-Json = dict[str, Any]
+from avloc.store import DatasetEntry
+from avloc.tables.scores import Scores, data_of, protocol_text
 
 NAMED = 5
 """How many broken clips, or the like, a note names before it counts the others."""
@@ -37,13 +36,6 @@ class Footnotes:
         return [f"{letter}: {reason}" for reason, letter in self.letters.items()]
 
 
-def where(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """The lines whose columns have these values."""
-    for column, value in wanted.items():
-        frame = frame[frame[column] == value]
-    return frame
-
-
 def listing(values: Iterable[Any]) -> str:
     """``0, 1, 2`` out of values with repetitions."""
     return ", ".join(str(value) for value in dict.fromkeys(values))
@@ -56,75 +48,52 @@ def named(items: Iterable[str], more: str) -> str:
     return "; ".join(items[:NAMED]) + rest
 
 
-def sentences(manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json]) -> list[str]:
-    """Everything that holds for a table as a whole, most important first.
-
-    Args:
-        manifest: What the bench did.
-        frame: The long frame of `avloc.tables.layout`.
-        files: Score id -> the score file.
-    """
-    found: list[str] = []
-    for columns in _by_data(manifest["datasets"]):
-        found += _dataset(columns, frame, files)
-    if manifest.get("limit"):
-        found.append(f"ATTENTION: only the first {manifest['limit']} clips of every split were used (--limit).")
-    texts = dict.fromkeys(protocol_text(manifest, column) for column in manifest["datasets"])
+def sentences(scores: Scores) -> list[str]:
+    """Everything that holds for a table as a whole, most important first."""
+    manifest, frame = scores.manifest, scores.frame
+    by_data: dict[tuple[str, str], list[DatasetEntry]] = {}  # whatever their protocols
+    for entry in manifest.datasets:
+        by_data.setdefault((data_of(entry)[0], entry.encoder), []).append(entry)
+    found = [sentence for entries in by_data.values() for sentence in _dataset(entries, scores)]
+    if manifest.limit:
+        found.append(f"ATTENTION: only the first {manifest.limit} clips of every split were used (--limit).")
+    texts = dict.fromkeys(protocol_text(manifest, entry) for entry in manifest.datasets)
     found += [f"Protocol: {text}" for text in texts if text]
-    levels = list(dict.fromkeys(frame.hints))
-    found += [f"Methods are told {IN_WORDS[level]} ({level})." for level in levels]
-    found.append(f"Heads are trained with {manifest['train_text']}.")
+    found += [f"Hints {level}: methods are given {IN_WORDS[level]}." for level in dict.fromkeys(frame.hints)]
+    found.append(f"Heads are trained with {manifest.train_text}.")
     found += _parameters(frame)
     found += _dropped(frame)
     found.append(_seeds(frame))
-    found.append(f"Made by: {manifest['command']}")
+    found.append(f"Made by: {manifest.command}")
     return found
 
 
-def protocol_text(manifest: Json, column: Json) -> str:
-    """What a column was scored under: where protocols stand side by side its own, otherwise that of the table."""
-    return str(column.get("protocol_text", manifest["protocol_text"]))
-
-
-def data_of(column: Json) -> Json:
-    """Name and title of a column's data; where protocols stand side by side, the column's own name one as well."""
-    data: Json = column.get("data", column)
-    return data
-
-
-def _by_data(columns: Sequence[Json]) -> list[list[Json]]:
-    """Columns of the same data seen through the same encoder together, whatever their protocols."""
-    found: dict[tuple[str, str], list[Json]] = {}
-    for column in columns:
-        found.setdefault((data_of(column)["name"], column["encoder"]), []).append(column)
-    return list(found.values())
-
-
-def _dataset(columns: Sequence[Json], frame: pd.DataFrame, files: Mapping[str, Json]) -> Iterator[str]:
-    dataset, title = columns[0], data_of(columns[0])["title"]
-    lines = frame[frame.dataset.isin([column["name"] for column in columns]) & (frame.encoder == dataset["encoder"])]
-    if dataset["status"] == "absent":
-        command = f" Get it with: {dataset['command']}" if dataset["command"] else ""
-        yield f"{title} is absent: {dataset['reason'].rstrip('.')}.{command}"
+def _dataset(entries: Sequence[DatasetEntry], scores: Scores) -> Iterator[str]:
+    """What was scored of the data of these columns."""
+    entry, title, frame = entries[0], data_of(entries[0])[1], scores.frame
+    if entry.status == "absent":
+        command = f" Get it with: {entry.command}" if entry.command else ""
+        yield f"{title} is absent: {entry.reason.rstrip('.')}.{command}"
         return
+    lines = frame[frame.dataset.isin([entry.name for entry in entries]) & (frame.encoder == entry.encoder)]
     weights = listing(lines.weights[lines.weights != ""])
-    encoder = f"encoder {dataset['encoder']}" + (f", weights {weights}" if weights else "")
+    encoder = f"encoder {entry.encoder}" + (f", weights {weights}" if weights else "")
     done = lines[lines.status == "done"].drop_duplicates("score")
     if done.empty:
         yield f"{title}: nothing was scored; {encoder}."
         return
     if len(done.drop_duplicates(["listed", "scored", "sources"])) > 1:
         scored = listing(f"{row.label} ({row.section}, seed {row.seed}) {row.scored}" for row in done.itertuples())
-        yield f"ATTENTION, {title}: the rows were not scored on the same clips and do not compare: {scored}."
-    first = files[done.score.iloc[0]]
-    counts, path = first["counts"], f"runs/{first['run']}/scores/{first['score']}.json"
-    parts = [f"{counts['listed']} clips listed", f"{counts['scored']} scored ({first['sources']} sources)"]
-    parts += [f"{counts['unread']} not read (--limit)"] if counts.get("unread") else []
-    for kind in ("missing", "broken"):
-        reasons = [f"{clip} ({reason})" for clip, reason in counts[kind].items()]
+        yield f"ATTENTION, {title}: rows were scored on different clips and cannot be compared: {scored}."
+    first = scores.files[done.score.iloc[0]]
+    counts, path = first.counts, f"runs/{first.run}/scores/{first.score}.json"
+    parts = [f"{counts.listed} clips listed", f"{counts.scored} scored ({first.sources} sources)"]
+    parts += [f"{counts.unread} not read (--limit)"] if counts.unread else []
+    for kind, clips in (("missing", counts.missing), ("broken", counts.broken)):
+        reasons = [f"{clip} ({reason})" for clip, reason in clips.items()]
         parts.append(f"{len(reasons)} {kind}" + (f": {named(reasons, f'see {path}')}" if reasons else ""))
     yield f"{title}: {', '.join(parts)}; {encoder}."
-    yield from dataset["notes"]
+    yield from entry.notes
 
 
 def _parameters(frame: pd.DataFrame) -> Iterator[str]:
@@ -148,11 +117,11 @@ def _dropped(frame: pd.DataFrame) -> Iterator[str]:
             f"{line.metric} of {line.label} ({line.section}) on {line.dataset}, seed {line.seed}: {line.dropped}"
             for line in lines.itertuples()
         )
-        yield f"Sources that a metric is not defined for and leaves out: {named(lost, 'see the CSV')}."
+        yield f"Sources left out because the metric is undefined there: {named(lost, 'see the CSV')}."
 
 
 def _seeds(frame: pd.DataFrame) -> str:
     seeds = list(dict.fromkeys(frame.seed))
     if len(seeds) == 1:
-        return f"One seed ({seeds[0]}): differences may be chance."
-    return f"Mean ± sample standard deviation over the seeds {listing(seeds)}; without ± there is one seed."
+        return f"One seed ({seeds[0]}): differences may be due to chance."
+    return f"Mean ± sample standard deviation over the seeds {listing(seeds)}; numbers without ± have one seed."

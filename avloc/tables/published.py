@@ -1,4 +1,4 @@
-"""Numbers that papers printed, from ``benchmarks/published/``. Shown alone or beside ours, never mixed with them.
+"""Numbers that papers printed, from ``benchmarks/published/``. Shown alone or beside ours, in columns of their own.
 
 A suite's ``paper: T-VSL, Table 2`` finds the YAML file with ``paper: T-VSL``, which names data sets and captions, and
 in the CSV file beside it the lines of that table.
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import yaml
 
+from avloc.tables.scores import RowKey
 from avloc.tables.table import DASH, Cell, Group, Row, Table, transposed
 from avloc.types import AvlocError, unknown
 
@@ -72,12 +72,12 @@ class Printed:
         )
         raise AvlocError(f"No printed numbers ship with avloc {whose}")
 
-    def beside(self, dataset: str, rows: Sequence[Mapping[str, Any]]) -> Columns | None:
+    def beside(self, dataset: str, rows: Sequence[RowKey | Line]) -> Columns | None:
         """The printed numbers for the rows of our table; ``None`` when the paper has none on this dataset.
 
         Args:
             dataset: As the CSV names it.
-            rows: Of our table, and lines of `missing`.
+            rows: Rows of our table, and lines of `missing`.
         """
         left = [line for line in self.lines if line["dataset"] == dataset]
         headers = tuple(dict.fromkeys(line["metric"] for line in left))
@@ -88,7 +88,7 @@ class Printed:
             texts.append(tuple(mine.get(header, "") for header in headers))
         return Columns(headers, tuple(texts)) if headers else None
 
-    def missing(self, datasets: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    def missing(self, datasets: Sequence[str], rows: Sequence[RowKey]) -> list[Line]:
         """The rows that the paper has on these datasets and our table has not: one line of each."""
         left = [ln for ln in self.lines if ln["dataset"] in datasets and not any(_same(ln, row) for row in rows)]
         first: dict[tuple[str, ...], Line] = {}
@@ -106,7 +106,7 @@ class Printed:
         rows = []
         for row, (label, *texts) in heads.items():
             cells = [
-                tuple(_printed_cell(numbers.get((row, name, metric), "")) for metric in found)
+                tuple(printed_cell(numbers.get((row, name, metric), "")) for metric in found)
                 for name, found in metrics.items()
             ]
             rows.append(Row(row[0], label, (*([tuple(map(Cell, texts))] if others else []), *map(tuple, cells))))
@@ -168,15 +168,16 @@ def _switches(line: Line) -> dict[str, str]:
     return dict(pair.split("=") for pair in line["label"].split(";") if "=" in pair)
 
 
-def _printed_cell(text: str) -> Cell:
+def printed_cell(text: str) -> Cell:
+    """A printed number; a dash where there is none."""
     return Cell(text, value=float(text)) if text else Cell(DASH)
 
 
-def _same(line: Line, row: Mapping[str, Any]) -> bool:
+def _same(line: Line, row: RowKey | Line) -> bool:
     """Whether a printed line is about a row: the same method, and the same switches where the paper varies them."""
-    if "group" in row:  # a line of `missing`
-        return all(row[key] == line[key] for key in ("group", "method", "label"))
-    if row["section"] != METHODS or row["method"] != line["method"]:
+    if isinstance(row, dict):  # a line of `missing`
+        return _row_of(row) == _row_of(line)
+    if row.section != METHODS or row.method != line["method"]:
         return False
-    params = json.loads(row["params"])
+    params = json.loads(row.params)
     return all(key in params and float(params[key]) == float(value) for key, value in _switches(line).items())

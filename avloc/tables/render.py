@@ -1,16 +1,17 @@
-"""A laid out table as Markdown, LaTeX, JSON or a spreadsheet, and its frame as CSV."""
+"""A table as Markdown, LaTeX, JSON or CSV."""
 
 from __future__ import annotations
 
-import csv as csv_module
+import csv
 import io
-import json as json_module
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from avloc.tables.layout import Scores
-from avloc.tables.table import Cell, Table
+if TYPE_CHECKING:
+    from avloc.tables.table import Cell, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -22,16 +23,8 @@ _MARKDOWN = {"\\": r"\\", "|": r"\|", "<": "&lt;", ">": "&gt;", "*": r"\*", "`":
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def csv(scores: Scores) -> str:
-    """One line per method row, dataset, metric and seed; ``value`` is a fraction."""
-    frame = scores.frame.copy()
-    texts = frame.select_dtypes(include=["object", "string"]).columns
-    frame[texts] = frame[texts].map(lambda value: _inert(value) if isinstance(value, str) else value)
-    return str(frame.to_csv(index=False, lineterminator="\n"))
-
-
-def sheet(table: Table) -> str:
-    """The laid out table as CSV: two header lines, marks behind the numbers, notes after an empty line."""
+def to_csv(table: Table) -> str:
+    """Two header lines, marks behind the numbers, notes after an empty line."""
     titles = [group.title for group in table.groups for _ in group.headers]
     headers = [header for group in table.groups for header in group.headers]
     lines: list[list[str]] = [["", "", *titles], ["", table.corner, *headers]]
@@ -40,17 +33,17 @@ def sheet(table: Table) -> str:
         lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in cells)])
     lines += [[], [table.title], *([note] for note in table.notes)]
     file = io.StringIO()
-    csv_module.writer(file, lineterminator="\n").writerows([_inert(text) for text in line] for line in lines)
+    csv.writer(file, lineterminator="\n").writerows([inert(text) for text in line] for line in lines)
     return file.getvalue()
 
 
-def _inert(text: str) -> str:
-    """A text that no spreadsheet takes for a formula; numbers stay as they are."""
+def inert(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; numbers do not change."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text) else text
 
 
-def json(table: Table) -> str:
-    """Everything the laid out table holds, numbers unrounded."""
+def to_json(table: Table) -> str:
+    """Everything the table holds, numbers unrounded."""
     columns = [
         {"dataset": group.name, "title": group.title, "metric": key, "header": header}
         for group in table.groups
@@ -61,10 +54,10 @@ def json(table: Table) -> str:
         for row in table.rows
     ]
     content = {"title": table.title, "label": table.label, "corner": table.corner, "columns": columns, "rows": rows}
-    return json_module.dumps({**content, "notes": table.notes}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({**content, "notes": table.notes}, indent=1, ensure_ascii=False) + "\n"
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     """Best bold, second underlined; one header line, as Markdown has no more."""
     heads = [
         f"{_md(group.title)}<br>{_md(header)}" if group.title else _md(header)
@@ -99,7 +92,7 @@ def _md(text: str) -> str:
     return "".join(_MARKDOWN.get(character, character) for character in text)
 
 
-def latex(table: Table) -> str:
+def to_latex(table: Table) -> str:
     """A ``table`` float for the booktabs package; best ``\\textbf``, second ``\\underline``."""
     count = sum(len(group.headers) for group in table.groups)
     titles, rules, start = [], [], 2
@@ -139,5 +132,7 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-WRITERS: dict[str, Callable[[Table], str]] = {"json": json, "latex": latex, "markdown": markdown, "sheet": sheet}
-"""Formats of a laid out table."""
+WRITERS: dict[str, Callable[[Table], str]] = {
+    ".csv": to_csv, ".json": to_json, ".md": to_markdown, ".tex": to_latex,
+}  # fmt: skip
+"""Suffix of a file -> what writes a table into it."""

@@ -1,20 +1,20 @@
-"""Intervals and tests for the cells of a table, out of the stored per-source rows and never out of aggregates."""
+"""Intervals and tests for the cells of a table, from the stored per-source rows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from avloc.store import DatasetEntry, MetricEntry
 from avloc.tables import statistics
-from avloc.tables.notes import Json, data_of, listing, named, where
+from avloc.tables.notes import listing, named
+from avloc.tables.scores import RowKey, Scores, data_of, read_rows, where
 from avloc.tables.statistics import FEW, FloatArray, Indices
 from avloc.tables.table import DIFFERS
-from avloc.types import AvlocError
 
 Place = tuple[int, str, int]
 """Index of the dataset, the metric's key, index of the table's row."""
@@ -24,12 +24,12 @@ SOURCE = ["clip", "source"]
 
 @dataclass(slots=True)
 class Evidence:
-    """What the rows say about the cells of one table.
+    """Intervals and tests for the cells of one table.
 
     Attributes:
         intervals: 95 %, as fractions.
         p_values: Against the reference, corrected over the whole table.
-        sentences: How they came about, and what they do not cover.
+        sentences: How they were computed, and what they do not cover.
     """
 
     intervals: dict[Place, tuple[float, float]] = field(default_factory=dict)
@@ -74,34 +74,27 @@ class Column:
 
 
 class Study:
-    """A suite's stored rows.
+    """The stored per-source rows of a table.
 
     Args:
-        results: The store.
-        manifest: What the bench did.
-        frame: The long frame of `avloc.tables.layout`.
-        files: Score id -> the score file.
-        rows: The table's rows: what selects their lines of `frame`.
+        scores: All scores.
+        keys: The rows of the table.
     """
 
-    def __init__(
-        self, results: Path, manifest: Json, frame: pd.DataFrame, files: Mapping[str, Json], rows: Sequence[Json]
-    ) -> None:
-        self.metrics = {metric["key"]: metric for metric in manifest["metrics"]}
-        self._files = files
-        self.columns = [
-            column
-            for index, dataset in enumerate(manifest["datasets"])
-            if (column := _column(index, dataset, results, frame, rows))
-        ]
-        self._lines = {frame_id: frame for column in self.columns for frame_id, frame in _scores(column)}
+    def __init__(self, scores: Scores, keys: Sequence[RowKey]) -> None:
+        self.metrics = {metric.key: metric for metric in scores.manifest.metrics}
+        self._files = scores.files
+        entries = enumerate(scores.manifest.datasets)
+        self.columns = [column for index, entry in entries if (column := _column(index, entry, scores, keys))]
+        frames = [frame for column in self.columns for frames in column.scored.values() for frame in frames]
+        self._lines = {frame.attrs["score"]: frame for frame in frames}
 
     def averages(self, metric: str) -> bool:
         """Whether the metric is the mean of its rows: it is wherever it was computed."""
         for id, frame in self._lines.items():
             if metric not in frame:
                 return False
-            rows, value = frame[metric].to_numpy(np.float64), self._files[id]["values"][metric]
+            rows, value = frame[metric].to_numpy(np.float64), self._files[id].values[metric]
             mean = np.nan if np.isnan(rows).all() else float(np.nanmean(rows))
             if not np.isclose(mean, value, rtol=0, atol=1e-9, equal_nan=True):
                 return False
@@ -114,7 +107,7 @@ def gather(
     intervals: bool,
     reference: Sequence[int | None] | None,
     reference_label: str = "",
-    reducer: Callable[[Json], Reduce] | None = None,
+    reducer: Callable[[MetricEntry], Reduce] | None = None,
 ) -> Evidence:
     """Intervals and tests of a whole table.
 
@@ -123,38 +116,39 @@ def gather(
         intervals: Whether to compute intervals.
         reference: Per row of the table the row it is tested against; ``None``: no tests.
         reference_label: Of the reference, for the notes.
-        reducer: A metric of the manifest -> how its rows become one number; asked only for metrics that are no mean.
+        reducer: Returns the function that turns a metric's rows into one number; called only for metrics that are not
+            the mean of their rows.
     """
     found = Evidence()
     means = [key for key in study.metrics if study.averages(key)]
     others = [key for key in study.metrics if key not in means]
-    titles = listing(study.metrics[key]["title"] or key for key in others)
+    titles = listing(study.metrics[key].title or key for key in others)
     if intervals:
         reduces = {key: reducer(study.metrics[key]) for key in others} if reducer else {}
         for column in study.columns:
             found.intervals |= dict(_intervals(column, means, reduces))
         found.sentences.append(
             f"In brackets: 95 % percentile intervals of a bootstrap over videos ({statistics.DRAWS:,} resamples, the "
-            "same for all rows). They hold the chance in the choice of test clips, not the chance in training."
+            "same for all rows). They cover the choice of test clips, not the randomness of training."
         )
         if others and not reducer:
-            found.sentences.append(f"No intervals, since they are no means of per-source rows: {titles}.")
+            found.sentences.append(f"No intervals, since they are not means of per-source rows: {titles}.")
     if reference is not None:
         _test(found, study, means, reference, reference_label)
         if others:
-            found.sentences.append(f"Not tested, since they are no means of per-source rows: {titles}.")
+            found.sentences.append(f"Not tested, since they are not means of per-source rows: {titles}.")
     for column in study.columns:
         found.sentences += [sentence for sentence in _doubts(column) if sentence not in found.sentences]
     return found
 
 
-def _column(index: int, dataset: Json, results: Path, frame: pd.DataFrame, rows: Sequence[Json]) -> Column | None:
-    lines = where(frame, dataset=dataset["name"], encoder=dataset["encoder"], status="done")
+def _column(index: int, entry: DatasetEntry, scores: Scores, keys: Sequence[RowKey]) -> Column | None:
+    lines = where(scores.frame, dataset=entry.name, encoder=entry.encoder, status="done")
     scored = {}
-    for place, row in enumerate(rows):
-        mine = where(lines, **row).drop_duplicates("score")
-        frames = [_read(results, line.run, line.score) for line in mine.itertuples()]
-        if frames and all(map(len, frames)):  # what has no source at all has no value either
+    for place, key in enumerate(keys):
+        mine = key.lines(lines).drop_duplicates("score")
+        frames = [_read(scores, str(line.run), str(line.score)) for line in mine.itertuples()]
+        if frames and all(map(len, frames)):  # a score without sources has no value either
             scored[place] = frames
     parts = [frame["group"] for frames in scored.values() for frame in frames]
     if not parts:
@@ -162,26 +156,14 @@ def _column(index: int, dataset: Json, results: Path, frame: pd.DataFrame, rows:
     every = pd.concat(parts)
     groups = every[~every.index.duplicated()].sort_index()
     assert isinstance(groups.index, pd.MultiIndex)
-    return Column(index, dataset["title"], data_of(dataset)["title"], scored, groups, groups.index)
+    return Column(index, entry.title, data_of(entry)[1], scored, groups, groups.index)
 
 
-def _read(results: Path, run: object, score: object) -> pd.DataFrame:
-    path = results / "runs" / str(run) / "scores" / f"{score}.parquet"
-    try:
-        frame = pd.read_parquet(path)
-        indexed = frame.set_index(SOURCE) if len(frame) else frame
-    except (OSError, KeyError, ValueError) as error:
-        raise AvlocError(
-            f"{path} does not hold the per-source rows that intervals and tests are made of. Delete it and the .json "
-            "beside it, and run the same avloc bench again."
-        ) from error
-    indexed.attrs["score"] = str(score)
+def _read(scores: Scores, run: str, score: str) -> pd.DataFrame:
+    frame = read_rows(scores.results, run, score)
+    indexed = frame.set_index(SOURCE) if len(frame) else frame
+    indexed.attrs["score"] = score
     return indexed
-
-
-def _scores(column: Column) -> Iterator[tuple[str, pd.DataFrame]]:
-    for frames in column.scored.values():
-        yield from ((frame.attrs["score"], frame) for frame in frames)
 
 
 def _intervals(
@@ -236,7 +218,7 @@ def _test(found: Evidence, study: Study, means: Sequence[str], reference: Sequen
 
 
 def _over_seeds(values: FloatArray) -> FloatArray:
-    """``(n, seeds)`` to ``(n,)``, over the seeds that define a source."""
+    """``(n, seeds)`` to ``(n,)``: the mean over the seeds for which a source is defined."""
     defined = ~np.isnan(values)
     counts = defined.sum(1)
     sums = np.where(defined, values, 0.0).sum(1)
@@ -244,17 +226,17 @@ def _over_seeds(values: FloatArray) -> FloatArray:
 
 
 def _doubts(column: Column) -> Iterator[str]:
-    """What weakens intervals and tests of a dataset."""
+    """What makes the intervals and tests of a data set less reliable."""
     groups = column.groups.unique()
     if len(groups) < FEW:
         yield (
-            f"ATTENTION, {column.data}: only {len(groups)} videos; below {FEW} neither intervals nor tests keep what "
-            "they promise."
+            f"ATTENTION, {column.data}: only {len(groups)} videos; with fewer than {FEW}, neither intervals nor tests "
+            "are reliable."
         )
     shared = Counter(video for group in groups for video in str(group).split("+"))
     often = sum(count > 1 for count in shared.values())
     if often:
         yield (
-            f"{column.data}: {often} of {len(shared)} videos are in more than one mixture. Mixtures count as "
-            "independent, so that intervals are narrower, and tests bolder, than they should be."
+            f"{column.data}: {often} of {len(shared)} videos are in more than one mixture. Mixtures are "
+            "treated as independent, which makes intervals narrower and p-values smaller than they should be."
         )

@@ -1,19 +1,24 @@
-"""A table as it will be read, whatever the format: groups of columns, blocks of rows, cells, and the notes below."""
+"""A table, whatever the format: groups of columns, sections of rows, cells, and the notes below."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
+
+from avloc.store import writing
+from avloc.tables import render
 from avloc.types import AvlocError, unknown
 
 Item = TypeVar("Item")
 
 DASH = "—"
 DIFFERS, BEATEN = "†", "‡"
-"""Marks of cells: differs from the reference method; does not beat the best control that hears nothing."""
+"""Marks of cells: differs from the reference method; does not beat the best control that ignores the audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +26,12 @@ class Cell:
     """One number.
 
     Attributes:
-        text: ``41.2 ± 0.8 [39.9, 42.6]``, in percent where the metric is a fraction, or a dash.
+        text: ``41.2 ± 0.8 [39.9, 42.6]``, in percent, or a dash.
         rank: 1 for the best of its column, 2 for the second best, 0 for all others.
         mark: The letter of its footnote, `DIFFERS`, `BEATEN`, several of them, or nothing.
-        value: The mean over seeds, unrounded, in the units of `text`.
+        value: The mean over seeds, unrounded, in percent.
         deviation: Over seeds; ``None`` for one seed.
-        interval: 95 %, in the units of `text`, where it was asked for.
+        interval: 95 %, in percent, where it was asked for.
         p: Holm-corrected, against the reference method, where there is one.
     """
 
@@ -67,15 +72,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it will be read, whatever the format.
+    """A table that can be written in several formats.
 
     Attributes:
         title: The caption.
         groups: Columns.
-        rows: Rows of one block follow each other.
+        rows: Rows of one section follow each other.
         notes: What must be known to read it.
         corner: What the first column holds.
         label: By which LaTeX refers to it.
+
+    Example:
+        >>> table = avloc.load_results("multi_source").table()
+        >>> print(table.to_markdown())
     """
 
     title: str
@@ -87,15 +96,85 @@ class Table:
 
     @property
     def sections(self) -> list[tuple[str, list[Row]]]:
-        """The rows by block, in order."""
+        """The rows by section, in order."""
         return [(section, list(rows)) for section, rows in groupby(self.rows, key=lambda row: row.section)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers as a pandas frame, unrounded, in percent; texts where a column has no numbers.
+
+        Returns:
+            Rows by (section, label), columns by (group, header); NaN where there is no number.
+
+        Example:
+            >>> avloc.load_results("multi_source").table().to_frame()["Toybox duet", "CAP"].max()
+        """
+        cells = [[_content(cell) for cells in row.cells for cell in cells] for row in self.rows]
+        rows = pd.MultiIndex.from_tuples([(row.section, row.label) for row in self.rows], names=["section", "label"])
+        heads = [(group.title, header) for group in self.groups for header in group.headers]
+        columns = pd.MultiIndex.from_tuples(heads, names=["group", "column"])
+        return pd.DataFrame(cells, rows, columns).infer_objects()
+
+    def to_csv(self) -> str:
+        """The table as CSV for spreadsheets: two header lines, marks behind the numbers, then the notes.
+
+        Example:
+            >>> avloc.load_results("multi_source").table().to_csv().splitlines()[1]
+        """
+        return render.to_csv(self)
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX float for the booktabs package: the best bold, the second underlined.
+
+        Example:
+            >>> print(avloc.load_results("multi_source").table().to_latex())
+        """
+        return render.to_latex(self)
+
+    def to_markdown(self) -> str:
+        """The table as Markdown: the best bold, the second underlined, the notes as a list.
+
+        Example:
+            >>> print(avloc.load_results("multi_source").table().to_markdown())
+        """
+        return render.to_markdown(self)
+
+    def to_json(self) -> str:
+        """Everything the table holds as JSON, numbers unrounded.
+
+        Example:
+            >>> json.loads(avloc.load_results("multi_source").table().to_json())["notes"]
+        """
+        return render.to_json(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the table to a file, in the format of its suffix: ``.csv``, ``.json``, ``.md`` or ``.tex``.
+
+        Raises:
+            AvlocError: Another suffix, or the file cannot be written.
+
+        Example:
+            >>> avloc.load_results("multi_source").table(intervals=True).save("table.tex")
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in render.WRITERS:
+            raise AvlocError(f"{path}: {unknown('format of a table with the suffix', suffix, render.WRITERS)}")
+        encoding = "utf-8-sig" if suffix == ".csv" else "utf-8"  # Excel needs the mark to read UTF-8
+        with writing(path):
+            path.write_text(render.WRITERS[suffix](self), encoding=encoding)
+
+
+def _content(cell: Cell) -> float | str | None:
+    if cell.value is None:
+        return None if cell.text == DASH else cell.text
+    return cell.value
 
 
 def select(table: Table, wanted: Sequence[str]) -> Table:
-    """The table with some of its columns, in the table's own order.
+    """The table with only some of its columns, in the same order.
 
     Args:
-        table: Any.
+        table: A table.
         wanted: Datasets, metrics, or ``dataset/metric``; each by name or as printed.
 
     Raises:

@@ -140,9 +140,9 @@ def declared(subject: Subject) -> None:
     require(isinstance(needs.labels, bool), f"needs.labels must be True or False, not {needs.labels!r}.")
     strange = set(needs.views) - set(get_args(View))
     require(not strange, f"needs.views has {sorted(strange)}; there are {', '.join(get_args(View))}.")
-    if "partner" in needs.views:
+    if "neighbor" in needs.views:
         own = subject.kind.neighbors is not Method.neighbors
-        require(own, "It needs the view 'partner', but has no method 'partners' that names them.")
+        require(own, "It needs the view 'neighbor', but has no method 'neighbors' that names them.")
 
 
 def maps_sources(subject: Subject) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from avloc.hints import Hints, disclose
 from avloc.interfaces import Context, EncoderInfo, Method, Needs
 from avloc.suite import Train
-from avloc.testing.scenes import CLASSES, Prism, Scene, material
-from avloc.training import Fit, Material, Trained, load_weights
+from avloc.testing.scenes import CLASSES, Prism, Scene, training_data
+from avloc.training import Fit, Trained, TrainingData, load_weights
 from avloc.types import AvlocError, Batch, BoolArray, Features, Prediction
 
 TRAIN = Train(batch_size=8, lr=0.015, select="last", copies=1)
@@ -64,31 +64,28 @@ class Subject:
         return self.kind.trainable and bool(list(self.build().parameters()))
 
     @cached_property
-    def material(self) -> Material:
+    def data(self) -> TrainingData:
         """What it learns from: the views and canvases, labels and text that it declared, and no more."""
-        found = material(self.needs, TRAIN)
+        found = training_data(self.needs, TRAIN)
         return found if self.needs.text else replace(found, text=None)
 
     def steps(self, method: Method, count: int = 4) -> Iterator[tuple[Features, Batch, Context]]:
         """What the method's loss gets in the first step of every phase: `count` clips, as the training loop gives."""
-        material, weak = self.material, self.needs.labels
-        ids = material.train.ids[1 : 1 + count]
+        data, labels = self.data, self.needs.labels
+        ids = data.train.ids[1 : 1 + count]
         for phase in method.phases():
             with torch.no_grad():
-                method.before_phase(phase.name, lambda: material.sweep(TRAIN.batch_size, weak=weak))
+                method.before_phase(phase.name, lambda: data.one_pass(TRAIN.batch_size, labels=labels))
             context = Context(phase.name)
-            picks = material.draw(method, material.train, ids, context)
-            views = {n: pick.encoded.features(pick.images, audio_of=pick.sounds) for n, pick in picks.items()}
-            others = {n: material.batch(pick.encoded, pick.images, weak=False) for n, pick in picks.items()}
+            rows = data.draw(method, data.train, ids, context)
             method.before_step(context)
-            batch = replace(material.batch(material.train, ids, weak=weak), views=others)
-            yield replace(material.features(material.train, ids), views=views), batch, context
+            yield data.features(rows), data.batch(rows, labels=labels), context
 
     def fit(self, folder: Path, *, seed: int = 0, epochs: int = 1) -> tuple[Method, Path]:
         """Train it; returns the method and its checkpoint."""
         method, train = self.build(seed), TRAIN.model_copy(update={"epochs": epochs})
         fabric = Fabric(accelerator="cpu", devices=1)
-        work = Fit(method, self.material, train, seed=seed, folder=folder, fabric=fabric)
+        work = Fit(method, self.data, train, seed=seed, folder=folder, fabric=fabric)
         return method, work.run()
 
     @cached_property

@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avloc.components import Component
 from avloc.features import encoder_audio, encoder_image
 from avloc.hints import disclose
 from avloc.interfaces import Dataset, Encoder, EncoderInfo, Needs
-from avloc.suite import Train
-from avloc.training import Material, Supply
+from avloc.runner import Task, make_task
+from avloc.suite import SuiteDataset, Train
+from avloc.training import TrainingData
 from avloc.types import Batch, Clip, Features, Sample, Status, Truth
 
 CLASSES = ("bell", "cat", "dog", "drum", "horn", "rain", "song", "train")
@@ -51,7 +53,7 @@ class Planted(Dataset):
     classes = CLASSES
 
     def __init__(self, *, split: str, count: int, sources: int = 1, tiles: int = 1, large: bool = False) -> None:
-        self._sources, self._frames, self._large = sources, tiles, large
+        self._sources, self._tiles, self._large = sources, tiles, large
         self._ids = [f"{split} {sources} {tiles} {n}" for n in range(count)]
 
     def ids(self) -> Sequence[str]:
@@ -67,18 +69,18 @@ class Planted(Dataset):
         number = self._ids.index(id)
         rng = np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
         kinds = (number + np.array([0, *(1 + rng.permutation(len(CLASSES) - 1))])) % len(CLASSES)  # all lead in turn
-        height, width = CELLS * PIXELS, CELLS * PIXELS * self._frames
+        height, width = CELLS * PIXELS, CELLS * PIXELS * self._tiles
         image = 128 + 20 * rng.standard_normal((height, width, 3))
         audio = 0.03 * rng.standard_normal(RATE)
         masks = np.zeros((self._sources, height, width), np.float32)
         for kind, place, mask in zip(kinds, rng.permutation(4), masks, strict=False):
             side = SIDES[number // len(CLASSES) % len(SIDES)] if self._large else 2
-            mask[_square(int(place), side, CELLS * self._frames, rng)] = 1
+            mask[_square(int(place), side, CELLS * self._tiles, rng)] = 1
             image += mask[:, :, None] * 107 * CORNERS[kind]
             audio += rng.uniform(0.1, 0.2) * np.sin(2 * np.pi * 40 * (kind + 1) * np.arange(RATE) / RATE)
         names = tuple(CLASSES[kind] for kind in kinds[: self._sources])
         pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-        clip = Clip(id, pixels, audio.astype(np.float32), RATE, self._frames, group=id)
+        clip = Clip(id, pixels, audio.astype(np.float32), RATE, self._tiles, group=id)
         return Sample(clip, Truth(masks, names), names)
 
 
@@ -196,18 +198,18 @@ def pairs(count: int) -> Scene:
     return _scene(replace(seen.features, **found), ids, 1, truths, labels)
 
 
-def material(needs: Needs, train: Train) -> Material:
+def training_data(needs: Needs, train: Train) -> TrainingData:
     """What a method with these needs learns from in the planted world, views and canvases included."""
     with _own_cache():
-        return _supply().material(needs, train)
+        return _task().training_data(needs, train)
 
 
 @cache
-def _supply() -> Supply:
+def _task() -> Task:
     splits = {split: Planted(split=split, count=count, large=split != "test") for split, count in SPLITS.items()}
-    encoder = Prism().eval().requires_grad_(False)
-    text = encoder.encode_text(CLASSES)
-    return Supply(splits, encoder, "planted", None, "cpu", encoder.fingerprint(), False, CLASSES, text)
+    with _own_cache():
+        encoder = Prism().eval().requires_grad_(False)
+        return make_task(SuiteDataset(name="planted", encoder=Component(name="prism")), splits, encoder)
 
 
 @cache

@@ -4,16 +4,7 @@ In come a method and what it learns from, out comes a checkpoint. The runner cal
 """
 
 from avloc.training.checkpoint import ENCODER, Trained, load_weights, restore
-from avloc.training.data import Material, Supply
+from avloc.training.data import TrainingData
 from avloc.training.fit import Fit, to_device
 
-__all__ = [
-    "ENCODER",
-    "Fit",
-    "Material",
-    "Supply",
-    "Trained",
-    "load_weights",
-    "restore",
-    "to_device",
-]
+__all__ = ["ENCODER", "Fit", "Trained", "TrainingData", "load_weights", "restore", "to_device"]

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from avloc.features import Encoded, Live
+from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
 from avloc.store import writing
 from avloc.types import AvlocError, Batch, Features
@@ -84,41 +83,26 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise AvlocError(f"The checkpoint {path} cannot be read ({error}); run again with --force.") from error
 
 
-def restore(checkpoint: Path, method: Method, test: Encoded) -> Encoded:
-    """Load a checkpoint into the method; returns the test clips as its encoder sees them, if it was trained too."""
+def restore(checkpoint: Path, method: Method, clips: FeatureSet) -> FeatureSet:
+    """Load a checkpoint into the method; returns the clips as its encoder sees them, if that was trained too."""
     tensors = load_weights(checkpoint)
     encoder = None
     if any(name.startswith(ENCODER) for name in tensors):
-        assert isinstance(test, Live)
-        encoder = copy.deepcopy(test.encoder)
-        test = test.through(encoder)
+        assert clips.encoder is not None
+        encoder = copy.deepcopy(clips.encoder)
+        clips = clips.through(encoder)
     Trained(method, encoder).put(tensors)
-    return test
+    return clips
 
 
-def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+def save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, so that a reader sees the old one or the new one."""
     with writing(path):
         temporary = path.with_suffix(".tmp")
         try:
-            save_file({n: t.clone() for n, t in tensors.items()}, temporary, metadata)
+            save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary, metadata)
         except SafetensorError as error:  # safetensors reports a full disk with its own type
             raise OSError(str(error)) from error
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-
-
-def flatten(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"optimizer.{index}.{key}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for key, value in values.items()
-    }
-
-
-def unflatten(state: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    filled = copy.deepcopy(state)
-    for name, tensor in tensors.items():
-        _, index, key = name.split(".", 2)
-        filled["state"].setdefault(int(index), {})[key] = tensor
-    return filled

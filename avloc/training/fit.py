@@ -12,23 +12,23 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from avloc.features import Encoded, Live
+from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
-from avloc.progress import say, track
+from avloc.progress import track
 from avloc.store import writing
 from avloc.suite import Train
-from avloc.training.checkpoint import Trained, flatten, load_weights, save, unflatten
-from avloc.training.data import Material
+from avloc.training.checkpoint import Trained, load_weights, save
+from avloc.training.data import TrainingData
+from avloc.training.resume import Position, load_position, put_optimizer, save_position
 from avloc.types import AvlocError, Batch, Features
 
 SAVE_EVERY_SECONDS = 2.0
@@ -36,45 +36,26 @@ SAVE_SHARE = 0.05
 """At most this share of the time goes into saving the place, whatever the size of what is trained."""
 
 
-@dataclass(slots=True)
-class Position:
-    """Where training is: the resume file's header.
-
-    Attributes:
-        phase, epoch, step: Indices; `step` counts within the epoch.
-        total: Optimizer steps so far, over all phases.
-        sums: Sums of the loss terms over the epoch's steps so far.
-        best: Lowest validation loss of this phase, ``None`` before the first.
-        log_bytes: Length of ``train.jsonl`` at this point.
-    """
-
-    phase: int = 0
-    epoch: int = 0
-    step: int = 0
-    total: int = 0
-    sums: dict[str, float] | None = None
-    best: float | None = None
-    log_bytes: int = 0
-
-
 class Fit:
-    """One training run in one folder; `run` starts it or goes on where a killed one stopped.
+    """One training run in one folder; `run` starts it or resumes one that was interrupted.
 
     Args:
         method: The freshly built method.
-        material: What it learns from.
+        data: What it learns from.
         train: How.
         seed: Of the order of clips and of dropout.
         folder: Where ``checkpoint.safetensors`` and ``train.jsonl`` go.
         fabric: Device, precision and processes.
         description: For the progress bar.
         on_epoch: Called with every line of ``train.jsonl``.
+        save_every: Seconds between resume points; ``None``: `SAVE_EVERY_SECONDS`, or more where saving would otherwise
+            take more than `SAVE_SHARE` of the time.
     """
 
     def __init__(
         self,
         method: Method,
-        material: Material,
+        data: TrainingData,
         train: Train,
         *,
         seed: int,
@@ -82,36 +63,39 @@ class Fit:
         fabric: Fabric,
         description: str = "fit",
         on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+        save_every: float | None = None,
     ) -> None:
-        if not material.train.ids:
+        if not data.train.ids:
             raise AvlocError("There are no usable training clips; a method that trains cannot run here.")
-        self.material, self.train, self.seed = material, train, seed
+        self.data, self.train, self.seed = data, train, seed
         self.folder, self.fabric, self.description = folder, fabric, description
         self.on_epoch = on_epoch
         self.phases = list(method.phases())
         self.epochs = _split_epochs(train.epochs, self.phases)
-        self.bare = method
-        self.whole = Trained(method, self._own_encoder())
-        self.steps = -(-len(material.train.ids) // train.batch_size)
+        self.method = method
+        self.trained = Trained(method, self._own_encoder())
+        self.steps = -(-len(data.train.ids) // train.batch_size)
         self.position = Position()
-        self.saved_at, self.save_every = time.monotonic(), SAVE_EVERY_SECONDS
+        self.adaptive, self.saved_at = save_every is None, time.monotonic()
+        self.save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
 
     def _own_encoder(self) -> Encoder | None:
-        """A copy of the encoder to train, under the material of this fit alone; ``None``: it stays frozen."""
+        """A copy of the encoder to train, under the data of this fit alone; ``None``: it stays frozen."""
         if not self.train.train_encoder:
             return None
-        train = self.material.train
-        assert isinstance(train, Live)
-        encoder = copy.deepcopy(train.encoder).requires_grad_(True)
-        self.material = self.material.through(encoder)
+        frozen = self.data.train.encoder
+        assert frozen is not None
+        encoder = copy.deepcopy(frozen).requires_grad_(True)
+        self.data = self.data.through(lambda clips: clips.through(encoder))
         return encoder
 
     def run(self) -> Path:
         """Train to the end; returns the checkpoint of the kept epoch."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        resumed = self._resume()
-        for _ in track(self._train(resumed), self.description, sum(self.epochs) * self.steps - self.position.total):
+        optimizer_state = self._resume()
+        left = sum(self.epochs) * self.steps - self.position.total
+        for _ in track(self._train(optimizer_state), self.description, left):
             pass
         self._resume_file.unlink(missing_ok=True)
         return self.checkpoint
@@ -140,55 +124,54 @@ class Fit:
                 for ids in self._epoch_ids()[at.step :]:
                     self._step(model, optimizer, ids)
                     if time.monotonic() - self.saved_at > self.save_every:
-                        self._save_resume(optimizer)
+                        self._save_position(optimizer)
                     yield
                 self._finish_epoch(model, time.monotonic() - started)
             self.fabric.barrier()  # the first process writes what all of them read
             if self.train.select == "loss":
-                self.whole.put(load_weights(self.checkpoint))
+                self.trained.put(load_weights(self.checkpoint))
             # A phase starts from the end of the one before; resuming must not find a later phase's checkpoint there.
             at.phase, at.epoch, at.best = phase + 1, 0, None
-            self._save_resume(None)
+            self._save_position(None)
 
     @torch.no_grad()
     def _before(self, phase: Phase) -> None:
         """Let the method look at all of the training clips, always with the same random numbers."""
         torch.manual_seed(self.seed * 1_000_003 + self.position.phase)
-        self.fabric.to_device(self.whole)
-        self.whole.eval()
-        weak, device = self.bare.needs.labels, self.fabric.device
+        self.fabric.to_device(self.trained)
+        self.trained.eval()
+        labels, device = self.method.needs.labels, self.fabric.device
 
         def dataset_pass() -> Iterator[tuple[Features, Batch]]:
-            for features, batch in self.material.sweep(self.train.batch_size, weak=weak):
+            for features, batch in self.data.one_pass(self.train.batch_size, labels=labels):
                 yield to_device(features, device), to_device(batch, device)
 
-        self.bare.before_phase(phase.name, dataset_pass)
+        self.method.before_phase(phase.name, dataset_pass)
 
     def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
-        optimizer = torch.optim.Adam(self.whole.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
+        optimizer = torch.optim.Adam(self.trained.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
         if optimizer_state:
-            optimizer.load_state_dict(unflatten(optimizer.state_dict(), optimizer_state))
-        model, ready = self.fabric.setup(self.whole, optimizer)
+            put_optimizer(optimizer, optimizer_state)
+        model, ready = self.fabric.setup(self.trained, optimizer)
         return model, ready
 
     def _epoch_ids(self) -> list[list[str]]:
         """The epoch's batches: a permutation that depends on seed, phase and epoch alone."""
-        at, ids = self.position, self.material.train.ids
+        at, ids = self.position, self.data.train.ids
         order = np.random.default_rng([self.seed, at.phase, at.epoch]).permutation(len(ids))
         return [[ids[i] for i in order[start :: self.steps]] for start in range(self.steps)]
 
     def _step(self, model: Any, optimizer: Any, ids: list[str]) -> None:
         at = self.position
         torch.manual_seed(self.seed * 1_000_003 + at.total)
-        context = self._context()
         model.train()
-        self.bare.before_step(context)
+        self.method.before_step(self._context())
         optimizer.zero_grad()
         at.sums = at.sums if at.sums is not None else {}
         parts = [ids[start :: self.train.accumulate] for start in range(self.train.accumulate)]
         for part in filter(None, parts):
-            terms = model(self._load(self.material.train, part))
-            _require_terms(terms, type(self.bare).__name__)
+            terms = model(self._load(self.data.train, part))
+            _require_terms(terms, type(self.method).__name__)
             total = torch.stack(list(terms.values())).sum() / len(parts)
             if not torch.isfinite(total):
                 values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
@@ -199,33 +182,25 @@ class Fit:
         optimizer.step()
         at.step, at.total = at.step + 1, at.total + 1
 
-    def _load(self, encoded: Encoded, ids: Sequence[str]) -> Callable[[], tuple[Features, Batch, Context]]:
+    def _load(self, clips: FeatureSet, ids: Sequence[str]) -> Callable[[], tuple[Features, Batch, Context]]:
         """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
 
         So the loss has the same negatives, and training the same result, on any number of processes.
         """
-        world, rank = self.fabric.world_size, self.fabric.global_rank
-        count, context = -(-len(ids) // world), self._context()
-        picks = self.material.draw(self.bare, encoded, ids, context)
-
-        def mine(of: Sequence[str]) -> list[str]:
-            return [of[(rank + world * i) % len(ids)] for i in range(count)]
-
-        def whole(found: Features) -> Features:
-            found = to_device(found, self.fabric.device)
-            return _gathered(found, self.fabric, len(ids)) if world > 1 else found
+        context = self._context()
+        rows = self.data.draw(self.method, clips, ids, context)
+        batch = to_device(self.data.batch(rows, labels=self.method.needs.labels), self.fabric.device)
 
         def features() -> Features:
-            views = {
-                name: whole(pick.encoded.features(mine(pick.images), audio_of=mine(pick.sounds)))
-                for name, pick in picks.items()
-            }
-            return replace(whole(self.material.features(encoded, mine(ids))), views=views)
+            found = to_device(self.data.features(rows, self._share), self.fabric.device)
+            return _gathered(found, self.fabric, len(ids)) if self.fabric.world_size > 1 else found
 
-        batch = self.material.batch(encoded, ids, weak=self.bare.needs.labels)
-        views = {name: self.material.batch(pick.encoded, pick.images, weak=False) for name, pick in picks.items()}
-        moved = to_device(replace(batch, views=views), self.fabric.device)
-        return lambda: (features(), moved, context)
+        return lambda: (features(), batch, context)
+
+    def _share(self, ids: Sequence[str]) -> Sequence[str]:
+        """What this process reads of a batch: every so many-th clip, equally many in every process."""
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        return [ids[(rank + world * i) % len(ids)] for i in range(-(-len(ids) // world))]
 
     def _context(self) -> Context:
         at = self.position
@@ -259,7 +234,7 @@ class Fit:
     @torch.no_grad()
     def _validate(self, model: Any) -> dict[str, float]:
         """Mean loss terms over the held-out clips, in batches that never change."""
-        ids = self.material.val.ids
+        ids = self.data.val.ids
         if not ids:
             return {}
         torch.manual_seed(self.seed)
@@ -267,41 +242,31 @@ class Fit:
         count = -(-len(ids) // self.train.batch_size)
         sums: dict[str, float] = {}
         for start in range(count):
-            for name, term in model(self._load(self.material.val, ids[start::count])).items():
+            for name, term in model(self._load(self.data.val, ids[start::count])).items():
                 sums[name] = sums.get(name, 0.0) + float(term) / count
         return sums
 
     def _save_weights(self) -> None:
         if self.fabric.is_global_zero:
-            state = {name: value.detach().cpu().contiguous() for name, value in self.whole.tensors().items()}
-            save(state, self.checkpoint, {})
+            save(self.trained.tensors(), self.checkpoint, {})
 
-    def _save_resume(self, optimizer: Any) -> None:
-        started = time.monotonic()
+    def _save_position(self, optimizer: Any) -> None:
         if not self.fabric.is_global_zero:
             return
-        tensors = {f"model.{name}": value for name, value in self.whole.tensors().items()}
-        tensors |= flatten(optimizer.state_dict()) if optimizer is not None else {}
-        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        position = {name: getattr(self.position, name) for name in Position.__slots__}
-        save(cpu, self._resume_file, {"position": json.dumps(position)})
+        started = time.monotonic()
+        save_position(self._resume_file, self.position, self.trained.tensors(), optimizer)
         self.saved_at = time.monotonic()
-        self.save_every = max(SAVE_EVERY_SECONDS, (self.saved_at - started) / SAVE_SHARE)
+        if self.adaptive:
+            self.save_every = max(SAVE_EVERY_SECONDS, (self.saved_at - started) / SAVE_SHARE)
 
     def _resume(self) -> dict[str, Tensor]:
-        """Load the resume file where there is one; returns the optimizer's tensors."""
-        if not self._resume_file.is_file():
+        """Go to where an interrupted training was; returns the optimizer's tensors."""
+        found = load_position(self._resume_file)
+        if found is None:
             return {}
-        try:
-            with safe_open(self._resume_file, "pt") as file:
-                self.position = Position(**json.loads(file.metadata()["position"]))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
-            say(f"{self._resume_file} is damaged; training starts from its first step.")
-            return {}
-        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        self.whole.put(model)
-        return {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+        self.position = found.position
+        self.trained.put(found.model)
+        return found.optimizer
 
 
 def _require_terms(terms: object, name: str) -> None:
@@ -332,7 +297,7 @@ def _split_epochs(epochs: int, phases: Sequence[Phase]) -> list[int]:
 
 def _gathered(features: Features, fabric: Fabric, count: int) -> Features:
     """The whole batch, in its order, from every process's interleaved share. Text is the same everywhere."""
-    whole = {}
+    whole: dict[str, Any] = {"views": {name: _gathered(view, fabric, count) for name, view in features.views.items()}}
     for name in features.__dataclass_fields__:
         share = getattr(features, name)
         if isinstance(share, Tensor) and name != "text":
@@ -342,8 +307,8 @@ def _gathered(features: Features, fabric: Fabric, count: int) -> Features:
 
 
 def to_device(item: Any, device: torch.device) -> Any:
-    """A `Features` or `Batch` with its tensors on `device`."""
-    moved = {}
+    """A `Features` or `Batch` with its tensors, and those of its views, on `device`."""
+    moved: dict[str, Any] = {"views": {name: to_device(view, device) for name, view in item.views.items()}}
     for name in item.__dataclass_fields__:
         value = getattr(item, name)
         if isinstance(value, Tensor):

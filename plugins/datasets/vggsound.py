@@ -105,6 +105,7 @@ class VGGSoundSingle(Listed):
         else:
             found = learning_part(cuts(lists.train), split)
         super().__init__(folder, lists.classes, found, notes=lists.notes, counted=boxes == "released")
+        self.leaks = leaks
 
 
 class VGGSoundDuet(Listed):
@@ -167,6 +168,7 @@ class VGGSoundDuet(Listed):
         else:
             found = learning_pairs(cuts(lists.train), split, bank)
         super().__init__(folder, lists.classes, found, notes=notes, counted=boxes != "right")
+        self.leaks = leaks
 
 
 def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: str, right: bool, leaks: bool) -> Lists:

@@ -1,8 +1,8 @@
-"""Tiny: a small encoder of images, sounds and words, pre-trained on the built-in data, with its weights beside it.
+"""Tiny: a small encoder of images, sounds and words, pre-trained on the built-in data; its weights are in the package.
 
-It stands in for AudioCLIP where there are no large weights: three modalities in one space, trained on pooled
-embeddings only (`tiny_pretrain`), so that its dense tokens localize as roughly as AudioCLIP's and leave the methods
-something to learn. Class names are read word by word, so that any name has an embedding.
+It replaces AudioCLIP where there are no large weights: three modalities in one space, trained on pooled embeddings only
+(`tiny_pretrain`), so that its dense tokens localize as roughly as AudioCLIP's and leave the methods something to learn.
+Class names are read word by word, so that any name has an embedding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
-from torchaudio.functional import melscale_fbanks
 
 from avloc import AvlocError, Encoder, EncoderInfo
 
@@ -28,7 +27,7 @@ WORDS = (
     "bell", "checked", "drum", "fiddle", "horn", "motor", "pipe", "plain", "rattle", "ringed", "spotted", "striped",
     "whistle", "zigzag",
 )  # fmt: skip
-"""Words whose vectors were learned; every other word keeps the vector that its letters give it."""
+"""Words whose vectors were learned; any other word has the vector of its letters."""
 
 RATE, SECONDS = 16_000, 3.0
 WINDOW, HOP, MELS, LOWEST = 1024, 512, 64, 40.0
@@ -37,6 +36,7 @@ FLOOR = 1e-6
 LEAST_SPREAD = 0.1
 """Added to a clip's standard deviation: a silent clip becomes zeros, not noise."""
 
+PRETRAIN = "python -m avloc_plugins.encoders.tiny_pretrain"
 SHIPPED = Path(__file__).with_name("tiny.safetensors")
 
 
@@ -47,7 +47,7 @@ class Tiny(Encoder):
     so that the pooled embedding is the mean of the tokens.
 
     Args:
-        weights: ``"shipped"``, ``"random"`` (seeded), or the path of a file that ``avloc pretrain tiny`` wrote.
+        weights: ``"shipped"``, ``"random"`` (seeded), or the path of a file that `tiny_pretrain` wrote.
 
     Raises:
         AvlocError: The weights file is missing, unreadable, or holds other weights; names them.
@@ -58,7 +58,7 @@ class Tiny(Encoder):
 
     def __init__(self, *, weights: str = "shipped") -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):  # building draws numbers; the caller's random state is not ours
+        with torch.random.fork_rng(devices=[]):  # building draws random numbers
             self._build()
         if weights == "random":
             self.initialize(0)
@@ -85,11 +85,13 @@ class Tiny(Encoder):
         self.words = nn.Parameter(torch.empty(len(WORDS), DIM))
         self.text_projection = nn.Linear(DIM, DIM)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        from torchaudio.functional import melscale_fbanks  # late: `tiny_pretrain` starts before avloc can repair it
+
         filters = melscale_fbanks(WINDOW // 2 + 1, LOWEST, RATE / 2, MELS, RATE)  # (bins, mels)
         self.register_buffer("filters", filters, persistent=False)
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights anew; the global random state stays as it is."""
+        """Draw all weights again; leaves the global random state alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for module in self.modules():
@@ -123,7 +125,7 @@ class Tiny(Encoder):
         return projected
 
     def _compose(self, prompt: str) -> Tensor:
-        """Unit sum of the unit vectors of a prompt's words."""
+        """The normalized sum of the unit vectors of a prompt's words."""
         words = re.findall(r"[^\W_]+", prompt.lower()) or [prompt]
         vectors = [self.words[WORDS.index(word)] if word in WORDS else _letters(word).to(self.words) for word in words]
         return normalize(normalize(torch.stack(vectors), dim=1).sum(0), dim=0)
@@ -135,16 +137,10 @@ class Tiny(Encoder):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    @classmethod
-    def pretrain(cls, output: Path, *, seed: int = 0, device: str = "cpu") -> Path:
-        from .tiny_pretrain import pretrain
-
-        return pretrain(output, seed=seed, device=device)
-
     def _read(self, path: Path) -> None:
         """Load weights whose names and shapes must all be right; stored as fp16, used as fp32."""
         if not path.is_file():
-            raise AvlocError(f"The weights {path} of the encoder tiny do not exist; avloc pretrain tiny makes some.")
+            raise AvlocError(f"The weights {path} of the encoder tiny do not exist; {PRETRAIN} makes some.")
         try:
             found = load_file(path)
         except (SafetensorError, OSError) as error:
@@ -178,7 +174,7 @@ def _conv(channels: int, out: int, stride: int | tuple[int, int] = 1) -> nn.Sequ
 
 
 class _Residual(nn.Module):
-    """Two convolutions around which the input passes."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
-"""How the weights of `Tiny` are made: ``avloc pretrain tiny``.
+"""Trains the weights of `Tiny`: ``python -m avloc_plugins.encoders.tiny_pretrain --output tiny.safetensors``.
 
-As AudioCLIP was trained: clips with one object, and only pooled embeddings in the loss, never a single token. Every
-batch holds one clip of each seen class, so that no two of its clips, sounds or names agree by accident and the
-contrastive loss has no false negatives. Masks are read after training only, to report how the tokens localize.
+As AudioCLIP was trained: on clips with one object, with only pooled embeddings in the loss, never a single token. Every
+batch has one clip of each seen class, so that the contrastive loss has no false negatives. Masks are read after
+training only, to report how the tokens localize.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 import json
@@ -26,10 +27,10 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize, pad
 
-from avloc import AvlocError, Sample, get_component, track
+from avloc import AvlocError, Sample, get_component, progress, track
 from avloc.data import resample, resize_image
 
-from .tiny import RATE, SECONDS, Tiny
+from .tiny import PRETRAIN, RATE, SECONDS, SHIPPED, Tiny
 
 DATA = "toybox_single"
 EVAL_BATCH = 100
@@ -46,9 +47,9 @@ class Recipe:
         learning_rate: Of AdamW at its peak; a tenth of the steps to warm up, then a cosine down to zero.
         weight_decay: Of AdamW.
         temperature: At the start; it is learned.
-        shift: Images move by at most so many pixels.
-        jitter: Contrast changes by at most this factor, every colour channel by at most twice as much.
-        hidden_mels: At most so many neighbouring mel bands are hidden.
+        shift: Images move by at most this many pixels.
+        jitter: Contrast changes by at most this factor, every color channel by at most twice as much.
+        hidden_mels: At most this many neighboring mel bands are hidden.
     """
 
     train: int = 4000
@@ -95,7 +96,7 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
     began, recipe = time.monotonic(), recipe or Recipe()
     if not output.parent.is_dir():
         raise AvlocError(f"Cannot write the weights to {output}: there is no folder {output.parent}.")
-    encoder = Tiny(weights="random").to(device)
+    encoder: Tiny = get_component("encoder", "tiny")(weights="random").to(device)
     encoder.initialize(seed)
     train, val = read("train", encoder, recipe), read("val", encoder, recipe)
     step, temperature = fit(encoder, train, val, recipe, seed)
@@ -131,7 +132,7 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
 
 
 def read(split: str, encoder: Tiny, recipe: Recipe) -> Clips:
-    """Make and decode a split; masks of val only."""
+    """Make and decode a split, with the masks of val only."""
     dataset = get_component("dataset", DATA)(None, split=split, train=recipe.train, val=recipe.val)
     dataset.prepare()
     ids = dataset.ids()
@@ -151,7 +152,7 @@ def read(split: str, encoder: Tiny, recipe: Recipe) -> Clips:
 
 
 def _inputs(sample: Sample, side: int) -> tuple[Tensor, Tensor]:
-    """A clip's frame ``(3, side, side)`` and the centre of its sound ``(T,)``."""
+    """A clip's frame ``(3, side, side)`` and the center of its sound ``(T,)``."""
     image = torch.from_numpy(resize_image(sample.clip.image, side, side)).permute(2, 0, 1)
     wave = torch.from_numpy(resample(sample.clip.audio, sample.clip.rate, RATE))
     length = round(SECONDS * RATE)
@@ -317,7 +318,7 @@ def _markdown(card: dict[str, Any]) -> str:
     table = "\n".join(f"| {title} | {val[key]:.3f} | {chance:.3f} |" for title, key, chance in rows)
     return f"""# Weights of the encoder `tiny`
 
-`avloc pretrain tiny --seed {card["seed"]}` made them and wrote this card. The JSON file beside it has all details.
+`{PRETRAIN} --seed {card["seed"]}` made them and wrote this card. The JSON file beside it has all details.
 SHA-256: `{card["sha256"]}`.
 
 **Recipe.** Symmetric InfoNCE of the pooled pairs image-audio, image-text and audio-text (T-VSL's equation 1), with a
@@ -336,3 +337,21 @@ The val clips chose the checkpoint of step {card["chosen_step"]}.
 Mean cosine of tokens with the right name: {val["name_cosine_on_object"]:.3f} on the object and
 {val["name_cosine_off_object"]:.3f} off it.
 """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog=PRETRAIN, description="Train the weights of the encoder tiny from scratch.")
+    parser.add_argument("--output", type=Path, default=Path(SHIPPED.name), help="the file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the initialization and the order of clips")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args(arguments)
+    try:
+        with progress.shown():
+            progress.say(f"Wrote {pretrain(given.output, seed=given.seed, device=given.device)}")
+    except AvlocError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

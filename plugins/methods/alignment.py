@@ -126,7 +126,7 @@ class Alignment(Method):
 
     title = "Alignment"
     paper = "Senocak et al., Sound Source Localization is All about Cross-Modal Alignment, ICCV 2023"
-    needs = Needs(views=("augmented", "partner"))
+    needs = Needs(views=("augmented", "neighbor"))
 
     ids: Tensor
     image_neighbours: Tensor

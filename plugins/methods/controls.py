@@ -1,7 +1,7 @@
-"""Controls: maps that a method must beat before its number means anything. None of them learns or listens.
+"""Controls: maps that a method must beat before its number means anything. None of them learns or uses the audio.
 
-`Center`, `Whole` and `Random` never look at the clip; `Saliency` looks and is never told; `TextOnly` looks and reads
-the names of the sounding classes, but is deaf: what it reaches, text reaches without any sound.
+`Center`, `Whole` and `Random` ignore the clip; `Saliency` uses the image alone; `TextOnly` uses the image and the names
+of the sounding classes: its score shows what text reaches without any sound.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from avloc.functional import cosine_map, gather_sources, named_predictions, requ
 
 
 class Control(Method):
-    """Nothing to train, no sound heard."""
+    """A method that ignores its audio and has nothing to train."""
 
     paper = "control"
     uses_audio = False
@@ -32,7 +32,7 @@ class Control(Method):
 
 
 class Center(Control):
-    """A Gaussian at the centre of each frame.
+    """A Gaussian at the center of each frame.
 
     Args:
         encoder: Not used.
@@ -40,7 +40,7 @@ class Center(Control):
         sigma: Its standard deviation, as a fraction of the frame's side.
     """
 
-    title = "Centre"
+    title = "Center"
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, sigma: float = 0.25) -> None:
         super().__init__(encoder, classes)
@@ -50,7 +50,7 @@ class Center(Control):
         h, w = features.image_map.shape[2:]
         found = []
         for clip, tiles in zip(batch.ids, batch.tiles.tolist(), strict=True):
-            y, x = np.ogrid[0.5:h, 0.5:w]  # cell centres
+            y, x = np.ogrid[0.5:h, 0.5:w]  # cell centers
             across = (x * tiles / w) % 1 - 0.5
             distance = (y / h - 0.5) ** 2 + across**2
             found.append(Prediction(clip, np.exp(-distance / (2 * self.sigma**2))[None]))
@@ -103,7 +103,6 @@ class Saliency(Control):
     """
 
     title = "Saliency (audio-free)"
-    is_prior = True
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str]) -> None:
         super().__init__(encoder, classes)
@@ -116,13 +115,13 @@ class Saliency(Control):
 
 
 class TextOnly(Control):
-    """The cosine of every image token with the name of each told class."""
+    """The cosine of every image token with the name of each sounding class."""
 
-    title = "Text only (deaf)"
+    title = "Text only (audio-free)"
     needs = Needs(hints="oracle", text=True)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         if batch.sources is None:
-            raise AvlocError("The text-only control must be told which classes sound: use hints: oracle.")
+            raise AvlocError("The text-only control needs the names of the sounding classes: use hints: oracle.")
         queries = gather_sources(require_text(features), batch.sources)
         return named_predictions(batch, batch.sources, cosine_map(features.image_map, queries))

@@ -36,9 +36,6 @@ from avloc.functional import (
     unnamed_predictions,
 )
 
-RELEASED = -99.0
-"""What the official code multiplies M[n, n] by."""
-
 
 def lvs_loss(
     image_map: Tensor,
@@ -49,7 +46,6 @@ def lvs_loss(
     tau: float = 0.03,
     temperature: float = 0.07,
     hard_negative: bool = True,
-    released: bool = False,
 ) -> Tensor:
     """Contrast of the positive region with background and other sounds, from image to sound.
 
@@ -61,13 +57,12 @@ def lvs_loss(
         tau: Softness of both thresholds.
         temperature: Of the contrast, T.
         hard_negative: Whether the background is a negative.
-        released: As the official code has it, M[n, n] times -99 among the negatives. Only for comparison.
     """
     cosines = pairwise_similarity(image_map, audio)  # (B, B, h, w)
     pooled = sigmoid_weighted_mean(cosines, epsilon_p, tau)  # (B, B): P on the diagonal, M elsewhere
     positive = pooled.diagonal()
     own = torch.eye(len(pooled), dtype=torch.bool, device=pooled.device)
-    others = pooled.where(~own, RELEASED * pooled if released else -torch.inf)
+    others = pooled.where(~own, -torch.inf)
     columns = [positive[:, None], others]
     if hard_negative:
         columns.append(sigmoid_weighted_mean(matched_maps(cosines), epsilon_n, -tau)[:, None])

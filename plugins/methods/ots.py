@@ -11,7 +11,7 @@ clip of another video, and the unit sound a::
     map[p] = sigma( w <v[p], a> + b )
 
 No official code exists; w and b start at the 5 and 0 of DSOL, whose public code has the same loss. The one public
-reimplementation is of AVE-Net, the paper's retrieval network, which draws no maps: `avenet_loss` is its last layer.
+reimplementation is of AVE-Net, the paper's retrieval network, which draws no maps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avloc import Batch, Context, EncoderInfo, Features, Method, Needs, Prediction
@@ -40,22 +39,6 @@ def ots_loss(
     """
     own, foreign = (matched_similarity(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, foreign_map))
     return binary_contrast(scale * own + bias, scale * foreign + bias)
-
-
-def avenet_loss(image: Tensor, audio: Tensor, mismatch: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The public reimplementation's loss on whole images and sounds, for comparison with its recorded value.
-
-    It takes a softmax twice, so that the loss of even a certain answer is no less than ``log(1 + 1 / e)``, 0.31.
-
-    Args:
-        image: ``(B, D)``.
-        audio: ``(B, D)``.
-        mismatch: ``(B,)`` int64, 0 where both are of one clip and 1 where not.
-        weight: ``(2, 1)``, from the mean squared difference to two logits.
-        bias: ``(2,)``.
-    """
-    distance = (image - audio).square().mean(1, keepdim=True)
-    return F.cross_entropy(F.linear(distance, weight, bias).softmax(1), mismatch)
 
 
 class OTS(Method):

@@ -1,7 +1,7 @@
 """What is made of the cIoU of every source.
 
-A success rate and a mean never share a name: "cIoU success@0.3" is the share of sources whose cIoU is at least 0.3,
-"mean cIoU" the average of the cIoUs themselves.
+A success rate and a mean never share a name: "cIoU success rate @0.3" is the share of sources whose cIoU is at least
+0.3, "mean cIoU" the average of the cIoUs themselves.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class CIoUSuccess(_Mean):
         AvlocError: The threshold is not in (0, 1].
     """
 
-    title = "cIoU success"
+    title = "cIoU success rate"
 
     def __init__(self, *, at: float = 0.5, strict: bool = False) -> None:
         if not 0 < at <= 1:
             raise AvlocError(f"ciou_success: 'at' must be in (0, 1], but is {at!r}.")
         self.at, self.strict = at, strict
-        self.title = f"cIoU success@{at:.12g}" + (" (strict)" if strict else "")
+        self.title = f"cIoU success rate @{at:.12g}" + (" (strict)" if strict else "")
 
     @property
     def key(self) -> str:

@@ -42,7 +42,7 @@ class CIoUBestThreshold(AUCBestThreshold):
         if not 0 < at <= 1:
             raise AvlocError(f"ciou_best_threshold: 'at' must be in (0, 1], but is {at!r}.")
         self.at = at
-        self.title = f"cIoU success@{at:.12g} (best threshold of 19, picked on test)"
+        self.title = f"cIoU success rate @{at:.12g} (best threshold of 19, picked on test)"
 
     @property
     def key(self) -> str:  # type: ignore[override]

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from avloc import DataError, hookimpl
-from avloc.cli import app
 from avloc.data.prepared import ChecksAnnotations, list_hash, reasons
 from avloc.interfaces import Dataset
 from avloc.registry import registry
 from avloc.store import data_folder
-from helpers import SHARED
+from helpers import SHARED, commands
 from helpers.films import Cinema, Films, annotate, film, put
 
 COMMANDS = ("list", "prepare", "status", "check")
@@ -54,7 +53,7 @@ def cinema(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+    return commands.run("data", *map(str, arguments))
 
 
 @pytest.fixture
@@ -116,6 +115,13 @@ def test_list_says_what_is_there(source: Path, tmp_path: Path) -> None:
     annotate(tmp_path / "films" / "annotations", IDS[:1])
     assert "present: 1 of 1 test clips" in state()
     assert "built in" in run("list").output and "yours" in run("list").output
+
+
+def test_list_says_whose_a_data_set_is() -> None:
+    shown = run("list").output
+    assert "vggsound_single: license: VGGSound CC BY 4.0, VGG-SS Apache-2.0; citation: Chen et al." in shown
+    assert "; url: https://www.robots.ox.ac.uk/~vgg/data/vggsound/" in shown
+    assert "films: license" not in shown  # it does not say
 
 
 def test_check_prints_every_problem(tmp_path: Path) -> None:
@@ -231,7 +237,7 @@ def test_prepare_names_what_the_next_run_tries_again(
 ) -> None:
     monkeypatch.setattr("avloc.data.prepared.preparation.LONGEST", 0.0)
     output = run("prepare", "films", "--from", source, "--data", tmp_path, "--jobs", 1).output
-    assert "4 files failed for a passing reason; the next run tries again:" in output
+    assert "4 files failed for a temporary reason; the next run tries again:" in output
     assert f"  frames/{IDS[0]}.jpg: {IDS[0]}.mp4: the decoder crashed (Killed)" in output
     monkeypatch.undo()
     assert "2 files made in" in run("prepare", "films", "--from", source, "--data", tmp_path).output

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from typer.testing import CliRunner
 
-from avloc.cli.protocols import app
 from avloc.scoring import load_protocol, preset_names
-
-
-def run(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 0, result.output
-    return result.output
+from helpers.commands import run
 
 
 def test_every_protocol_is_listed_with_its_source() -> None:
-    lines = run()
-    words = lines.split()
+    shown = run("protocols")
+    assert shown.exit_code == 0
+    words = shown.output.split()
     for name in preset_names():
         assert name in words
         assert load_protocol(name).source.split()[0] in words
@@ -25,7 +19,7 @@ def test_every_protocol_is_listed_with_its_source() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_protocol_is_explained(name: str) -> None:
-    text, protocol = " ".join(run(name).split()), load_protocol(name)
+    text, protocol = " ".join(run("protocols", name).output.split()), load_protocol(name)
     for prose in (protocol.source, protocol.note, protocol.warning, protocol.checked):
         assert prose in text
     assert ("Warning:" in text) == bool(protocol.warning)
@@ -34,6 +28,6 @@ def test_a_protocol_is_explained(name: str) -> None:
 
 
 def test_an_unknown_protocol_is_answered() -> None:
-    result = CliRunner().invoke(app, ["ezvls"])
+    result = run("protocols", "ezvls")
     assert result.exit_code == 2
     assert "Did you mean 'ezvsl'" in result.output

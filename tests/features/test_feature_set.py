@@ -20,13 +20,19 @@ from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from avloc import AvlocError, Clip, Sample, cli, get_component, hookimpl
-from avloc.features import Cached, encode, encode_text, encoder_audio, encoder_image, watch
+from avloc.features import (
+    FeatureSet,
+    cached_features,
+    computed_features,
+    encode_text,
+    encoder_audio,
+    encoder_image,
+)
 from avloc.registry import registry
-from avloc.results import Options
-from avloc.runner import bench
+from avloc.runner import Options, run_suite as bench
 from avloc.store import ArrayLog, clear, entries, exclusive
 from avloc.suite import Train, load_suite
-from avloc.training import ENCODER, Fit, Material, Trained, load_weights
+from avloc.training import ENCODER, Fit, Trained, TrainingData, load_weights
 from helpers import TESTS
 from helpers.world import Blocks, Dot, Plain
 
@@ -59,8 +65,8 @@ def counting() -> Counting:
     return Counting()
 
 
-def _encode(dataset: Blocks, encoder: Plain, limit: int | None = None) -> Cached:
-    return encode(dataset, encoder, "blocks", limit=limit, device="cpu")
+def _encode(dataset: Blocks, encoder: Plain, limit: int | None = None) -> FeatureSet:
+    return cached_features(dataset, encoder, "blocks", limit=limit, device="cpu")
 
 
 def test_a_clip_is_encoded_once_and_shared_by_what_comes_later(counting: Counting) -> None:
@@ -89,25 +95,25 @@ def test_other_weights_have_their_own_features(counting: Counting, monkeypatch: 
     assert counting.seen == 4
 
 
-def test_cached_and_live_features_agree_to_half_precision() -> None:
+def test_cached_and_computed_features_agree_to_half_precision() -> None:
     data, encoder = Blocks(None, split="train", count=6), Plain()
-    cached, live = _encode(data, encoder), watch(data, encoder, "blocks", limit=None)
-    assert cached.ids == live.ids == tuple(data.ids())
+    cached, computed = _encode(data, encoder), computed_features(data, encoder, "blocks", limit=None)
+    assert cached.ids == computed.ids == tuple(data.ids())
     order = ["train3", "train0", "train5"]
     with torch.no_grad():
-        here, there = cached.features(order), live.features(order)
-        swapped = live.features(order, audio_of=order[::-1])
+        here, there = cached.features(order), computed.features(order)
+        swapped = computed.features(order, audio_of=order[::-1])
     for name in ("image_map", "image", "audio_map", "audio"):
         a, b = getattr(here, name), getattr(there, name)
         assert torch.allclose(a, b, rtol=0, atol=2e-3 * float(b.abs().max())), name
     assert torch.allclose(swapped.audio, there.audio.flip(0))
     for id in order:
-        assert (cached.labels(id), cached.group(id), cached.tiles(id)) == (live.labels(id), live.group(id), 1)
+        assert (cached.labels(id), cached.group(id), cached.tiles(id)) == (computed.labels(id), computed.group(id), 1)
 
 
 def test_what_cannot_be_used_is_named_either_way() -> None:
     data = Blocks(None, split="train", count=5, bad=["train1"], gone=["train2"])
-    for seen in (_encode(data, Plain()), watch(data, Plain(), "blocks", limit=None)):
+    for seen in (_encode(data, Plain()), computed_features(data, Plain(), "blocks", limit=None)):
         assert seen.ids == ("train0", "train3", "train4")
         assert seen.missing == {"train2": "no file"}
         assert seen.broken == {"train1": "train1.mp4 is truncated"}
@@ -169,10 +175,10 @@ WRITER = """
     import sys
     sys.path.insert(0, {tests!r})
     import avloc.features
-    from avloc.features import encode
+    from avloc.features import cached_features
     from helpers.world import Blocks, Plain
     avloc.features.feature_set.COMMIT_EVERY = 1
-    found = encode(Blocks(None, split="train", count=40), Plain(), "blocks", limit=None, device="cpu")
+    found = cached_features(Blocks(None, split="train", count=40), Plain(), "blocks", limit=None, device="cpu")
     print(len(found.ids), float(found.features(list(found.ids)).image.sum()))
 """
 
@@ -202,12 +208,16 @@ class Learner(Dot):
 
 
 def _live_fit(folder: Path, encoder: Plain, **changes: Any) -> Fit:
-    parts = {s: watch(Blocks(None, split=s, count=12), encoder, "blocks", limit=None) for s in ("train", "val")}
-    material = Material(parts["train"], parts["val"], Blocks.classes, encoder.encode_text(Blocks.classes).detach())
+    parts = {
+        s: computed_features(Blocks(None, split=s, count=12), encoder, "blocks", limit=None) for s in ("train", "val")
+    }
+    training = TrainingData(parts["train"], parts["val"], Blocks.classes, encoder.encode_text(Blocks.classes).detach())
     torch.manual_seed(0)
     train = Train(epochs=2, batch_size=6, lr=0.05, train_encoder=True, **changes)
     method = Learner(encoder.info, Blocks.classes, dropout=0.0)
-    return Fit(method, material, train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1))
+    return Fit(
+        method, training, train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1), save_every=0
+    )
 
 
 class Soft(Plain):
@@ -240,7 +250,6 @@ def test_an_encoder_learns_with_its_method_and_the_shared_one_stays_as_it_was(tm
 
 def test_training_an_encoder_resumes_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_weights(_live_fit(tmp_path / "whole", Soft()).run())
-    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
     (tmp_path / "stopped").mkdir()
     stopped = _live_fit(tmp_path / "stopped", Soft())
     steps = stopped._train({})
@@ -252,7 +261,7 @@ def test_training_an_encoder_resumes_from_its_place(tmp_path: Path, monkeypatch:
 
 
 def _maps(manifest: dict[str, Any], results: Path, method: str) -> dict[str, np.ndarray]:
-    (run,) = {row["run"] for row in manifest["rows"] if row["method"] == method and row["section"] == "methods"}
+    (run,) = {row.run for row in manifest.rows if row.method == method and row.section == "methods"}
     log = ArrayLog(results / "runs" / run)
     return {id: log.read(id)["maps"] for id in log.records}
 
@@ -275,13 +284,13 @@ def test_a_bench_trains_encoders_where_a_method_asks_for_it(suite_file: Path, tm
         methods=["dot"], seeds=[0], encoder="soft", settings=["dot.train.train_encoder=true"]
     )
     manifest = bench(suite, Options(tmp_path))
-    (row,) = manifest["rows"]
-    tensors = load_weights(tmp_path / "runs" / row["fit"] / "checkpoint.safetensors")
+    (row,) = manifest.rows
+    tensors = load_weights(tmp_path / "runs" / row.fit / "checkpoint.safetensors")
     encoder = Soft()
     method = Dot(encoder.info, Blocks.classes)
     Trained(method.eval(), encoder).put(tensors)
     assert encoder.gain.item() != 1
-    clips = watch(Blocks(None, split="test"), encoder, "blocks", limit=None)
+    clips = computed_features(Blocks(None, split="test"), encoder, "blocks", limit=None)
     for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the encoder as it learnt to see
         expected = method.maps(clips.features([id])).detach().numpy()
         np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
@@ -371,10 +380,10 @@ def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
 
 def test_a_limit_counts_the_clips_that_are_here() -> None:
     data = Blocks(None, split="train", count=6, gone=["train0", "train2"])
-    found = encode(data, Plain(), "blocks", limit=2, device="cpu")
+    found = cached_features(data, Plain(), "blocks", limit=2, device="cpu")
     assert found.ids == ("train1", "train3")
     assert set(found.missing) == {"train0", "train2"}
-    assert len(encode(data, Plain(), "blocks", limit=9, device="cpu").ids) == 4
+    assert len(cached_features(data, Plain(), "blocks", limit=9, device="cpu").ids) == 4
 
 
 def test_names_that_another_process_embeds_meanwhile_are_not_embedded_again(monkeypatch: pytest.MonkeyPatch) -> None:

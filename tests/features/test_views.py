@@ -19,13 +19,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, Features, Needs, Sample
-from avloc.features import Altered, Tiled, altered
+from avloc.features import Altered, canvases
+from avloc.features.views import altered
 from avloc.interfaces import Phase
-from avloc.results import Options
-from avloc.runner import bench
+from avloc.runner import Options, Task, run_suite as bench
 from avloc.suite import Train, load_suite
-from avloc.training import Fit, Supply, load_weights
+from avloc.training import Fit, load_weights
 from helpers import TESTS
+from helpers.tasks import task_of
 from helpers.world import Blocks, Dot, Plain
 
 SEEN: list[tuple[Features, Batch]] = []
@@ -34,7 +35,7 @@ SEEN: list[tuple[Features, Batch]] = []
 class Greedy(Dot):
     """Asks for everything, and learns where its clips come from."""
 
-    needs = Needs(views=("augmented", "shifted_audio", "other_video", "partner"))
+    needs = Needs(views=("augmented", "shifted_audio", "other_video", "neighbor"))
     known: Tensor
 
     def __init__(self, encoder: Any, classes: Sequence[str], *, dropout: float = 0.0) -> None:
@@ -70,18 +71,16 @@ class Canvases(Dot):
         return super().loss(features, batch, context)
 
 
-def _supply(count: int = 8, live: bool = False) -> Supply:
-    splits = {split: Blocks(None, split=split, count=count) for split in ("train", "val", "test")}
-    encoder = Plain()
-    return Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), live, Blocks.classes, None)
+def _task(count: int = 8) -> Task:
+    return task_of({split: Blocks(None, split=split, count=count) for split in ("train", "val", "test")}, Plain())
 
 
 def _fit(folder: Path, method: type[Dot] = Greedy, count: int = 8, **changes: Any) -> Fit:
     torch.manual_seed(0)
     train = Train(**{"epochs": 4, "batch_size": 4, "lr": 0.05, **changes})
-    material = _supply(count).material(method.needs, train)
+    data = _task(count).training_data(method.needs, train)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Fit(method(Plain().info, Blocks.classes), material, train, seed=0, folder=folder, fabric=fabric)
+    return Fit(method(Plain().info, Blocks.classes), data, train, seed=0, folder=folder, fabric=fabric)
 
 
 def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
@@ -97,10 +96,10 @@ def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
     assert [id.partition("~")[0] for id in batch.views["shifted_audio"].ids] == list(batch.ids)
     assert torch.equal(features.views["shifted_audio"].image, features.image)
     assert not torch.equal(features.views["augmented"].image, features.image)
-    assert set(batch.views["partner"].ids) == {"train0"}
-    assert torch.equal(features.views["partner"].audio[0], features.views["partner"].audio[1])
+    assert set(batch.views["neighbor"].ids) == {"train0"}
+    assert torch.equal(features.views["neighbor"].audio[0], features.views["neighbor"].audio[1])
     held_out = next(batch for _, batch in SEEN if batch.ids[0].startswith("val"))
-    assert held_out.views["partner"].ids == held_out.ids
+    assert held_out.views["neighbor"].ids == held_out.ids
     assert all(id.startswith("val") for view in held_out.views.values() for id in view.ids)
 
 
@@ -118,10 +117,10 @@ def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
     fit = _fit(tmp_path)
     known = load_weights(fit.run())["known"]
     assert known.shape == (8, 3)
-    assert fit.bare.order == [f"train{n}" for n in range(8)]  # type: ignore[union-attr]
+    assert fit.method.order == [f"train{n}" for n in range(8)]  # type: ignore[union-attr]
     fresh = _fit(tmp_path / "other")
-    fresh.whole.put(load_weights(tmp_path / "checkpoint.safetensors"))
-    assert torch.equal(fresh.bare.known, known)  # type: ignore[arg-type]
+    fresh.trained.put(load_weights(tmp_path / "checkpoint.safetensors"))
+    assert torch.equal(fresh.method.known, known)  # type: ignore[arg-type]
 
 
 KILLED = """
@@ -162,14 +161,13 @@ def test_clips_of_one_frame_become_canvases(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_a_live_fit_sees_the_same_views(tmp_path: Path) -> None:
+def test_features_computed_in_every_step_have_the_same_views(tmp_path: Path) -> None:
     found = []
-    for live in (False, True):
-        material = _supply(live=live).material(Greedy.needs, Train())
+    for cache in (True, False):
+        data = _task().training_data(Greedy.needs, Train(cache=cache))
         torch.manual_seed(3)
         method = Greedy(Plain().info, Blocks.classes)
-        picks = material.draw(method, material.train, ["train2", "train3"], Context())
-        found.append({n: p.encoded.features(p.images, audio_of=p.sounds) for n, p in picks.items()})
+        found.append(data.features(data.draw(method, data.train, ["train2", "train3"], Context())).views)
     for name, features in found[0].items():
         assert torch.allclose(features.audio, found[1][name].audio, rtol=0, atol=1e-2), name
         assert torch.allclose(features.image_map, found[1][name].image_map, rtol=0, atol=1e-2), name
@@ -186,10 +184,10 @@ class Wide(Blocks):
 
 def test_canvases_are_not_cut_up() -> None:
     splits = {split: Wide(None, split=split, count=4) for split in ("train", "val", "test")}
-    supply = Supply(splits, Plain(), "wide", None, "cpu", "plain", False, Blocks.classes, None)
+    task = task_of(splits, Plain(), "wide")
     with pytest.raises(AvlocError, match=r"canvases of 2 clips, but those of wide have \[3\]"):
-        supply.material(Canvases.needs, Train())
-    assert supply.material(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
+        task.training_data(Canvases.needs, Train())
+    assert task.training_data(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
 
 
 def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
@@ -210,14 +208,14 @@ def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
 def test_tiles_come_from_different_videos() -> None:
     data = Blocks(None, split="train", count=4)
     groups = {"train0": "a", "train1": "a", "train2": "b", "train3": "b"}
-    tiled = Tiled(data, groups, 2)
+    tiled = canvases(data, groups, 2)
     assert len(tiled.ids()) == 4
     for id in tiled.ids():
         one, two = id.split("+")
         assert groups[one] != groups[two]
         assert tiled.load(id).clip.tiles == 2
     with pytest.raises(AvlocError, match="too few"):
-        Tiled(data, dict.fromkeys(data.ids(), "one video"), 2)
+        canvases(data, dict.fromkeys(data.ids(), "one video"), 2)
 
 
 def test_pixels_change_and_stay_pixels() -> None:
@@ -230,19 +228,17 @@ def test_pixels_change_and_stay_pixels() -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_two_videos_are_needed_for_a_foreign_one() -> None:
+def test_two_videos_are_needed_for_one_of_another() -> None:
     class Alone(Blocks):
         def load(self, id: str) -> Sample:
             sample = super().load(id)
             return replace(sample, clip=replace(sample.clip, group="one"))
 
     splits = {split: Alone(None, split=split, count=4) for split in ("train", "val", "test")}
-    material = Supply(splits, Plain(), "alone", None, "cpu", "plain", False, Blocks.classes, None).material(
-        Greedy.needs, Train()
-    )
+    data = task_of(splits, Plain(), "alone").training_data(Greedy.needs, Train())
     method = Greedy(Plain().info, Blocks.classes)
     with pytest.raises(AvlocError, match="at least two videos"):
-        material.draw(method, material.train, ["train0"], Context())
+        data.draw(method, data.train, ["train0"], Context())
 
 
 @pytest.mark.usefixtures("world")
@@ -259,14 +255,13 @@ def test_a_bench_with_a_limit_makes_views_of_those_clips_only(suite_file: Path, 
     registry().add_module("canvases", plugin)
     suite = load_suite(str(suite_file)).override(methods=["canvases"], seeds=[0], limit=6)
     manifest = bench(suite, Options(tmp_path))
-    assert next(row["status"] for row in manifest["rows"] if row["method"] == "canvases") == "done"
-    logs = list(Path(os.environ["AVLOC_CACHE"]).glob("features/*/*-2tiles-cropped/samples.jsonl"))
+    assert next(row.status for row in manifest.rows if row.method == "canvases") == "done"
+    logs = list(Path(os.environ["AVLOC_CACHE"]).glob("features/*/*-2tiles-shifted_audio/samples.jsonl"))
     assert sum(len(log.read_text().splitlines()) for log in logs) <= 2 * 2 * 6
 
 
 def test_a_single_held_out_video_meets_training_clips() -> None:
     splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
-    supply = Supply(splits, Plain(), "blocks", None, "cpu", "plain", False, Blocks.classes, None)
-    material = supply.material(Greedy.needs, Train())
-    pick = material.draw(Greedy(Plain().info, Blocks.classes), material.val, ["val0"], Context())["other_video"]
-    assert pick.encoded is material.train and pick.images[0].startswith("train")
+    data = task_of(splits, Plain()).training_data(Greedy.needs, Train())
+    drawn = data.draw(Greedy(Plain().info, Blocks.classes), data.val, ["val0"], Context())["other_video"]
+    assert drawn[0] is data.train and drawn[1][0].startswith("train")

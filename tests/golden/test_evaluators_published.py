@@ -25,6 +25,7 @@ PROJECT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("AVLOC_GOLDEN", PROJECT.parent / "shared" / "golden"))
 OFFICIAL = json.loads(path.read_text()) if (path := FOLDER / "evaluators" / "official.json").is_file() else {}
 TAU = 0.03
+CONTROL: dict[str, Any] = {"control": "saliency"}
 """Official models hand their cosines over as cosine / TAU, in float32; ties at a threshold hang on that."""
 SCALED = {"preset": "slavc", "normalize": {"range": [-1 / TAU, 1 / TAU]}}
 
@@ -128,7 +129,7 @@ def variants(expected: dict[str, Any], spec: dict[str, Any], alpha: float, maps:
     priors = maps_of("saliency", scaled=False)
     seen = sum(len(truth.boxes[0]) > 0 for truth in truths)
     priors = np.resize(priors[:seen], (len(truths), *priors.shape[1:]))  # negatives repeat the images of the positives
-    scale = {"prior_range": 2.5} if spec["preset"].startswith(("slavc", "avgn")) else {}
+    scale = CONTROL | ({"prior_range": 2.5} if spec["preset"].startswith(("slavc", "avgn")) else {})
     refinements = {"av": None, "obj": {"alpha": 0.0, **scale}, "av_obj": {"alpha": alpha, **scale}}
     for name, wanted in expected.items():
         scored = localized({**spec, "refine": refinements[name]}, maps, truths, priors)
@@ -237,7 +238,7 @@ def test_flickr() -> None:
     truths = [truth_of([np.array(box) / 256 for person in clip for box in person]) for clip in annotated]
     priors = maps_of("flickr_saliency", scaled=False)
     for name, wanted in OFFICIAL["flickr/fair"]["ezvsl_flickr"].items():
-        refine = {"av": None, "obj": {"alpha": 0.0}, "av_obj": {"alpha": 0.4}}[name]
+        refine = {"av": None, "obj": {"alpha": 0.0, **CONTROL}, "av_obj": {"alpha": 0.4, **CONTROL}}[name]
         check(wanted, localized({"preset": "flickr", "refine": refine}, maps_of("flickr_map"), truths, priors))
 
 

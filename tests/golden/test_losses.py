@@ -105,13 +105,14 @@ LVS = {"lvs": {}, "lvs_no_trimap": {"epsilon_n": 0.65}, "lvs_no_hardneg": {"hard
 def test_lvs(records: Records, key: str) -> None:
     """The official code normalizes its inputs once more, which takes the gradient's part along them away."""
     params: dict[str, Any] = LVS[key]
+    compared = 0
     for record in records(key):
-        v, a = record.pair(0)
-        check(lvs_loss(l2_normalize(v, dim=1), l2_normalize(a), released=True, **params), record.expected, v=v, a=a)
         v, a = record.pair(0)
         own = sigmoid_weighted_mean(pairwise_similarity(v, a), 0.65, 0.03).diagonal()
         if own.min() > 0.03:  # there the official diagonal vanishes, and masking it is the same
+            compared += 1
             check(lvs_loss(l2_normalize(v, dim=1), l2_normalize(a), **params), record.expected, v=v, a=a)
+    assert compared
 
 
 def test_lvs_as_another_repository_has_it(records: Records) -> None:

@@ -18,7 +18,7 @@ from avloc.functional import cosine_map, l2_normalize
 from avloc_plugins.methods.attention10k import attend, attention10k_loss
 from avloc_plugins.methods.coarse_to_fine import fine_loss, pair_loss
 from avloc_plugins.methods.dsol import class_maps, location_loss, sounding_loss
-from avloc_plugins.methods.ots import avenet_loss, ots_loss
+from avloc_plugins.methods.ots import ots_loss
 
 pytestmark = pytest.mark.golden
 
@@ -58,13 +58,6 @@ def check(loss: Tensor, expected: dict[str, Any], rel: float = 1e-9, **inputs: T
     for name, x in inputs.items():
         assert x.grad is not None
         assert x.grad.norm().item() == near(expected[f"grad_{name}"], rel=rel), name
-
-
-def test_ots_as_the_public_reimplementation_has_it(inputs: ModuleType, value: Value) -> None:
-    image, audio, weight, bias, mismatch = inputs.ots()
-    i, a = leaves(image, audio)
-    loss = avenet_loss(i, a, torch.tensor(mismatch), torch.tensor(weight), torch.tensor(bias))
-    check(loss, value(r"ots_rng.*")[0], i=i, a=a)
 
 
 @pytest.mark.parametrize("method", ["ots", "dsol"])

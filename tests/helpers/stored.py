@@ -1,8 +1,7 @@
-"""Writes what a bench would have written, for the tests of tables."""
+"""Writes what a bench would have written, for tests that need a manifest and scores but no run."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,61 +9,68 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avloc.tables import Table, Wishes, build_table, load
+from avloc.store import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, score_path
+from avloc.tables import Table, build_table, load_scores
 
 METRICS = [
-    {"key": "cap", "title": "CAP", "unit": "%", "higher_is_better": True},
-    {"key": "distance", "title": "distance", "unit": "px", "higher_is_better": False},
+    MetricEntry(key="cap", title="CAP", name="cap"),
+    MetricEntry(key="distance", title="distance", higher_is_better=False, name="distance"),
 ]
-COUNTS: dict[str, Any] = {"listed": 10, "scored": 10, "missing": {}, "broken": {}}
+COUNTS = Counts(listed=10, scored=10)
+
+
+def small_manifest(**changes: Any) -> Manifest:
+    """A manifest of two metrics, without data sets and rows."""
+    return Manifest(**{
+        "suite": "s", "title": "A 100% test", "command": "avloc bench --suite s", "written": "now",
+        "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.", "train_text": "epochs 20",
+        "metrics": METRICS, "datasets": [], "rows": [], **changes,
+    })  # fmt: skip
 
 
 class Store:
-    """Writes what a bench would have written."""
+    """Writes what a bench would have written: one data set, and rows as they are added."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
-        self.manifest: dict[str, Any] = {
-            "suite": "s", "title": "A 100% test", "paper": "", "command": "avloc bench --suite s", "written": "now",
-            "protocol": {"preset": "avloc"}, "protocol_text": "avloc: maps bilinear to 224.",
-            "train_text": "epochs 20", "metrics": METRICS, "datasets": [], "rows": [],
-        }  # fmt: skip
+        self.manifest = small_manifest()
         self.dataset("duet", "Toybox duet")
 
     def dataset(self, name: str, title: str, **changes: Any) -> None:
-        plain = {"encoder": "small", "status": "ran", "reason": "", "command": "", "notes": []}
-        self.manifest["datasets"].append({"name": name, "title": title, **plain, **changes})
+        entry = DatasetEntry(**{"name": name, "title": title, "encoder": "small", **changes})
+        self.manifest.datasets.append(entry)
 
-    def row(self, method: str, cap: float | None = None, distance: float = 5.0, **changes: Any) -> Path:
-        """A row; with `cap` it is done. `counts` and `dropped` go to the score file, the rest to the manifest."""
-        number = len(self.manifest["rows"])
-        file = {"sources": 20, "counts": changes.pop("counts", COUNTS), "dropped": changes.pop("dropped", {})}
-        row = {
-            "method": method, "label": method.upper(), "section": "methods", "params": {}, "dataset": "duet",
-            "hints": "oracle", "encoder": "small", "weights": "small-1", "seed": 0,
-            "status": "skipped" if cap is None else "done", "reason": "", "run": f"run{number}", "fit": "",
+    def row(self, method: str, cap: float | None = None, distance: float = 0.05, **changes: Any) -> Path:
+        """A row; with `cap` it is done. `counts` and `dropped` go to the score, the rest to the manifest."""
+        number = len(self.manifest.rows)
+        counts, dropped = changes.pop("counts", COUNTS), changes.pop("dropped", {})
+        row = Row(**{
+            "method": method, "label": method.upper(), "dataset": "duet", "hints": "oracle", "encoder": "small",
+            "weights": "small-1", "uses_audio": changes.get("section") != "controls",
+            "status": "skipped" if cap is None else "done", "run": f"run{number}",
             "score": "" if cap is None else f"score{number}", **changes,
-        }  # fmt: skip
-        self.manifest["rows"].append(row)
-        path = self.results / "runs" / row["run"] / "scores" / f"{row['score']}.json"
+        })  # fmt: skip
+        self.manifest.rows.append(row)
+        path = score_path(self.results, row.run, row.score)
         if cap is not None:
-            file |= {"score": row["score"], "run": row["run"], "values": {"cap": cap, "distance": distance}}
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(file))
+            values = {"cap": cap, "distance": distance}
+            Score(
+                score=row.score, run=row.run, protocol=self.manifest.protocol, values=values, dropped=dropped,
+                sources=20, counts=counts,
+            ).save(path)  # fmt: skip
         return path
 
     def rows(self, method: str, caps: Sequence[Sequence[float]], groups: Sequence[str], **changes: Any) -> None:
         """A row per seed that is done, with one stored line per source; ``distance`` is no mean of its lines."""
         for seed, values in enumerate(caps):
-            frame = pd.DataFrame({"clip": groups, "group": groups, "label": "dog", "cap": values, "distance": 5.0})
+            frame = pd.DataFrame({"clip": groups, "group": groups, "label": "dog", "cap": values, "distance": 0.05})
             frame.insert(2, "source", frame.groupby("clip").cumcount())
-            path = self.row(method, float(np.nanmean(values)), distance=7.0, **{"seed": seed, **changes})
+            path = self.row(method, float(np.nanmean(values)), distance=0.07, **{"seed": seed, **changes})
             frame.to_parquet(path.with_suffix(".parquet"))
 
-    def table(self, **wishes: Any) -> Table:
+    def table(self, **options: Any) -> Table:
         self.write()
-        return build_table(load(self.results, "s"), Wishes(**wishes))
+        return build_table(load_scores(self.results, self.manifest.suite), **options)
 
     def write(self) -> None:
-        (self.results / "suites").mkdir(exist_ok=True)
-        (self.results / "suites" / "s.json").write_text(json.dumps(self.manifest))
+        self.manifest.save(Manifest.path(self.results, self.manifest.suite))

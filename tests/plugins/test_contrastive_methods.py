@@ -76,7 +76,7 @@ def plant(count: int, width: int = 7, *, seed: int = 0, views: bool = True) -> t
     return features, batch, where
 
 
-VIEWS = ("augmented", "partner")
+VIEWS = ("augmented", "neighbor")
 
 
 def changed(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
@@ -252,13 +252,6 @@ class TestIdentities:
 
 
 class TestLVS:
-    def test_the_released_diagonal_vanishes_or_swamps(self) -> None:
-        v, a = spread()
-        towards = l2_normalize(v + 0.3 * a[:, :, None, None], 1)
-        away = l2_normalize(v - 2 * a[:, :, None, None], 1)
-        torch.testing.assert_close(lvs_loss(towards, a, released=True), lvs_loss(towards, a), rtol=1e-9, atol=0)
-        assert lvs_loss(away, a, released=True) > 10 * lvs_loss(away, a)
-
     def test_a_hard_negative_only_adds(self) -> None:
         v, a = spread()
         assert lvs_loss(v, a) > lvs_loss(v, a, hard_negative=False)
@@ -368,7 +361,7 @@ class TestAlignment:
         features, batch, _ = plant(4)
         method = build(Alignment)
         assert isinstance(method, Alignment)
-        versions = [features, features.views["augmented"], features.views["partner"]]
+        versions = [features, features.views["augmented"], features.views["neighbor"]]
         local = [method.heads(f.image_map, f.audio) for f in versions]
         expected = sum(local_loss(i[0], j[1]) for i, j in itertools.product(local, repeat=2))
         torch.testing.assert_close(method.loss(features, batch, LATE)["local"], expected)

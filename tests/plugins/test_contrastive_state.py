@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 
 from avloc import Batch, Context, EncoderInfo, Features, Method
-from avloc.features import Altered, encode
 from avloc.suite import Train
-from avloc.training import Fit, Material, load_weights
+from avloc.training import Fit, load_weights
 from avloc_plugins.methods import alignment
 from avloc_plugins.methods.alignment import Alignment, nearest
 from avloc_plugins.methods.fnac import FNAC
 from avloc_plugins.methods.slavc import SLAVC
+from helpers.tasks import task_of
 from helpers.world import Blocks, Plain
 
 D = 16
@@ -101,16 +101,12 @@ def _learn(kind: type[Method], folder: Path, **params: Any) -> Path:
     """A short training in the small world, with views where the method wants them."""
     torch.manual_seed(0)
     encoder, splits = Plain(), {split: Blocks(None, split=split) for split in ("train", "val")}
-
-    def seen(data: Any, name: str) -> Any:
-        return encode(data, encoder, name, limit=None, device="cpu")
-
-    plain = {split: seen(data, "blocks") for split, data in splits.items()}
-    train, val = (seen(Altered(splits[s], plain[s].ids, 2, pixels=True), "blocks-augmented") for s in ("train", "val"))
-    material = Material(plain["train"], plain["val"], Blocks.classes, None, {"augmented": (train, val)}, 2)
     how = Train(epochs=2, batch_size=4, lr=0.01)
     method = kind(encoder.info, Blocks.classes, dim=8, **params)
-    return Fit(method, material, how, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1)).run()
+    data = task_of(splits, encoder).training_data(method.needs, how)
+    return Fit(
+        method, data, how, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1), save_every=0
+    ).run()
 
 
 @pytest.mark.parametrize(
@@ -120,8 +116,6 @@ def test_killed_and_resumed_it_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], params: dict[str, Any]
 ) -> None:
     whole = load_weights(_learn(kind, tmp_path / "whole", **params))
-    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("avloc.training.fit.SAVE_SHARE", 1e9)
     steps, original = [], Fit._step
 
     def step(self: Fit, *args: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from avloc import get_component
-from avloc.progress import Silent, reporting
+from avloc.progress import Event, receiving
 from helpers.folders import PICTURED, Row, photograph, row, table
 
 
@@ -152,9 +152,7 @@ def test_a_file_that_many_clips_share_is_decoded_once(tmp_path: Path) -> None:
     assert len(checked(tmp_path, good, {**good, "id": "b"}, {**good, "id": "c"})) == 1
 
 
-def test_lists_of_mixtures_are_checked_against_the_clips_beside_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_of_mixtures_are_checked_against_the_clips_beside_them(tmp_path: Path) -> None:
     table(tmp_path, [photograph(tmp_path, "a"), photograph(tmp_path, "b")], PICTURED)
     path = tmp_path / "mixtures.csv"
     path.write_text("id,split,members\nm,test,a+b\nn,test,a\nm,train,a+x\n")
@@ -165,12 +163,10 @@ def test_lists_of_mixtures_are_checked_against_the_clips_beside_them(
         f"{path}, line 4: the id 'm' is already in line 2.",
     ]
     table(tmp_path, [photograph(tmp_path, "c")], PICTURED, "another.csv")
-    said: list[str] = []
-    reporter = Silent()
-    monkeypatch.setattr(reporter, "say", said.append)
-    with reporting(reporter):
+    events: list[Event] = []
+    with receiving(events.append):
         assert len(check(path)) == 4  # it belongs to the file that has its clips
-    assert said == [f"{path} is compared with {tmp_path / 'annotations.csv'}."]
+    assert events == [("say", f"{path} is compared with {tmp_path / 'annotations.csv'}.")]
     for name in ("annotations.csv", "another.csv"):
         (tmp_path / name).unlink()
     assert check(path) == [f"{path}: a list of mixtures belongs beside its annotation CSV, but there is none."]

@@ -159,7 +159,7 @@ def test_names_keys_and_titles_agree() -> None:
 
 
 def test_a_rate_and_a_mean_have_different_names() -> None:
-    assert CIoUSuccess(at=0.3).title == "cIoU success@0.3"
+    assert CIoUSuccess(at=0.3).title == "cIoU success rate @0.3"
     assert CIoUSuccess(at=0.3).key == "ciou_success@0.3"
     assert CIoUMean().title == "mean cIoU"
     with pytest.raises(AvlocError, match="'at' must be in"):

@@ -19,7 +19,7 @@ from avloc_plugins.methods.attention10k import Attention10k, attend, attention10
 from avloc_plugins.methods.coarse_to_fine import CoarseToFine, by_class, fine_loss, pair_loss
 from avloc_plugins.methods.dsol import DSOL
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize, cycle_loss
-from avloc_plugins.methods.ots import OTS, avenet_loss, ots_loss
+from avloc_plugins.methods.ots import OTS, ots_loss
 from helpers.planted_world import CLASSES, D, build, changed, plant, total
 
 METHODS: list[type[Method]] = [OTS, Attention10k, CoarseToFine, DSOL, MixAndLocalize]
@@ -166,12 +166,6 @@ class TestOTS:
                   for v in (own, foreign)]  # fmt: skip
         expected = F.binary_cross_entropy(torch.cat(scores), torch.tensor([1.0] * 4 + [0.0] * 4).double())
         torch.testing.assert_close(ots_loss(own, foreign, audio, bias=-1), expected)
-
-    def test_a_softmax_taken_twice_leaves_a_loss_to_the_certain(self) -> None:
-        x = torch.zeros(3, 8)
-        weight, bias = torch.tensor([[-1e4], [1e4]]), torch.tensor([1e3, -1e3])
-        certain = avenet_loss(x, x, torch.zeros(3).long(), weight, bias)
-        torch.testing.assert_close(certain.item(), math.log(1 + math.exp(-1)))
 
 
 class TestAttention10k:

@@ -15,13 +15,14 @@ from lightning_fabric import Fabric
 from avloc import AvlocError, Batch, Context, Features, Method
 from avloc.functional import l2_normalize
 from avloc.suite import Train
-from avloc.training import Fit, Supply, load_weights
+from avloc.training import Fit, load_weights
 from avloc_plugins.methods.attention10k import Attention10k
 from avloc_plugins.methods.coarse_to_fine import CoarseToFine
 from avloc_plugins.methods.dsol import DSOL, class_maps, dilated
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize
 from avloc_plugins.methods.ots import OTS
 from helpers.planted_world import CLASSES, WORLD, D, N, build, plant, total
+from helpers.tasks import task_of
 from helpers.world import Blocks, Plain
 
 METHODS: list[type[Method]] = [OTS, Attention10k, CoarseToFine, DSOL, MixAndLocalize]
@@ -32,11 +33,12 @@ def _learn(kind: type[Method], folder: Path, **params: Any) -> Path:
     torch.manual_seed(0)
     encoder = Plain()
     splits = {split: Blocks(None, split=split, count=8) for split in ("train", "val", "test")}
-    supply = Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), False, Blocks.classes, None)
     how = Train(epochs=2, batch_size=4, lr=0.01)
     method = kind(encoder.info, Blocks.classes, dim=8, **params)
-    material = supply.material(method.needs, how)
-    return Fit(method, material, how, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1)).run()
+    data = task_of(splits, encoder).training_data(method.needs, how)
+    return Fit(
+        method, data, how, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1), save_every=0
+    ).run()
 
 
 @pytest.mark.parametrize(
@@ -47,8 +49,6 @@ def test_killed_and_resumed_it_learns_the_same(
 ) -> None:
     params = {"rounds": 1} if kind is DSOL else {}
     whole = load_weights(_learn(kind, tmp_path / "whole", **params))
-    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("avloc.training.fit.SAVE_SHARE", 1e9)
     steps, original = [], Fit._step
 
     def step(self: Fit, *args: Any) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from avloc import AvlocError, Dataset, get_component
-from avloc.results import Options
-from avloc.runner import bench
+from avloc.runner import Options, run_suite as bench
 from avloc.suite import load_suite
 
 SUITE = """
@@ -168,10 +167,10 @@ def test_over_duets_and_real_files(tmp_path: Path) -> None:
 def test_a_table_of_negatives(world: Any, tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text(SUITE)
     manifest = bench(load_suite(str(tmp_path / "n.yaml")), Options(tmp_path / "r"))
-    assert [row["status"] for row in manifest["rows"]] == ["done"] * 4, manifest["rows"]
-    assert [column["title"] for column in manifest["datasets"]] == ["In silence", "Negatives (kind offscreen)"]
-    fits = {row["fit"] for row in manifest["rows"] if row["method"] == "dot"}
+    assert [row.status for row in manifest.rows] == ["done"] * 4, manifest.rows
+    assert [column.title for column in manifest.datasets] == ["In silence", "Negatives (kind offscreen)"]
+    fits = {row.fit for row in manifest.rows if row.method == "dot"}
     assert len(fits) == 1  # the columns differ in their tests only
-    for row in manifest["rows"]:
-        score = json.loads((tmp_path / "r" / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+    for row in manifest.rows:
+        score = json.loads((tmp_path / "r" / "runs" / row.run / "scores" / f"{row.score}.json").read_text())
         assert score["sources"] == 24 and all(0 <= value <= 1 for value in score["values"].values())

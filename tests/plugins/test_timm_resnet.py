@@ -12,8 +12,9 @@ from lightning_fabric import Fabric
 
 from avloc import AvlocError, Clip, Dataset, Sample, Status, get_component
 from avloc.suite import Train
-from avloc.training import ENCODER, Fit, Supply, load_weights
+from avloc.training import ENCODER, Fit, load_weights
 from avloc_plugins.encoders.timm_resnet import RATE, TimmResNet
+from helpers.tasks import task_of
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +112,12 @@ class Noise(Dataset):
 def test_both_networks_learn_with_a_method(tmp_path: Path) -> None:
     encoder = TimmResNet(dim=16, seconds=1.0).requires_grad_(False)
     splits = {split: Noise(split) for split in ("train", "val", "test")}
-    supply = Supply(splits, encoder, "noise", None, "cpu", encoder.fingerprint(), True, Noise.classes, None)
+    task = task_of(splits, encoder, "noise")
     method = get_component("method", "ezvsl")
     train = Train(epochs=1, batch_size=2, train_encoder=True)
     before = encoder.fingerprint()
     fit = Fit(
-        method(encoder.info, Noise.classes), supply.material(method.needs, train), train, seed=0, folder=tmp_path,
+        method(encoder.info, Noise.classes), task.training_data(method.needs, train), train, seed=0, folder=tmp_path,
         fabric=Fabric(accelerator="cpu", devices=1),
     )  # fmt: skip
     tensors = load_weights(fit.run())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,7 +143,7 @@ def test_a_weights_file_is_read_back(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_no_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(AvlocError, match=r"gone\.safetensors .*do not exist; avloc pretrain tiny"):
+    with pytest.raises(AvlocError, match=r"gone\.safetensors .*do not exist; python -m .*tiny_pretrain makes"):
         Tiny(weights=str(tmp_path / "gone.safetensors"))
 
 
@@ -228,6 +230,29 @@ def test_two_steps_of_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert first.read_bytes() != other.read_bytes()
     before, after = Tiny(weights="random").state_dict(), load_file(first)
     assert not torch.equal(before["words"].half(), after["words"])
+
+
+def test_the_command_passes_its_options_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def pretrain(output: Path, *, seed: int, device: str) -> Path:
+        calls.append((output, seed, device))
+        return output
+
+    output = tmp_path / "w.safetensors"
+    monkeypatch.setattr(tiny_pretrain, "pretrain", pretrain)
+    tiny_pretrain.main(["--output", str(output), "--seed", "3", "--device", "cpu"])
+    assert calls == [(output, 3, "cpu")]
+    assert capsys.readouterr().err == f"Wrote {output}\n"
+
+
+def test_the_command_runs_as_a_module_and_answers_mistakes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avloc_plugins.encoders.tiny_pretrain", "--output", tmp_path / "no" / "w"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"there is no folder {tmp_path / 'no'}" in done.stderr
 
 
 def test_the_recipe_never_reads_the_test_split(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

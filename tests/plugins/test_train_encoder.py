@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 from avloc.interfaces import Method
 from avloc.registry import registry
 from avloc.suite import Train
-from avloc.training import ENCODER, Fit, Supply, load_weights
+from avloc.training import ENCODER, Fit, load_weights
+from helpers.tasks import task_of
 from helpers.world import Blocks, Plain
 
 SMALL: dict[str, dict[str, Any]] = {"avgn": {"dim": 16, "depth": 1, "heads": 2}, "dsol": {"rounds": 1}}
@@ -45,13 +46,12 @@ def learning() -> list[str]:
 def test_an_encoder_learns_under_it(name: str, tmp_path: Path) -> None:
     encoder, kind = Tinted(), registry().get("method", name)
     splits = {split: Blocks(None, split=split, count=8) for split in ("train", "val", "test")}
-    text = encoder.encode_text(Blocks.classes).detach()
-    supply = Supply(splits, encoder, "blocks", None, "cpu", encoder.fingerprint(), True, Blocks.classes, text)
+    task = task_of(splits, encoder)
     how = Train(epochs=2, batch_size=4, lr=0.01, train_encoder=True)
     torch.manual_seed(0)
     method = kind(encoder.info, Blocks.classes, **SMALL.get(name, {}))
     fabric = Fabric(accelerator="cpu", devices=1)
-    fit = Fit(method, supply.material(method.needs, how), how, seed=0, folder=tmp_path, fabric=fabric)
+    fit = Fit(method, task.training_data(method.needs, how), how, seed=0, folder=tmp_path, fabric=fabric)
     tensors = load_weights(fit.run())
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     for part in ("seen", "heard"):

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError
 from avloc.cli import app
-from avloc.results import Options, Wanted, rescore, score_external
+from avloc.results import rescore, score_external
 from avloc.runner import bench
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Counts, Manifest, Row, Score, score_path
 from avloc.suite import load_suite
 from helpers.world import Blocks
 
@@ -44,18 +44,15 @@ def box_of(mask: np.ndarray) -> list[float]:
     return [x[0], y[0], x[-1] + 1 / 28, y[-1] + 1 / 28]
 
 
-def scored(folder: Path, dataset: str = "blocks", **wanted: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest, and the score file of its last row."""
-    results = folder.parent / "r"
+def scored(folder: Path, dataset: str = "blocks", **wanted: Any) -> tuple[Manifest, Score]:
+    """The manifest, and the score of its last row."""
     wanted = wanted if "suite" in wanted else {"metrics": METRICS, **wanted}
-    manifest = score_external(Wanted(folder, dataset, **wanted), Options(results))
-    return manifest, score_file(results, manifest["rows"][-1])
+    found = score_external(folder, dataset, results=folder.parent / "r", **wanted)
+    return found.manifest, score_of(found.folder, found.manifest.rows[-1])
 
 
-def score_file(results: Path, row: dict[str, Any]) -> dict[str, Any]:
-    path = results / "runs" / row["run"] / "scores" / f"{row['score']}.json"
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+def score_of(results: Path, row: Row) -> Score:
+    return Score.load(score_path(results, row.run, row.score))
 
 
 def as_arrays(folder: Path) -> None:
@@ -98,37 +95,34 @@ def test_the_truth_itself_is_perfect(folder: Path, write: Callable[[Path], None]
     # At the truth's own resolution nothing is lost between the two.
     protocol = "ezvsl" if write is as_boxes else "avloc"
     manifest, score = scored(folder, protocol=protocol)
-    assert score["values"]["pixel_ap"] == pytest.approx(1, abs=0.02)
-    assert score["counts"] == {"listed": 12, "unread": 0, "missing": {}, "broken": {}, "scored": 12}
-    (row,) = manifest["rows"]
-    assert row["label"] == "mine (external)" and row["status"] == "done" and manifest["suite"] == "external.mine"
+    assert score.values["pixel_ap"] == pytest.approx(1, abs=0.02)
+    assert score.counts == Counts(listed=12, scored=12)
+    (row,) = manifest.rows
+    assert row.label == "mine (external)" and row.status == "done" and manifest.suite == "external.mine"
 
 
 def test_an_empty_list_says_that_nothing_was_found(folder: Path) -> None:
     (folder / "a.json").write_text(json.dumps({id: [] for id, _, _ in clips()}))
     _, score = scored(folder)
-    assert score["values"] == {"pixel_ap": 0, "ciou_success@0.3": 0, "ciou_mean": 0}
+    assert score.values == {"pixel_ap": 0, "ciou_success@0.3": 0, "ciou_mean": 0}
 
 
 def test_what_avloc_made_scores_the_same_from_outside(world: Any, folder: Path, suite_file: Path) -> None:
     results = folder.parent / "r"
-    manifest = bench(load_suite(str(suite_file)).override(seeds=[0]), Options(results))
-    ours = {row["method"]: row for row in manifest["rows"]}
-    log = ArrayLog(results / "runs" / ours["dot"]["run"])
+    manifest = bench(suite_file, seeds=[0], results=results).manifest
+    log = ArrayLog(results / "runs" / manifest.rows[0].run)
     for id in log.records:
         np.savez(folder / f"{id}.npz", maps=log.read(id)["maps"])
     joined, score = scored(folder, suite="blocks", name="Dot again")
-    assert [row["method"] for row in joined["rows"]] == ["dot", "hinted", "Dot again (external)"]
-    assert score["values"] == score_file(results, ours["dot"])["values"]
-    row = joined["rows"][-1]
-    tiles = [
-        pd.read_parquet(results / "runs" / r["run"] / "scores" / f"{r['score']}.parquet") for r in (ours["dot"], row)
-    ]
-    pd.testing.assert_frame_equal(*tiles)
+    assert [row.method for row in joined.rows] == ["dot", "hinted", "Dot again (external)"]
+    mine = joined.rows[0]
+    assert score.values == score_of(results, mine).values
+    paths = [score_path(results, row.run, row.score).with_suffix(".parquet") for row in (mine, joined.rows[-1])]
+    pd.testing.assert_frame_equal(*map(pd.read_parquet, paths))
     again, _ = scored(folder, suite="blocks", name="Dot again")
-    assert len(again["rows"]) == 3
-    other = rescore("blocks", Options(results), metrics=["ciou_mean"])
-    assert [row["status"] for row in other["rows"]] == ["done"] * 3
+    assert len(again.rows) == 3
+    other = rescore("blocks", results=results, metrics=["ciou_mean"]).manifest
+    assert [row.status for row in other.rows] == ["done"] * 3
     table = CliRunner().invoke(app, ["table", "--suite", "blocks", "--results", str(results)])
     assert "Dot again (external)" in table.stdout, table.output
 
@@ -137,18 +131,17 @@ def test_clips_without_prediction_media_or_sense_are_counted(folder: Path) -> No
     as_arrays(folder)
     (folder / "test1.npz").unlink()
     _, score = scored(folder, "{name: blocks, gone: [test2], bad: [test3]}")
-    counts = score["counts"]
-    assert counts["missing"] == {"test1": "it has no prediction", "test2": "no file"}
-    assert counts["broken"] == {"test3": "test3.mp4 is truncated"}
-    assert counts["scored"] == score["sources"] == 9
+    assert score.counts.missing == {"test1": "it has no prediction", "test2": "no file"}
+    assert score.counts.broken == {"test3": "test3.mp4 is truncated"}
+    assert score.counts.scored == score.sources == 9
 
 
 def test_files_that_are_the_same_are_read_once_and_others_make_another_run(folder: Path) -> None:
     as_arrays(folder)
-    first, second = (scored(folder)[0]["rows"][0] for _ in range(2))
+    first, second = (scored(folder)[0].rows[0] for _ in range(2))
     assert first == second
     np.savez(folder / "test0.npz", maps=np.zeros((1, 7, 7)))
-    assert scored(folder)[0]["rows"][0]["run"] != first["run"]
+    assert scored(folder)[0].rows[0].run != first.run
 
 
 def spoil(folder: Path, name: str, content: str) -> None:
@@ -237,7 +230,7 @@ def test_images_of_one_clip_have_one_size(folder: Path) -> None:
 def test_what_does_not_exist_is_said(folder: Path, wanted: dict[str, Any], words: str) -> None:
     as_arrays(folder)
     with pytest.raises(AvlocError, match=words):
-        score_external(Wanted(folder, **{"dataset": "blocks", **wanted}), Options(folder.parent / "r"))
+        score_external(folder, **{"dataset": "blocks", "results": folder.parent / "r", **wanted})
 
 
 @pytest.mark.parametrize(("made", "words"), [(True, "holds no predictions"), (False, "is not a folder")])
@@ -260,11 +253,11 @@ def test_the_command(folder: Path) -> None:
 
 
 def test_a_bench_that_runs_again_keeps_the_rows_from_outside(world: Any, folder: Path, suite_file: Path) -> None:
-    suite, options = load_suite(str(suite_file)).override(seeds=[0]), Options(folder.parent / "r")
-    bench(suite, options)
+    suite, results = load_suite(str(suite_file)).override(seeds=[0]), folder.parent / "r"
+    bench(suite, results=results)
     as_arrays(folder)
     manifest, _ = scored(folder, suite="blocks")
-    assert bench(suite, options)["rows"][-1] == manifest["rows"][-1]
-    assert len(bench(suite.override(methods=["hinted"]), options)["rows"]) == 2
+    assert bench(suite, results=results).manifest.rows[-1] == manifest.rows[-1]
+    assert len(bench(suite, methods=["hinted"], results=results).manifest.rows) == 2
     refined = suite.model_copy(update={"protocol": {**suite.protocol, "size": 14}})
-    assert all("external" not in row["label"] for row in bench(refined, options)["rows"])
+    assert all("external" not in row.label for row in bench(refined, results=results).manifest.rows)

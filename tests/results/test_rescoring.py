@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from avloc import AvlocError, Prediction, cli
 from avloc.cli.terminal import show_table
-from avloc.results import LONGEST_NAME, Manifest, Options, Wanted, rescore, score_external
+from avloc.results import LONGEST_NAME, load_results, rescore, score_external
 from avloc.runner import bench
 from avloc.scoring import Protocol
 from avloc.suite import Suite, load_suite
-from avloc.tables import Table, Wishes, build_table, load, select, transposed
+from avloc.tables import load_scores, select, transposed
 
 METRICS = ["pixel_ap", "ciou_mean"]
 FIRST, SECOND = "blocks (defaults)", "blocks (count 8)"
@@ -37,65 +36,59 @@ def suite(world: Any, suite_file: Path) -> Suite:
 
 
 @pytest.fixture
-def options(suite: Suite, tmp_path: Path) -> Options:
+def results(suite: Suite, tmp_path: Path) -> Path:
     """Where the suite has run."""
-    found = Options(tmp_path / "r")
-    bench(suite, found)
-    return found
+    bench(suite, results=tmp_path / "r")
+    return tmp_path / "r"
 
 
-def table(options: Options, manifest: Manifest, **wishes: Any) -> Table:
-    return build_table(load(options.results, manifest["suite"]), Wishes(**wishes))
-
-
-def test_every_dataset_has_a_group_of_columns_per_protocol(options: Options) -> None:
-    manifest = rescore("blocks", options, protocol="avloc,ezvsl,lvs", metrics=METRICS)
-    assert manifest["suite"] == "blocks.avloc+ezvsl+lvs"
-    shown = table(options, manifest)
+def test_every_dataset_has_a_group_of_columns_per_protocol(results: Path) -> None:
+    found = rescore("blocks", results=results, protocol="avloc,ezvsl,lvs", metrics=METRICS)
+    assert found.manifest.suite == "blocks.avloc+ezvsl+lvs"
+    assert load_results(found.manifest.suite, results).manifest == found.manifest
+    shown = found.table()
     groups = [group.title for group in shown.groups]
     assert len(groups) == 7 and groups[-1] == "Far away"
     assert [title.rpartition(", ")[2] for title in groups[:-1]] == ["avloc", "ezvsl", "lvs"] * 2
     assert len({title.rpartition(", ")[0] for title in groups[:3]}) == 1
     assert len(shown.rows) == 2 and all(cell.value for row in shown.rows for cells in row.cells[:-1] for cell in cells)
-    assert {row["dataset"] for row in manifest["rows"]} == {column["name"] for column in manifest["datasets"]}
+    assert {row.dataset for row in found.manifest.rows} == {entry.name for entry in found.manifest.datasets}
     assert "the same predictions under 3 protocols" in shown.title
 
 
-def test_a_column_holds_what_its_protocol_alone_gives(options: Options) -> None:
-    together = rescore("blocks", options, protocol="ezvsl,lvs", metrics=METRICS)
+def test_a_column_holds_what_its_protocol_alone_gives(results: Path) -> None:
+    together = rescore("blocks", results=results, protocol="ezvsl,lvs", metrics=METRICS).manifest
     for name in ("ezvsl", "lvs"):
-        alone = rescore("blocks", options, protocol=name, metrics=METRICS)
-        mine = [row for row in together["rows"] if row["dataset"].endswith(f"({name})")]
-        wanted = [row for row in alone["rows"] if row["status"] == "done"]
-        assert [row["score"] for row in mine] == [row["score"] for row in wanted]
-        assert alone["protocol"]["preset"] == name and alone["suite"] == f"blocks.{name}"
+        alone = rescore("blocks", results=results, protocol=name, metrics=METRICS).manifest
+        mine = [row for row in together.rows if row.dataset.endswith(f"({name})")]
+        assert [row.score for row in mine] == [row.score for row in alone.rows if row.status == "done"]
+        assert alone.protocol["preset"] == name and alone.suite == f"blocks.{name}"
 
 
-def test_the_notes_describe_every_protocol_once_and_the_data_once(options: Options) -> None:
-    manifest = rescore("blocks", options, protocol="avloc,tvsl_released", metrics=METRICS)
-    notes = table(options, manifest, intervals=True).notes
+def test_the_notes_describe_every_protocol_once_and_the_data_once(results: Path) -> None:
+    found = rescore("blocks", results=results, protocol="avloc,tvsl_released", metrics=METRICS)
+    notes = found.table(intervals=True).notes
     described = [note for note in notes if note.startswith("Protocol: ")]
     assert [note.split(":")[1] for note in described] == [" avloc", " tvsl_released"]
-    assert described[1].endswith(manifest["datasets"][1]["protocol_text"]) and "inverted" in described[1]
+    assert described[1].endswith(found.manifest.datasets[1].protocol) and "inverted" in described[1]
     for words in ("12 clips listed", "8 clips listed", "only 12 videos", "Far away is absent"):
         assert sum(words in note for note in notes) == 1, (words, notes)
 
 
-def test_intervals_marks_and_tests_are_of_each_protocol(options: Options) -> None:
+def test_intervals_marks_and_tests_are_of_each_protocol(results: Path) -> None:
     metrics = ["ciou_mean"]
-    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=metrics)
-    both = table(options, manifest, intervals=True, reference="dot")
+    found = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=metrics)
+    both = found.table(intervals=True, reference="dot")
     for place, name in ((0, "avloc"), (1, "ezvsl")):
-        alone = table(options, rescore("blocks", options, protocol=name, metrics=metrics), intervals=True)
+        alone = rescore("blocks", results=results, protocol=name, metrics=metrics).table(intervals=True)
         for mine, theirs in zip(both.rows, alone.rows, strict=True):
             assert mine.cells[place][0].interval == theirs.cells[0][0].interval is not None
             assert mine.cells[place][0].rank == theirs.cells[0][0].rank
     assert [cell.p is not None for cells in both.rows[1].cells for cell in cells] == [True] * 4 + [False]
 
 
-def test_columns_can_be_chosen_and_transposed(options: Options) -> None:
-    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
-    shown = table(options, manifest)
+def test_columns_can_be_chosen_and_transposed(results: Path) -> None:
+    shown = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND]).table()
     assert [group.name for group in shown.groups] == [f"{SECOND} (avloc)", f"{SECOND} (ezvsl)"]
     assert not any("12 clips" in note or "Far away" in note for note in shown.notes)
     assert [group.name for group in select(shown, [f"{SECOND} (ezvsl)"]).groups] == [f"{SECOND} (ezvsl)"]
@@ -106,17 +99,15 @@ def test_columns_can_be_chosen_and_transposed(options: Options) -> None:
     assert isinstance(out.file, io.StringIO) and "ezvsl" in out.file.getvalue()
 
 
-def test_the_csv_says_under_which_protocol_every_line_is(options: Options) -> None:
-    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS)
-    frame = load(options.results, manifest["suite"]).frame
+def test_the_csv_says_under_which_protocol_every_line_is(results: Path) -> None:
+    rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS)
+    frame = load_scores(results, "blocks.avloc+ezvsl").frame
     frame = frame[frame.status == "done"]
     under = frame.dataset.str.extract(r" \((\w+)\)$", expand=False)
     assert (under == frame.protocol.str.partition(":")[0]).all() and set(under) == {"avloc", "ezvsl"}
 
 
-def test_a_protocol_that_cannot_be_applied_says_so_in_its_cells(
-    options: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_protocol_that_cannot_be_applied_says_so_in_its_cells(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apply = Protocol.apply
 
     def picky(self: Protocol, prediction: Prediction, *args: Any) -> Any:
@@ -125,16 +116,16 @@ def test_a_protocol_that_cannot_be_applied_says_so_in_its_cells(
         return apply(self, prediction, *args)
 
     monkeypatch.setattr(Protocol, "apply", picky)
-    shown = table(options, rescore("blocks", options, protocol="lvs,ezvsl", metrics=METRICS, datasets=[FIRST]))
+    shown = rescore("blocks", results=results, protocol="lvs,ezvsl", metrics=METRICS, datasets=[FIRST]).table()
     for row in shown.rows:
         assert [cell.text for cell in row.cells[0]] == ["—", "—"] and row.cells[0][0].mark == "a"
         assert all(cell.value is not None for cell in row.cells[1])
     assert "a: skipped: the protocol lvs cannot be applied: Clip 'test0' has no consensus." in shown.notes
     with pytest.raises(AvlocError, match="has no consensus"):
-        rescore("blocks", options, protocol="lvs", metrics=METRICS)
+        rescore("blocks", results=results, protocol="lvs", metrics=METRICS)
 
 
-def test_a_source_without_a_pixel_is_counted_as_left_out(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_without_a_pixel_is_counted_as_left_out(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from helpers.world import Blocks
 
     truth = Blocks.truth
@@ -145,18 +136,20 @@ def test_a_source_without_a_pixel_is_counted_as_left_out(options: Options, monke
         return found
 
     monkeypatch.setattr(Blocks, "truth", unseen)
-    manifest = rescore("blocks", options, protocol="ezvsl", metrics=["pixel_ap"], datasets=[FIRST])
-    shown = table(options, manifest)
-    (note,) = [note for note in shown.notes if note.startswith("Sources that a metric")]
+    found = rescore("blocks", results=results, protocol="ezvsl", metrics=["pixel_ap"], datasets=[FIRST])
+    shown = found.table()
+    (note,) = [note for note in shown.notes if note.startswith("Sources left out")]
     assert f"pixel_ap of Dot (methods) on {FIRST}, seed 0: 1" in note
-    done = manifest["rows"][0]
-    rows = pd.read_parquet(options.results / "runs" / done["run"] / "scores" / f"{done['score']}.parquet")
-    assert shown.rows[0].cells[0][0].value == pytest.approx(100 * np.nanmean(rows.pixel_ap))
+    rows = found.scores()
+    mean = np.nanmean(rows.pixel_ap[rows.method == "dot"])
+    assert shown.rows[0].cells[0][0].value == pytest.approx(100 * mean)
 
 
-def test_a_long_list_of_protocols_still_names_a_file(options: Options) -> None:
+def test_a_long_list_of_protocols_still_names_a_file(results: Path) -> None:
     many = "ezvsl,fnac,lvs,slavc,slavc_absolute,sslalignment,sslalignment_adaptive,sslalignment_lvs,acl,acl_median"
-    names = {rescore("blocks", options, protocol=p, metrics=METRICS)["suite"] for p in (many, f"{many},avloc")}
+    names = {
+        rescore("blocks", results=results, protocol=p, metrics=METRICS).manifest.suite for p in (many, f"{many},avloc")
+    }
     assert len(names) == 2
     assert all(len(name) <= LONGEST_NAME and "protocols" in name for name in names)
 
@@ -169,26 +162,26 @@ def test_a_long_list_of_protocols_still_names_a_file(options: Options) -> None:
         ({"datasets": ["blocks (cuont 8)"]}, "Did you mean 'blocks"),
     ],
 )
-def test_what_cannot_be_asked_for(options: Options, wanted: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_asked_for(results: Path, wanted: dict[str, Any], words: str) -> None:
     with pytest.raises(AvlocError, match=words):
-        rescore("blocks", options, **wanted)
+        rescore("blocks", results=results, **wanted)
 
 
-def test_a_table_of_several_protocols_is_no_suite(options: Options, tmp_path: Path) -> None:
-    name = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS)["suite"]
+def test_a_table_of_several_protocols_is_no_suite(results: Path, tmp_path: Path) -> None:
+    name = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS).manifest.suite
     with pytest.raises(AvlocError, match="table of several protocols"):
-        rescore(name, options, protocol="avloc")
+        rescore(name, results=results, protocol="avloc")
     with pytest.raises(AvlocError, match="table of several protocols"):
-        score_external(Wanted(tmp_path, "blocks (avloc)", suite=name), options)
+        score_external(tmp_path, "blocks (avloc)", suite=name, results=results)
 
 
-def test_printed_numbers_stand_once_behind_the_last_protocol(options: Options) -> None:
-    manifest = rescore("blocks", options, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
-    assert [column["printed"] for column in manifest["datasets"]] == ["", SECOND]
+def test_printed_numbers_stand_once_behind_the_last_protocol(results: Path) -> None:
+    found = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
+    assert [entry.printed for entry in found.manifest.datasets] == [None, SECOND]
 
 
-def test_the_command(options: Options) -> None:
-    place = ["--results", str(options.results)]
+def test_the_command(results: Path) -> None:
+    place = ["--results", str(results)]
     asked = ["score", "--suite", "blocks", "--protocol", "avloc, ezvsl", "--metrics", "ciou_mean", *place]
     done = CliRunner().invoke(cli.app, [*asked, "--datasets", SECOND])
     assert done.exit_code == 0, done.output

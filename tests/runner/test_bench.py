@@ -19,10 +19,10 @@ import torch
 
 from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
 from avloc.registry import registry
-from avloc.results import Options, rescore
-from avloc.runner import bench, plan
+from avloc.results import rescore
+from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.scoring import Protocol
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Score, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
@@ -36,11 +36,11 @@ def suite(world: Any, suite_file: Path) -> Suite:
 
 def _values(results: Path, manifest: dict[str, Any]) -> dict[tuple[str, str, int], dict[str, float]]:
     return {
-        (row["section"], row["method"], row["seed"]): json.loads(
-            (results / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text()
+        (row.section, row.method, row.seed): json.loads(
+            (results / "runs" / row.run / "scores" / f"{row.score}.json").read_text()
         )["values"]
-        for row in manifest["rows"]
-        if row["status"] == "done"
+        for row in manifest.rows
+        if row.status == "done"
     }
 
 
@@ -61,7 +61,7 @@ def _contents(results: Path) -> dict[str, Any]:
 
 def test_a_suite_runs_and_answers_from_the_store(suite: Suite, tmp_path: Path) -> None:
     manifest = bench(suite, Options(tmp_path))
-    assert [row["status"] for row in manifest["rows"]] == ["done"] * 3  # told has nothing to train: one seed
+    assert [row.status for row in manifest.rows] == ["done"] * 3  # told has nothing to train: one seed
     values = _values(tmp_path, manifest)
     assert values["methods", "hinted", 0]["pixel_ap"] > 0.8
     assert 0 < values["methods", "dot", 0]["pixel_ap"] <= 1
@@ -117,9 +117,9 @@ def test_methods_train_in_the_precision_of_the_suite(
 
     monkeypatch.setattr(Dot, "loss", loss)
     narrow = suite.override(methods=["dot"], seeds=[0], settings=[f"train.precision={precision}"])
-    (row,) = bench(narrow, Options(tmp_path))["rows"]
-    assert (row["status"], row["reason"]) == ("done", "") and seen == {kind}
-    weights = load_weights(tmp_path / "runs" / row["fit"] / "checkpoint.safetensors")
+    (row,) = bench(narrow, Options(tmp_path)).rows
+    assert (row.status, row.reason) == ("done", "") and seen == {kind}
+    weights = load_weights(tmp_path / "runs" / row.fit / "checkpoint.safetensors")
     assert weights["weight"].dtype == torch.float32
 
 
@@ -129,9 +129,9 @@ def test_results_do_not_depend_on_the_batch_of_prediction(
     one = bench(suite, Options(tmp_path / "a"))
     monkeypatch.setattr("avloc.runner.run.PREDICT_BATCH", 5)
     other = bench(suite, Options(tmp_path / "b"))
-    for row, twin in zip(one["rows"], other["rows"], strict=True):
-        log, again = (ArrayLog(tmp_path / name / "runs" / row["run"]) for name in "ab")
-        assert row["run"] == twin["run"]
+    for row, twin in zip(one.rows, other.rows, strict=True):
+        log, again = (ArrayLog(tmp_path / name / "runs" / row.run) for name in "ab")
+        assert row.run == twin.run
         for id in log.records:
             np.testing.assert_allclose(log.read(id)["maps"], again.read(id)["maps"], rtol=2e-3)
 
@@ -140,9 +140,9 @@ def test_missing_and_broken_clips_are_counted_and_named(suite: Suite, tmp_path: 
     entry = {"name": "blocks", "encoder": "plain", "bad": ["test3", "train2"], "gone": ["test5"]}
     data = {**suite.model_dump(), "datasets": [entry], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    for row in manifest["rows"]:
-        assert row["status"] == "done"
-        scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+    for row in manifest.rows:
+        assert row.status == "done"
+        scores = json.loads((tmp_path / "runs" / row.run / "scores" / f"{row.score}.json").read_text())
         assert scores["counts"]["listed"] == 12
         assert scores["counts"]["scored"] == 10
         assert scores["counts"]["missing"] == {"test5": "no file"}
@@ -153,29 +153,29 @@ def test_missing_and_broken_clips_are_counted_and_named(suite: Suite, tmp_path: 
 def test_a_failing_method_does_not_stop_the_others(suite: Suite, tmp_path: Path, where: str) -> None:
     data = {**suite.model_dump(), "methods": [{"name": "failing", "where": where}, "absent", "dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    failed, absent, fine = manifest["rows"]
-    assert failed["status"] == "failed"
-    assert f"the {where} fell over" in failed["reason"]
-    assert f"the {where} fell over" in (tmp_path / "runs" / failed["run"] / "error.txt").read_text()
-    assert absent["status"] == "failed"
-    assert "no_such_module" in absent["reason"]
-    assert fine["status"] == "done"
+    failed, absent, fine = manifest.rows
+    assert failed.status == "failed"
+    assert f"the {where} fell over" in failed.reason
+    assert f"the {where} fell over" in (tmp_path / "runs" / failed.run / "error.txt").read_text()
+    assert absent.status == "failed"
+    assert "no_such_module" in absent.reason
+    assert fine.status == "done"
 
 
 def test_a_method_that_needs_more_than_it_is_told_is_skipped(suite: Suite, tmp_path: Path) -> None:
     manifest = bench(suite.override(hints=["none", "oracle"], seeds=[0]), Options(tmp_path))
-    skipped = [(row["method"], row["hints"]) for row in manifest["rows"] if row["status"] == "skipped"]
+    skipped = [(row.method, row.hints) for row in manifest.rows if row.status == "skipped"]
     assert skipped == [("hinted", "none")]
-    assert "hints oracle" in next(row["reason"] for row in manifest["rows"] if row["status"] == "skipped")
+    assert "hints oracle" in next(row.reason for row in manifest.rows if row.status == "skipped")
 
 
 def test_untrained_and_shuffled_rows(suite: Suite, tmp_path: Path) -> None:
     data = {**suite.model_dump(), "controls": ["untrained", "shuffled_audio"], "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    rows = {row["section"]: row for row in manifest["rows"]}
-    assert rows["untrained"]["fit"] == ""
-    assert rows["shuffled_audio"]["fit"] == rows["methods"]["fit"]
-    assert len({row["run"] for row in rows.values()}) == 3
+    rows = {row.section: row for row in manifest.rows}
+    assert rows["untrained"].fit == ""
+    assert rows["shuffled_audio"].fit == rows["methods"].fit
+    assert len({row.run for row in rows.values()}) == 3
     values = _values(tmp_path, manifest)
     assert values["methods", "dot", 0]["pixel_ap"] > values["shuffled_audio", "dot", 0]["pixel_ap"]
 
@@ -199,52 +199,76 @@ def test_a_dataset_the_user_must_bring_may_be_absent(suite: Suite, tmp_path: Pat
     far = {"name": "vggsound_trio", "encoder": "plain", "obtain": "avloc data prepare vggsound_trio --from DIR"}
     data = {**suite.model_dump(), "datasets": [far, {"name": "blocks", "encoder": "plain"}], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    column = manifest["datasets"][0]
-    assert column["status"] == "absent"
-    assert column["command"].startswith("avloc data prepare")
-    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "vggsound_trio"} == {"skipped"}
-    assert {row["status"] for row in manifest["rows"] if row["dataset"] == "blocks"} == {"done"}
+    column = manifest.datasets[0]
+    assert column.status == "absent"
+    assert column.command.startswith("avloc data prepare")
+    assert {row.status for row in manifest.rows if row.dataset == "vggsound_trio"} == {"skipped"}
+    assert {row.status for row in manifest.rows if row.dataset == "blocks"} == {"done"}
 
 
 def test_one_dataset_twice_gives_two_columns(suite: Suite, tmp_path: Path) -> None:
     twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
     data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    assert [row["dataset"] for row in manifest["rows"]] == ["blocks (count 8)", "blocks (count 12)"]
-    assert [column["title"] for column in manifest["datasets"]] == ["Blocks (count 8)", "Blocks (count 12)"]
+    assert [row.dataset for row in manifest.rows] == ["blocks (count 8)", "blocks (count 12)"]
+    assert [column.title for column in manifest.datasets] == ["Blocks (count 8)", "Blocks (count 12)"]
 
 
 def test_plan_makes_nothing(suite: Suite, tmp_path: Path) -> None:
     rows = plan(suite, Options(tmp_path))
-    assert {row["status"] for row in rows} == {"todo"}
+    assert {row.status for row in rows} == {"todo"}
     assert not list(tmp_path.glob("runs"))
 
 
 def test_rescoring_runs_no_method(suite: Suite, tmp_path: Path) -> None:
     first = bench(suite.override(seeds=[0]), Options(tmp_path))
-    runs = {row["run"] for row in first["rows"]}
-    again = rescore("blocks", Options(tmp_path), protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"])
-    assert {row["run"] for row in again["rows"]} == runs
-    assert [metric["key"] for metric in again["metrics"]] == ["ciou_mean", "ciou_success@0.5"]
+    runs = {row.run for row in first.rows}
+    again = rescore(
+        "blocks", protocol="as_written", metrics=["ciou_mean", "ciou_success@0.5"], results=tmp_path
+    ).manifest
+    assert {row.run for row in again.rows} == runs
+    assert [metric.key for metric in again.metrics] == ["ciou_mean", "ciou_success@0.5"]
     assert set(_values(tmp_path, again)["methods", "dot", 0]) == {"ciou_mean", "ciou_success@0.5"}
     with pytest.raises(AvlocError, match="no results of suite 'nothing'"):
-        rescore("nothing", Options(tmp_path))
+        rescore("nothing", results=tmp_path)
 
 
 def test_limit_is_part_of_the_id(suite: Suite, tmp_path: Path) -> None:
     whole = bench(suite.override(seeds=[0]), Options(tmp_path))
     part = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
-    assert not {row["run"] for row in whole["rows"]} & {row["run"] for row in part["rows"]}
+    assert not {row.run for row in whole.rows} & {row.run for row in part.rows}
 
 
 def test_plugins_hear_of_runs(suite: Suite, world: Any, tmp_path: Path) -> None:
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
-    assert world.events == [("dot", e) for e in ("started", "epoch 0", "epoch 1", "epoch 2", "scored")]
+    assert world.events == [("dot", e) for e in ("started", "epoch", "epoch", "epoch", "scored")]
+
+
+class Tracker:
+    """Remembers the numbers of events."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any, Path | None]] = []
+
+    @hookimpl
+    def avloc_run_event(self, event: str, values: Any, folder: Path | None) -> None:
+        self.seen.append((event, dict(values), folder))
+
+
+def test_trackers_get_the_numbers(suite: Suite, world: Any, tmp_path: Path) -> None:
+    tracker = Tracker()
+    registry().add_module("tracker", tracker)
+    row = bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path)).rows[0]
+    runs, (started, *epochs, scored) = tmp_path / "runs", tracker.seen
+    assert started == ("started", {}, None)
+    lines = (runs / row.fit / "train.jsonl").read_text().splitlines()
+    assert epochs == [("epoch", json.loads(line), runs / row.fit) for line in lines]
+    assert scored == ("scored", Score.load(score_path(tmp_path, row.run, row.score)).values, runs / row.run)
 
 
 def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
     manifest = bench(suite.override(methods=["dot"], seeds=[0], settings=["dot.stages=3"]), Options(tmp_path))
-    lines = (tmp_path / "runs" / manifest["rows"][0]["fit"] / "train.jsonl").read_text().splitlines()
+    lines = (tmp_path / "runs" / manifest.rows[0].fit / "train.jsonl").read_text().splitlines()
     assert [json.loads(line)["phase"] for line in lines] == ["part0", "part1", "part2"]
 
 
@@ -253,8 +277,8 @@ KILLED = """
     sys.path.insert(0, {tests!r})
     from helpers import world
     import avloc, avloc.training.fit, avloc.features.feature_set, avloc.runner.run
-    from avloc.runner import bench
-    from avloc.results import Options
+    from avloc.runner import run_suite as bench
+    from avloc.runner import Options
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
     avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
@@ -305,9 +329,9 @@ COUNTED = """
     sys.path.insert(0, {tests!r})
     from helpers import world
     import avloc
-    from avloc.runner import bench
+    from avloc.runner import run_suite as bench
     from avloc.training import Fit
-    from avloc.results import Options
+    from avloc.runner import Options
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
     suite, folder, count = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
@@ -375,19 +399,19 @@ def test_results_that_are_a_file_are_refused_at_once(suite: Suite, suite_file: P
 
 def test_a_limit_is_told(suite: Suite, tmp_path: Path) -> None:
     manifest = bench(suite.override(seeds=[0], limit=4), Options(tmp_path))
-    row = manifest["rows"][0]
-    scores = json.loads((tmp_path / "runs" / row["run"] / "scores" / f"{row['score']}.json").read_text())
+    row = manifest.rows[0]
+    scores = json.loads((tmp_path / "runs" / row.run / "scores" / f"{row.score}.json").read_text())
     assert (scores["counts"]["listed"], scores["counts"]["scored"], scores["counts"]["unread"]) == (12, 4, 8)
-    assert manifest["limit"] == 4
+    assert manifest.limit == 4
 
 
 def test_a_finished_run_that_lost_predictions_is_completed(suite: Suite, tmp_path: Path) -> None:
     first = bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
-    log = tmp_path / "runs" / first["rows"][0]["run"] / "samples.jsonl"
+    log = tmp_path / "runs" / first.rows[0].run / "samples.jsonl"
     whole = log.read_bytes()
     log.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
     with pytest.raises(AvlocError, match="has lost predictions"):
-        rescore("blocks", Options(tmp_path), metrics=["auc"])
+        rescore("blocks", metrics=["auc"], results=tmp_path)
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
     assert log.read_bytes() == whole
 
@@ -396,7 +420,7 @@ def test_data_that_changed_is_not_scored_again(suite: Suite, tmp_path: Path, mon
     bench(suite.override(methods=["dot"], seeds=[0]), Options(tmp_path))
     monkeypatch.setattr(Blocks, "fingerprint", lambda self: "other truth")
     with pytest.raises(AvlocError, match="test data of blocks changed"):
-        rescore("blocks", Options(tmp_path), metrics=["auc"])
+        rescore("blocks", metrics=["auc"], results=tmp_path)
 
 
 def test_a_dataset_that_crashes_leaves_the_other_columns(
@@ -413,8 +437,8 @@ def test_a_dataset_that_crashes_leaves_the_other_columns(
     twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
     data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    assert [row["status"] for row in manifest["rows"]] == ["failed", "done"]
-    assert "the reader fell over" in manifest["rows"][0]["reason"]
+    assert [row.status for row in manifest.rows] == ["failed", "done"]
+    assert "the reader fell over" in manifest.rows[0].reason
 
 
 def test_controls_name_listed_methods(suite_file: Path) -> None:
@@ -431,10 +455,10 @@ def test_controls_name_listed_methods(suite_file: Path) -> None:
 @pytest.mark.usefixtures("world")
 def test_a_refined_table_shows_the_prior_alone(suite_file: Path, tmp_path: Path) -> None:
     suite = load_suite(str(suite_file))
-    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4}}})
+    refined = suite.model_copy(update={"protocol": {**suite.protocol, "refine": {"alpha": 0.4, "control": "saliency"}}})
     rows = plan(refined, Options(tmp_path))
-    assert "saliency" in {row["method"] for row in rows}
-    assert "saliency" not in {row["method"] for row in plan(suite, Options(tmp_path))}
+    assert "saliency" in {row.method for row in rows}
+    assert "saliency" not in {row.method for row in plan(suite, Options(tmp_path))}
 
 
 @pytest.mark.usefixtures("world")
@@ -443,10 +467,10 @@ def test_without_a_training_list_what_need_not_learn_still_runs(suite_file: Path
     suite_file.write_text(text)
     registry().add_module("listless", Listless())
     manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "hinted"], seeds=[0]), Options(tmp_path))
-    rows = {(row["method"], row["section"]): row for row in manifest["rows"]}
-    assert rows["dot", "methods"]["status"] == "skipped"
-    assert "learns, but train.csv is not here" in rows["dot", "methods"]["reason"]
-    assert rows["hinted", "methods"]["status"] == "done"
+    rows = {(row.method, row.section): row for row in manifest.rows}
+    assert rows["dot", "methods"].status == "skipped"
+    assert "learns, but train.csv is not here" in rows["dot", "methods"].reason
+    assert rows["hinted", "methods"].status == "done"
 
 
 @pytest.mark.usefixtures("world")
@@ -454,17 +478,15 @@ def test_a_plan_knows_what_is_absent_and_makes_nothing(suite_file: Path, tmp_pat
     gone = [f"test{n}" for n in range(12)]
     suite_file.write_text(suite_file.read_text().replace("name: blocks", f"name: blocks, gone: {gone}, obtain: look"))
     rows = plan(load_suite(str(suite_file)), Options(tmp_path / "results"))
-    assert {(row["status"], row["reason"]) for row in rows} == {
-        ("skipped", "none of its test clips is on this machine")
-    }
+    assert {(row.status, row.reason) for row in rows} == {("skipped", "none of its test clips is on this machine")}
     assert not (tmp_path / "results").exists()
 
 
 def test_one_video_has_no_other_one_to_hear(suite: Suite, tmp_path: Path) -> None:
     data = {**suite.model_dump(), "controls": ["shuffled_audio"], "methods": ["dot"], "seeds": [0], "limit": 1}
-    rows = {row["section"]: row for row in bench(Suite.model_validate(data), Options(tmp_path))["rows"]}
-    assert rows["shuffled_audio"]["status"] == "skipped"
-    assert "at least two videos" in rows["shuffled_audio"]["reason"]
+    rows = {row.section: row for row in bench(Suite.model_validate(data), Options(tmp_path)).rows}
+    assert rows["shuffled_audio"].status == "skipped"
+    assert "at least two videos" in rows["shuffled_audio"].reason
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -504,9 +526,9 @@ def test_whatever_is_wrong_with_a_method_costs_its_row_alone(
             return {"wrong": type("Wrong", (Dot,), {name: value})}
 
     registry().add_module("wrong", Wrong())
-    rows = bench(suite.override(methods=["wrong", "hinted"], seeds=[0]), Options(tmp_path))["rows"]
-    assert [row["status"] for row in rows] == ["failed", "done"]
-    assert words in rows[0]["reason"] and "\n" not in rows[0]["reason"]
+    rows = bench(suite.override(methods=["wrong", "hinted"], seeds=[0]), Options(tmp_path)).rows
+    assert [row.status for row in rows] == ["failed", "done"]
+    assert words in rows[0].reason and "\n" not in rows[0].reason
 
 
 def _raise(text: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Manifest
 from helpers import SHARED
 from helpers.films import film, put
 from helpers.folders import row, table
@@ -60,7 +60,16 @@ def test_bench_prints_a_table_and_the_second_call_answers_from_the_store(
     suite: Path, tmp_path: Path, shared_cache: Path
 ) -> None:
     first = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    for word in ("T-VSL", "AVGN", "EZ-VSL", "Centre", "Text only", "hints: vocabulary", "6 scored", "cIoU success@0.3"):
+    for word in (
+        "T-VSL",
+        "AVGN",
+        "EZ-VSL",
+        "Center",
+        "Text only",
+        "hints: vocabulary",
+        "6 scored",
+        "cIoU success rate @0.3",
+    ):
         assert word in first.stdout
     assert "fit tvsl" in first.stderr
     second = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
@@ -79,14 +88,14 @@ def _body(table: str) -> str:
 
 def test_told_only_the_vocabulary_methods_detect(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
     _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    manifest = json.loads((tmp_path / "r" / "suites" / "small.json").read_text())
-    by = {(row["method"], row["hints"], row["section"]): row for row in manifest["rows"]}
-    assert by["text_only", "vocabulary", "controls"]["status"] == "skipped"
+    manifest = Manifest.of(tmp_path / "r", "small")
+    by = {(row.method, row.hints, row.section): row for row in manifest.rows}
+    assert by["text_only", "vocabulary", "controls"].status == "skipped"
     hints, detected = by["tvsl", "oracle", "methods"], by["tvsl", "vocabulary", "methods"]
-    assert hints["fit"] == detected["fit"] != ""
-    assert hints["run"] != detected["run"]
+    assert hints.fit == detected.fit != ""
+    assert hints.run != detected.run
     records = [
-        [json.loads(line) for line in (tmp_path / "r" / "runs" / row["run"] / "samples.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (tmp_path / "r" / "runs" / row.run / "samples.jsonl").read_text().splitlines()]
         for row in (hints, detected)
     ]
     assert all(len(record["labels"]) == 2 for record in records[0])
@@ -149,7 +158,7 @@ def test_real_folder_of_videos(tmp_path: Path, shared_cache: Path) -> None:
     rows = pd.read_csv(videos / "annotations.csv", keep_default_na=False)
     rows = rows[rows["pool"] == "vggss"]
     data = pd.DataFrame(
-        {"id": rows["id"], "media": rows["video"], "label": rows["label"], "boxes": rows["boxes"], "split": "test"}
+        {"id": rows["id"], "media": rows["video"], "label": rows.label, "boxes": rows["boxes"], "split": "test"}
     )
     folder = tmp_path / "data"
     shutil.copytree(videos / "media" / "video", folder / "media" / "video")
@@ -177,7 +186,7 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(suite: Path, tmp_path: Pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Go on with: avloc bench" in errors
+    assert "Resume with: avloc bench" in errors
     assert "Traceback" not in errors
 
 
@@ -194,12 +203,12 @@ controls: [text_only]
 def test_zero_shot_trains_on_other_names_than_it_tests(shared_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "zero.yaml").write_text(ZERO_SHOT, encoding="utf-8")
     _avloc(shared_cache, "bench", "--suite", tmp_path / "zero.yaml", "--results", tmp_path)
-    manifest = json.loads((tmp_path / "suites" / "zero.json").read_text())
-    rows = {row["method"]: row for row in manifest["rows"]}
-    assert rows["avgn"]["status"] == "skipped"
-    assert "12 of the test's are new" in rows["avgn"]["reason"]
-    assert rows["tvsl_mil"]["status"] == rows["text_only"]["status"] == "done"
-    trained = json.loads((tmp_path / "runs" / rows["tvsl_mil"]["fit"] / "run.json").read_text())["identity"]["classes"]
-    log = ArrayLog(tmp_path / "runs" / rows["tvsl_mil"]["run"])
+    manifest = Manifest.of(tmp_path, "zero")
+    rows = {row.method: row for row in manifest.rows}
+    assert rows["avgn"].status == "skipped"
+    assert "12 of the test's are new" in rows["avgn"].reason
+    assert rows["tvsl_mil"].status == rows["text_only"].status == "done"
+    trained = json.loads((tmp_path / "runs" / rows["tvsl_mil"].fit / "run.json").read_text())["identity"]["classes"]
+    log = ArrayLog(tmp_path / "runs" / rows["tvsl_mil"].run)
     tested = {label for record in log.records.values() for label in record["labels"]}
     assert tested and not tested & set(trained)

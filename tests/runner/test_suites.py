@@ -10,10 +10,10 @@ import pytest
 
 from avloc.components import check_parameters
 from avloc.registry import registry
-from avloc.results import Options
-from avloc.runner import bench, plan
+from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.suite import Suite, SuiteDataset, SuiteMethod, load_suite, suite_names
 from avloc.tables import Printed
+from avloc.tables.scores import RowKey
 
 NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "hints", "zero_shot")
 TABLES = {
@@ -32,11 +32,11 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) -> None:
     suite = load_suite(name)
     rows = plan(suite, Options(tmp_path))
-    assert {row["status"] for row in rows} <= {"todo", "skipped"} and any(row["status"] == "todo" for row in rows)
+    assert {row.status for row in rows} <= {"todo", "skipped"} and any(row.status == "todo" for row in rows)
     obtained = {entry.name for entry in suite.datasets if entry.obtain}
     for row in rows:  # only what methods are told, or data that are not here, may keep them out
-        absent = row["dataset"].split(" (")[0] in obtained
-        assert row["status"] == "todo" or "needs the hints" in row["reason"] or absent
+        absent = row.dataset.split(" (")[0] in obtained
+        assert row.status == "todo" or "needs the hints" in row.reason or absent
     for entry in suite.datasets:  # bench itself does not check those that may be absent
         check_parameters("dataset", entry, registry().get("dataset", entry.name))
         check_parameters("encoder", entry.encoder, registry().get("encoder", entry.encoder.name))
@@ -45,7 +45,7 @@ def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) 
             assert entry.obtain == f"avloc data prepare {wrapped} --from DIR"
             assert registry().get("dataset", str(wrapped))
     assert any(not entry.obtain for entry in suite.datasets)  # something runs out of the box
-    columns = Counter((row["dataset"], row["encoder"]) for row in rows)
+    columns = Counter((row.dataset, row.encoder) for row in rows)
     assert len(columns) == len(suite.datasets)
 
 
@@ -55,9 +55,7 @@ def test_a_suite_of_the_paper_stands_beside_all_its_printed_numbers(name: str) -
     assert suite.paper == f"T-VSL, Table {TABLES[name]}"
     printed = Printed.of(suite.paper)
     assert {line["dataset"] for line in printed.lines} <= {entry.printed or entry.name for entry in suite.datasets}
-    rows = [
-        {"section": "methods", "method": entry.name, "params": _json(entry.params)} for entry in suite.methods
-    ]  # fmt: skip
+    rows = [RowKey("methods", entry.name, _json(entry.params), "oracle", entry.name, True) for entry in suite.methods]
     for dataset in {line["dataset"] for line in printed.lines}:
         columns = printed.beside(dataset, rows)
         assert columns is not None
@@ -84,8 +82,8 @@ def test_the_ablation_is_the_papers_five_rows_and_the_same_of_ours() -> None:
 def test_told_and_controls_hold_every_level_and_every_control() -> None:
     assert load_suite("hints").hints == ("none", "vocabulary", "count", "oracle")
     hooks = registry().entries("method").values()
-    deaf = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
-    assert {entry.name for entry in load_suite("controls").controls} == deaf | {"untrained", "shuffled_audio"}
+    controls = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
+    assert {entry.name for entry in load_suite("controls").controls} == controls | {"untrained", "shuffled_audio"}
 
 
 def small(name: str, methods: list[str] | None = None) -> Suite:
@@ -119,15 +117,15 @@ def test_a_new_suite_runs_to_its_end(
 ) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(shared_cache))
     manifest = bench(small(name), Options(tmp_path))
-    for row in manifest["rows"]:
-        assert row["status"] == "done" or row["reason"].startswith(("needs the hints", "maps only classes")), row
-    assert all(column["status"] == "ran" for column in manifest["datasets"])
-    fits = {(row["method"], row["section"], str(row["params"]), row["fit"]) for row in manifest["rows"] if row["fit"]}
+    for row in manifest.rows:
+        assert row.status == "done" or row.reason.startswith(("needs the hints", "maps only classes")), row
+    assert all(column.status == "ran" for column in manifest.datasets)
+    fits = {(row.method, row.section, str(row.params), row.fit) for row in manifest.rows if row.fit}
     rows = {row[:3] for row in fits}
     if name in ("source_count", "negatives"):  # columns that differ in their tests only share one training
-        assert len(fits) == len(rows) and len(manifest["datasets"]) > 1
+        assert len(fits) == len(rows) and len(manifest.datasets) > 1
     if name == "zero_shot":
-        skipped = {row["method"]: row["reason"] for row in manifest["rows"] if row["status"] == "skipped"}
+        skipped = {row.method: row.reason for row in manifest.rows if row.status == "skipped"}
         assert set(skipped) == {"avgn"} and "12 of the test's are new" in skipped["avgn"]
 
 

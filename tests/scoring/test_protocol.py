@@ -107,6 +107,7 @@ def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
         ({"preset": "avloc", "binarize": {"quantile": 1}}, "'binarize'.*{quantile: "),
         ({"preset": "avloc", "binarize": {"quantile": "median"}}, "'binarize'"),
         ({"preset": "avloc", "binarize": {"of_max": 0}}, "'binarize'.*{of_max: "),
+        ({"preset": "avloc", "refine": {"alpha": 0.4}}, "'refine'.*control: name of the control"),
     ],
 )
 def test_what_does_not_fit_is_named(spec: Any, words: str) -> None:
@@ -269,7 +270,7 @@ def test_masks_keep_their_values() -> None:
     assert np.array_equal(resized.masks, mask)
     dot = np.array([[[0, 0, 0], [0, 1, 0], [0, 0, 0]]], np.float32)
     _, resized = small(size=1).apply(Prediction("clip", rows(0), ("a",)), Truth(dot, ("a",)))
-    assert resized.masks == 1, "a pixel takes the value at its centre"
+    assert resized.masks == 1, "a pixel takes the value at its center"
 
 
 @pytest.mark.parametrize(
@@ -393,7 +394,9 @@ def test_a_refined_map_is_the_sum_with_the_prior() -> None:
     """EZ-VSL: both min-maxed at full size, summed, and min-maxed again; computed here by hand."""
     rng = np.random.default_rng(0)
     map, prior = rng.normal(size=(8, 8)).astype(np.float32), rng.random((8, 8)).astype(np.float32) * 7
-    found, _ = small(refine={"alpha": 0.4}).apply(Prediction("clip", map[None], ("a",)), truth("a"), prior=prior)
+    found, _ = small(refine={"alpha": 0.4, "control": "saliency"}).apply(
+        Prediction("clip", map[None], ("a",)), truth("a"), prior=prior
+    )
 
     def minmax(x: Array) -> Array:
         return (x - x.min()) / (x.max() - x.min())
@@ -404,7 +407,7 @@ def test_a_refined_map_is_the_sum_with_the_prior() -> None:
 def test_maps_on_an_absolute_scale_stay_there() -> None:
     """SLAVC: cosines to [0, 1], the prior divided by its range, no min-max."""
     map, prior = np.full((1, 8, 8), 0.5, np.float32), np.full((8, 8), 1.25, np.float32)
-    protocol = small(refine={"alpha": 0.9, "prior_range": 2.5}, normalize={"range": [-1, 1]})
+    protocol = small(refine={"alpha": 0.9, "control": "saliency", "prior_range": 2.5}, normalize={"range": [-1, 1]})
     found, _ = protocol.apply(Prediction("clip", map, ("a",)), truth("a"), prior=prior)
     assert np.allclose(found.scores, 0.9 * 0.75 + 0.1 * 0.5)
 
@@ -412,26 +415,28 @@ def test_maps_on_an_absolute_scale_stay_there() -> None:
 def test_all_of_the_prior_is_the_prior_and_none_of_it_the_map() -> None:
     map, prior = rows(2), rows(5)[0]
     for alpha, row in ((0.0, 5), (1.0, 2)):
-        found, _ = small(refine={"alpha": alpha}).apply(Prediction("clip", map, ("a",)), truth("a"), prior=prior)
+        found, _ = small(refine={"alpha": alpha, "control": "saliency"}).apply(
+            Prediction("clip", map, ("a",)), truth("a"), prior=prior
+        )
         assert np.array_equal(found.masks[0], rows(row)[0] > 0)
 
 
 def test_frames_alone_are_refined_by_their_own_prior() -> None:
     map, prior = np.zeros((2, 8, 16)), np.concatenate([rows(1)[0], rows(6)[0]], axis=1)
-    protocol = small(refine={"alpha": 0.0}, canvas="tile")
+    protocol = small(refine={"alpha": 0.0, "control": "saliency"}, canvas="tile")
     found, _ = protocol.apply(Prediction("clip", map, ("a", "b")), truth("a", "b", tiles=2), tiles=2, prior=prior)
     assert np.array_equal(found.masks, rows(1, 6) > 0)
 
 
 def test_refining_without_a_prior_is_an_error_and_says_so_in_the_table() -> None:
-    protocol = small(refine={"alpha": 0.4})
+    protocol = small(refine={"alpha": 0.4, "control": "saliency"})
     assert "refined by the object prior, 60% of the sum" in protocol.describe()
     with pytest.raises(AvlocError, match="no object prior"):
         protocol.apply(Prediction("clip", rows(0), ("a",)), truth("a"))
 
 
 @pytest.mark.parametrize("preset", ["avloc", "tvsl_released"])
-def test_maps_without_names_are_told_from_named_ones_and_from_none(preset: str) -> None:
+def test_maps_without_names_are_distinguished_from_named_ones_and_from_none(preset: str) -> None:
     protocol, truth = (
         load_protocol(preset),
         Truth(np.ones((1, 4, 4), np.float32), ("dog",), (np.array([[0, 0, 1, 1]]),)),

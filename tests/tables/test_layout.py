@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError, cli
 from avloc.cli.terminal import show_table
-from avloc.tables import Row, Table, load, percentile_interval, replicate_means, select, sign_flip, transposed
+from avloc.store import Counts, Manifest, read_json, write_json
+from avloc.tables import Row, Table, load_scores, percentile_interval, replicate_means, select, sign_flip, transposed
 from helpers.stored import COUNTS, Store
 
 
@@ -38,8 +39,8 @@ def test_seeds_become_mean_and_sample_deviation(store: Store) -> None:
         store.row("a", cap, seed=seed)
     store.row("b", 0.301)
     table = store.table()
-    assert [texts(row) for row in table.rows] == [["41.0 ± 1.0", "5.00 ± 0.00"], ["30.1", "5.00"]]
-    assert table.groups[0].headers == ("CAP", "distance [px] ↓")
+    assert [texts(row) for row in table.rows] == [["41.0 ± 1.0", "5.0 ± 0.0"], ["30.1", "5.0"]]
+    assert table.groups[0].headers == ("CAP", "distance ↓")
     assert "0, 1, 2" in note(table, "Mean ± sample standard deviation")
 
 
@@ -81,7 +82,7 @@ def test_labels_say_what_tells_rows_apart(store: Store) -> None:
         "B (cond=false, gate=clamp, hints: oracle)",
         "B (defaults, hints: oracle)",
     ]
-    assert note(store.table(), "Methods are told the dataset's class names (vocabulary)")
+    assert note(store.table(), "Hints vocabulary: methods are given the dataset's class names.")
 
 
 def test_parameters_of_a_lone_row_are_in_a_note(store: Store) -> None:
@@ -103,7 +104,7 @@ def test_failed_and_skipped_rows_are_dashes_with_footnotes(store: Store) -> None
     ]  # fmt: skip
     assert note(table, "a: ") == "a: seed 1 failed: RuntimeError: no memory (see runs/run1/error.txt)"
     assert note(table, "b: ") == "b: skipped: needs the hints oracle"
-    assert "go on with: avloc bench --suite s" in note(table, "c: ")
+    assert "resume with: avloc bench --suite s" in note(table, "c: ")
 
 
 def test_a_metric_without_any_value_is_a_dash_that_says_so(store: Store) -> None:
@@ -125,8 +126,8 @@ def test_absent_datasets_say_why_and_how_to_get_them(store: Store) -> None:
 
 def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
     broken = {f"clip{n}": f"clip{n}.mp4 is truncated" for n in range(7)}
-    counts = {"listed": 10, "scored": 2, "missing": {"x": "no file"}, "broken": broken}
-    store.manifest["datasets"][0]["notes"] = ["18 boxes are degenerate."]
+    counts = Counts(listed=10, scored=2, missing={"x": "no file"}, broken=broken)
+    store.manifest.datasets[0].notes = ["18 boxes are degenerate."]
     store.row("a", 0.4, counts=counts, dropped={"cap": 3})
     table = store.table()
     data = note(table, "Toybox duet")
@@ -137,16 +138,16 @@ def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
     assert "and 2 more, see runs/run0/scores/score0.json" in data
     assert "encoder small, weights small-1" in data
     assert "18 boxes are degenerate." in table.notes
-    assert "cap of A (methods) on duet, seed 0: 3" in note(table, "Sources that a metric")
+    assert "cap of A (methods) on duet, seed 0: 3" in note(table, "Sources left out")
     assert note(table, "Protocol: ") == "Protocol: avloc: maps bilinear to 224."
     assert note(table, "Heads are trained") == "Heads are trained with epochs 20."
     assert note(table, "Made by: ") == "Made by: avloc bench --suite s"
-    assert note(table, "Methods are told ") == "Methods are told which classes sound in each clip (oracle)."
+    assert note(table, "Hints ") == "Hints oracle: methods are given which classes sound in each clip."
 
 
 def test_rows_scored_on_different_clips_are_called_out(store: Store) -> None:
     store.row("a", 0.4)
-    store.row("b", 0.4, counts={**COUNTS, "scored": 9})
+    store.row("b", 0.4, counts=COUNTS.model_copy(update={"scored": 9}))
     assert "A (methods, seed 0) 10, B (methods, seed 0) 9" in note(store.table(), "ATTENTION, Toybox duet")
 
 
@@ -154,7 +155,7 @@ def test_one_dataset_through_two_encoders_has_two_groups(store: Store) -> None:
     store.dataset("duet", "Toybox duet", encoder="big")
     store.row("a", 0.4)
     store.row("a", 0.6, encoder="big")
-    assert texts(store.table().rows[0]) == ["40.0", "5.00", "60.0", "5.00"]
+    assert texts(store.table().rows[0]) == ["40.0", "5.0", "60.0", "5.0"]
 
 
 def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
@@ -177,7 +178,7 @@ def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
 
 def test_a_suite_that_was_never_run(store: Store) -> None:
     with pytest.raises(AvlocError, match="avloc bench --suite other"):
-        load(store.results, "other")
+        load_scores(store.results, "other")
 
 
 @pytest.mark.parametrize(
@@ -193,9 +194,13 @@ def test_malformed_score_files_are_named(store: Store, content: str) -> None:
 
 def test_a_malformed_manifest_is_named(store: Store) -> None:
     store.row("a", 0.4)
-    del store.manifest["rows"][0]["status"]
-    with pytest.raises(AvlocError, match=r"s\.json is not the manifest.*rows\.status"):
-        store.table()
+    store.write()
+    path = Manifest.path(store.results, "s")
+    content = read_json(path)
+    del content["rows"][0]["method"]
+    write_json(path, content)
+    with pytest.raises(AvlocError, match=r"s\.json is not the manifest.*rows\.0\.method"):
+        load_scores(store.results, "s")
 
 
 def test_the_same_files_give_the_same_table(store: Store) -> None:
@@ -231,7 +236,7 @@ def test_a_metric_that_is_no_mean_needs_its_own_reduce(store: Store) -> None:
     table = store.table(intervals=True)
     assert table.rows[0].cells[0][1].interval is None
     assert note(table, "No intervals").endswith("distance.")
-    counted = store.table(intervals=True, reducer=lambda metric: lambda rows: float(len(rows)))
+    counted = store.table(intervals=True, reducer=lambda metric: lambda rows: len(rows) / 100)
     assert counted.rows[0].cells[0][1].interval == pytest.approx((80, 80))
 
 
@@ -250,18 +255,18 @@ def test_rows_that_differ_from_the_reference_are_marked(store: Store) -> None:
     assert [cell.p for cell in cells] == [None, pytest.approx(2 * p_better), pytest.approx(max(2 * p_better, p_equal))]
     assert table.rows[1].cells[0][1].p is None
     assert "over the 2 tests of this table" in note(table, "† differs from A")
-    assert note(table, "Not tested, since they are no means").endswith("distance.")
+    assert note(table, "Not tested, since they are not means").endswith("distance.")
 
 
 def test_the_suite_may_name_the_reference_and_the_command_may_refuse_it(store: Store) -> None:
-    store.manifest["reference"] = "A"
+    store.manifest.reference = "A"
     store.rows("a", [quality(0.4)], VIDEOS)
     store.rows("b", [quality(0.6)], VIDEOS)
     assert store.table().rows[1].cells[0][0].mark == "†"
     assert store.table(reference="").rows[1].cells[0][0].mark == ""
 
 
-def test_a_reference_is_one_that_was_told_as_much(store: Store) -> None:
+def test_a_reference_is_one_with_the_same_hints(store: Store) -> None:
     for hints in ("oracle", "none"):
         store.rows("a", [quality(0.4)], VIDEOS, hints=hints)
     store.rows("b", [quality(0.6)], VIDEOS, hints="none")
@@ -291,7 +296,7 @@ def test_rows_scored_on_other_sources_are_not_tested(store: Store) -> None:
 def test_few_videos_and_shared_videos_are_called_out(store: Store) -> None:
     store.rows("a", [quality(0.4)], [f"v{number % 4}+w{number % 5}" for number in range(80)])
     table = store.table(intervals=True)
-    assert "only 20 videos; below 30" in note(table, "ATTENTION, Toybox duet")
+    assert "only 20 videos; with fewer than 30" in note(table, "ATTENTION, Toybox duet")
     assert "9 of 9 videos are in more than one mixture" in note(table, "Toybox duet: 9")
 
 
@@ -305,20 +310,20 @@ def test_rows_that_cannot_be_read_are_named(store: Store, damage: str) -> None:
         store.table(intervals=True)
 
 
-def test_methods_that_do_not_beat_the_best_deaf_control_are_marked(store: Store) -> None:
-    store.row("a", 0.5, distance=4.0)
-    store.row("b", 0.30001, distance=6.0)
-    store.row("deaf", 0.2, uses_audio=False)
+def test_methods_that_do_not_beat_the_best_control_without_audio_are_marked(store: Store) -> None:
+    store.row("a", 0.5, distance=0.04)
+    store.row("b", 0.30001, distance=0.06)
+    store.row("quiet", 0.2, uses_audio=False)
     store.row("c", 0.3, section="controls")
-    store.row("d", 0.1, section="controls", distance=5.0)
+    store.row("d", 0.1, section="controls", distance=0.05)
     store.row("b", 0.1, section="untrained")
     table = store.table()
     marks = [[cell.mark for cell in row.cells[0]] for row in table.rows]
     assert marks == [["", ""], ["‡", "‡"], ["", ""], ["", ""], ["", ""], ["", ""]]
-    assert note(table, "‡ does not beat the best control of its column")
+    assert note(table, "‡ does not beat the best control in its column")
 
 
-def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> None:
+def test_controls_that_use_the_audio_and_other_hints_do_not_count(store: Store) -> None:
     store.row("a", 0.2)
     store.row("c", 0.3, section="controls", uses_audio=True)
     store.row("d", 0.9, section="controls", hints="none")
@@ -334,7 +339,7 @@ def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> 
     ],
 )  # fmt: skip
 def test_digits_are_significant_ones(store: Store, cap: float, digits: int, text: str) -> None:
-    store.row("a", cap, distance=1234.5)
+    store.row("a", cap, distance=12.345)
     written = texts(store.table(digits=digits).rows[0])
     assert written == [text, {1: "1000", 2: "1200", 3: "1230", 4: "1234", 5: "1234.5"}[digits]]
 
@@ -365,12 +370,12 @@ def test_columns_are_chosen_by_dataset_metric_or_both_and_keep_their_order(store
         small = select(table, wanted)
         return [(group.title, group.headers) for group in small.groups], texts(small.rows[0])
 
-    distance = "distance [px] ↓"
-    assert chosen("scene") == ([("Toybox scene", ("CAP", distance))], ["60.0", "5.00"])
+    distance = "distance ↓"
+    assert chosen("scene") == ([("Toybox scene", ("CAP", distance))], ["60.0", "5.0"])
     assert chosen("scene", "cap") == (
-        [("Toybox duet", ("CAP",)), ("Toybox scene", ("CAP", distance))], ["40.0", "60.0", "5.00"]
+        [("Toybox duet", ("CAP",)), ("Toybox scene", ("CAP", distance))], ["40.0", "60.0", "5.0"]
     )  # fmt: skip
-    assert chosen("Toybox scene/CAP", "duet/distance")[1] == ["5.00", "60.0"]
+    assert chosen("Toybox scene/CAP", "duet/distance")[1] == ["5.0", "60.0"]
     with pytest.raises(AvlocError, match="Did you mean 'scene'"):
         select(table, ["scne"])
 
@@ -383,7 +388,7 @@ def test_a_transposed_table_has_methods_side_by_side(store: Store) -> None:
     assert [(group.title, group.headers) for group in table.groups] == [("Methods", ("A", "B")), ("Controls", ("C",))]
     assert [(row.section, row.label, texts(row)) for row in table.rows] == [
         ("Toybox duet", "CAP", ["40.0", "50.0", "30.0"]),
-        ("Toybox duet", "distance [px] ↓", ["5.00", "5.00", "5.00"]),
+        ("Toybox duet", "distance ↓", ["5.0", "5.0", "5.0"]),
     ]
     assert [cell.rank for cells in table.rows[0].cells for cell in cells] == [2, 1, 0]
     lone = transposed(select(store.table(), ["cap"]))
@@ -405,4 +410,4 @@ def test_intervals_and_tests_of_a_suite_that_really_ran(world: type, suite_file:
     keys = [column["metric"] for column in content["columns"]]
     tested = {key for row in content["rows"] for key, cell in zip(keys, row["cells"], strict=True) if cell["p"]}
     assert tested == {"cap"}
-    assert "Not tested, since they are no means of per-source rows: AUC." in content["notes"]
+    assert "Not tested, since they are not means of per-source rows: AUC." in content["notes"]

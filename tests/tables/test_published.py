@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from avloc import AvlocError, cli
 from avloc.tables import DASH, Printed, Table, printed_tables, transposed
 from helpers import SHARED
-from helpers.stored import Store
+from helpers.stored import Store, small_manifest
 
 FILE = files("avloc_benchmarks") / "published" / "tvsl_cvpr2024.csv"
 LINES = list(csv.DictReader(FILE.read_text(encoding="utf-8").splitlines()))
@@ -66,7 +66,7 @@ def is_number(text: str) -> bool:
 
 
 def test_printed_numbers_appear_only_when_asked_for_and_marked(store: Store) -> None:
-    store.manifest["paper"] = "T-VSL, Table 2"
+    store.manifest.paper = "T-VSL, Table 2"
     store.dataset("vggsound_duet", "vggsound_duet", status="absent", reason="not here", command="fetch it")
     store.row("tvsl", 0.4)
     store.row("tvsl", 0.3, section="untrained")
@@ -83,8 +83,8 @@ def test_printed_numbers_appear_only_when_asked_for_and_marked(store: Store) -> 
 
 
 def test_printed_ablations_match_by_their_switches(store: Store) -> None:
-    store.manifest["paper"] = "T-VSL, Table 6"
-    store.manifest["datasets"][0]["name"] = "vggsound_duet"
+    store.manifest.paper = "T-VSL, Table 6"
+    store.manifest.datasets[0].name = "vggsound_duet"
     for length in (8, 2):
         store.row("tvsl", 0.4, dataset="vggsound_duet", params={"prompt_length": length})
     store.row("tvsl", 0.4, dataset="vggsound_duet")
@@ -95,7 +95,7 @@ def test_printed_ablations_match_by_their_switches(store: Store) -> None:
 def test_printed_numbers_of_no_known_paper(store: Store) -> None:
     store.row("a", 0.4)
     for paper in ("", "Somebody, Table 1"):
-        store.manifest["paper"] = paper
+        store.manifest.paper = paper
         with pytest.raises(AvlocError, match="No printed numbers"):
             store.table(published=True)
 
@@ -104,8 +104,7 @@ def test_every_table_of_the_paper_beside_ours_for_all_its_rows(store: Store) -> 
     """Our suite has one method of the paper; the other rows of the paper are there as well, without our numbers."""
     for number, (paper, lines) in enumerate(TABLES.items()):
         fresh = Store(store.results / str(number))
-        fresh.results.mkdir()
-        fresh.manifest |= {"paper": paper, "datasets": []}
+        fresh.manifest = small_manifest(paper=paper)
         for name in dict.fromkeys(line["dataset"] for line in lines):
             fresh.dataset(name, name.upper())
             label = lines[0]["label"]
@@ -126,8 +125,8 @@ def test_every_table_of_the_paper_beside_ours_for_all_its_rows(store: Store) -> 
 
 
 def test_a_dataset_may_say_what_its_printed_numbers_are_called(store: Store) -> None:
-    store.manifest["paper"] = "T-VSL, Table 5"
-    store.manifest["datasets"][0]["printed"] = "vggsound_3_sources"
+    store.manifest.paper = "T-VSL, Table 5"
+    store.manifest.datasets[0].printed = "vggsound_3_sources"
     store.row("tvsl", 0.4)
     table = store.table(published=True)
     assert table.rows[0].cells[1][0].text == "35.7"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from avloc.tables import Cell, Group, Row, Table, load, printed_tables, render, transposed
+from avloc.tables import Cell, Group, Row, Table, load_scores, printed_tables, render, transposed
 from helpers.stored import Store
 
 NASTY = ("=SUM(A1)", "+1", "-x", "@here", "50% & more_{}", "a^b~c\\d#$", "[bracket]", "* star", "x < y > z | `w`")
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def nasty() -> Table:
-    """A table whose every text wants to be something else."""
+    """A table whose every text needs escaping."""
     cells = (Cell("-1.5", 1, "a†", -1.5), Cell("— ± 3", 2, "‡"))
     rows = tuple(Row(NASTY[n % 2], text, (cells, cells[:1])) for n, text in enumerate(NASTY))
     rows = tuple(sorted(rows, key=lambda row: row.section))
@@ -65,7 +65,7 @@ def test_csv_has_one_line_per_method_dataset_metric_and_seed(store: Store) -> No
     store.row("a", 0.4123, params={"tau": 0.1})
     store.row("b", status="failed", reason="boom, said it")
     store.write()
-    lines = list(csv.DictReader(io.StringIO(render.csv(load(store.results, "s")))))
+    lines = list(csv.DictReader(io.StringIO(load_scores(store.results, "s").to_csv())))
     assert [(line["method"], line["metric"], line["status"]) for line in lines] == [
         ("a", "cap", "done"), ("a", "distance", "done"), ("b", "cap", "failed"), ("b", "distance", "failed")
     ]  # fmt: skip
@@ -79,15 +79,15 @@ def test_markdown(store: Store) -> None:
     store.row("a|b", 0.5)
     store.row("c", 0.4, section="controls")
     store.row("d", status="skipped", reason="<why>")
-    lines = render.markdown(store.table()).splitlines()
+    lines = render.to_markdown(store.table()).splitlines()
     assert lines[0] == "**A 100% test**"
-    assert lines[2] == "| Method | Toybox duet<br>CAP | Toybox duet<br>distance [px] ↓ |"
+    assert lines[2] == "| Method | Toybox duet<br>CAP | Toybox duet<br>distance ↓ |"
     assert lines[4:9] == [
         "| *Methods* |  |  |",
-        r"| A\|B | **50.0** | **5.00**<sup>‡</sup> |",
+        r"| A\|B | **50.0** | **5.0**<sup>‡</sup> |",
         "| D | —<sup>a</sup> | —<sup>a</sup> |",
         "| *Controls* |  |  |",
-        "| C | <u>40.0</u> | **5.00** |",
+        "| C | <u>40.0</u> | **5.0** |",
     ]
     assert "- a: skipped: &lt;why&gt;" in lines
 
@@ -96,13 +96,13 @@ def test_latex_is_booktabs_and_escaped(store: Store) -> None:
     store.row("a_b", 0.5, seed=0)
     store.row("a_b", 0.52, seed=1)
     store.row("c", 0.4, section="controls")
-    text = render.latex(store.table())
+    text = render.to_latex(store.table())
     for words in (
         r"\caption{A 100\% test}", r"\begin{tabular}{lcc}", r"\toprule", r"\cmidrule(lr){2-3}",
-        r" & \multicolumn{2}{c}{Toybox duet} \\", r"Method & CAP & distance [px] $\downarrow$ \\",
+        r" & \multicolumn{2}{c}{Toybox duet} \\", r"Method & CAP & distance $\downarrow$ \\",
         r"\multicolumn{3}{l}{\textit{Controls}} \\",
-        r"A\_B & \textbf{51.0 $\pm$ 1.4} & \textbf{5.00 $\pm$ 0.00}\textsuperscript{$\ddagger$} \\",
-        r"C & \underline{40.0} & \textbf{5.00} \\", r"\bottomrule",
+        r"A\_B & \textbf{51.0 $\pm$ 1.4} & \textbf{5.0 $\pm$ 0.0}\textsuperscript{$\ddagger$} \\",
+        r"C & \underline{40.0} & \textbf{5.0} \\", r"\bottomrule",
     ):  # fmt: skip
         assert words in text
     assert text.count("{") == text.count("}")
@@ -111,13 +111,13 @@ def test_latex_is_booktabs_and_escaped(store: Store) -> None:
 
 def test_latex_of_anything_is_sound(nasty: Table) -> None:
     for table in (nasty, transposed(nasty), *(printed.table() for printed in printed_tables().values())):
-        check_latex(render.latex(table))
-    assert r"\label{tab:nasty}" in render.latex(nasty)
-    assert r"\textbf{-1.5}\textsuperscript{a$\dagger$}" in render.latex(nasty)
+        check_latex(render.to_latex(table))
+    assert r"\label{tab:nasty}" in render.to_latex(nasty)
+    assert r"\textbf{-1.5}\textsuperscript{a$\dagger$}" in render.to_latex(nasty)
 
 
 def test_the_parser_of_latex_would_notice(nasty: Table) -> None:
-    text = render.latex(nasty)
+    text = render.to_latex(nasty)
     for before, after in ((r"\&", "&"), (r"\%", "%"), ("{}[", "["), (r"\textbf{", ""), (r"\end{minipage}", "")):
         assert before in text
         with pytest.raises(AssertionError):
@@ -127,7 +127,7 @@ def test_the_parser_of_latex_would_notice(nasty: Table) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
 def test_latex_compiles(nasty: Table, tmp_path: Path) -> None:
     tables = [nasty, transposed(nasty), *(printed.table() for printed in printed_tables().values())]
-    body = "\n".join(render.latex(table) for table in tables)
+    body = "\n".join(render.to_latex(table) for table in tables)
     head = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}"
     (tmp_path / "t.tex").write_text(f"{head}\n{body}\n\\end{{document}}", encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
@@ -138,10 +138,10 @@ def test_latex_compiles(nasty: Table, tmp_path: Path) -> None:
 def test_a_sheet_is_the_table_with_two_header_lines(store: Store) -> None:
     store.row("a", 0.5)
     store.row("c", 0.6, section="controls")
-    lines = list(csv.reader(io.StringIO(render.sheet(store.table()))))
+    lines = list(csv.reader(io.StringIO(render.to_csv(store.table()))))
     assert lines[:4] == [
-        ["", "", "Toybox duet", "Toybox duet"], ["", "Method", "CAP", "distance [px] ↓"],
-        ["Methods", "A", "50.0 ‡", "5.00 ‡"], ["Controls", "C", "60.0", "5.00"],
+        ["", "", "Toybox duet", "Toybox duet"], ["", "Method", "CAP", "distance ↓"],
+        ["Methods", "A", "50.0 ‡", "5.0 ‡"], ["Controls", "C", "60.0", "5.0"],
     ]  # fmt: skip
     assert lines[4:6] == [[], ["A 100% test"]]
     assert ["Made by: avloc bench --suite s"] in lines
@@ -151,20 +151,20 @@ def test_no_cell_of_a_sheet_or_a_csv_is_a_formula(nasty: Table, store: Store) ->
     for name in NASTY:
         store.row(name, 0.4, reason=name)
     store.write()
-    long = render.csv(load(store.results, "s"))
-    for text in (render.sheet(nasty), render.sheet(transposed(nasty)), long):
+    long = load_scores(store.results, "s").to_csv()
+    for text in (render.to_csv(nasty), render.to_csv(transposed(nasty)), long):
         cells = [cell for line in csv.reader(io.StringIO(text)) for cell in line]
         risky = [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
         assert set(risky) <= {"+1"}  # a number
         assert "'=SUM(A1)" in cells
-    assert "-1.5 a†" not in render.sheet(replace(nasty, rows=()))
+    assert "-1.5 a†" not in render.to_csv(replace(nasty, rows=()))
 
 
 def test_json_holds_what_the_table_holds_unrounded(store: Store) -> None:
     for seed, cap in enumerate((0.40004, 0.42)):
         store.row("a", cap, seed=seed)
     store.row("b", status="skipped", reason="why")
-    content = json.loads(render.json(replace(store.table(), label="tab:x")))
+    content = json.loads(render.to_json(replace(store.table(), label="tab:x")))
     assert (content["title"], content["label"], content["corner"]) == ("A 100% test", "tab:x", "Method")
     assert content["columns"][0] == {"dataset": "duet", "title": "Toybox duet", "metric": "cap", "header": "CAP"}
     first, second = (row["cells"][0] for row in content["rows"])
@@ -177,9 +177,9 @@ def test_json_holds_what_the_table_holds_unrounded(store: Store) -> None:
 
 def test_columns_without_a_title_have_one_header_only() -> None:
     table = Table("T", (Group("", ("Venue",)), Group("D", ("AP",))), (Row("", "m", ((Cell("X"),), (Cell("1"),))),), ())
-    assert "| Method | Venue | D<br>AP |" in render.markdown(table)
-    assert r"\cmidrule(lr){3-3}" in render.latex(table)
-    assert r"\cmidrule(lr){2-2}" not in render.latex(table)
+    assert "| Method | Venue | D<br>AP |" in render.to_markdown(table)
+    assert r"\cmidrule(lr){3-3}" in render.to_latex(table)
+    assert r"\cmidrule(lr){2-2}" not in render.to_latex(table)
 
 
 def test_the_same_table_is_written_the_same_way(nasty: Table) -> None:

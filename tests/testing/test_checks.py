@@ -65,7 +65,7 @@ class Named(Sound):
 class Greedy(Sound):
     """Asks for everything, in two phases; what it learned of the data is a buffer."""
 
-    needs = Needs(labels=True, views=("augmented", "shifted_audio", "other_video", "partner"), tiles=2)
+    needs = Needs(labels=True, views=("augmented", "shifted_audio", "other_video", "neighbor"), tiles=2)
     known: Tensor
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str]) -> None:
@@ -147,7 +147,7 @@ class Demanding(Sound):
 class Partnerless(Sound):
     """Broken."""
 
-    needs = Needs(views=("partner",))
+    needs = Needs(views=("neighbor",))
 
 
 class Square(Sound):
@@ -385,7 +385,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Activated, "parameters are keyword-only JSON values with defaults", "no JSON value"),
     (Endless, "parameters are keyword-only JSON values with defaults", "default inf, which is no JSON value"),
     (Demanding, "needs are possible", "needs.views has .'smelled'."),
-    (Partnerless, "needs are possible", "no method 'partners'"),
+    (Partnerless, "needs are possible", "no method 'neighbors'"),
     (Square, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "on 7 x 14 tokens its maps are 7 x 7"),
     (Single, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "2 sources .* it named .* name each told class"),
     (Forgetful, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "one prediction per clip, in order"),

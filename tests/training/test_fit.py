@@ -12,27 +12,37 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Features
-from avloc.features import encode
-from avloc.interfaces import Context, Phase
+from avloc.interfaces import Context, Needs, Phase
 from avloc.suite import Train
-from avloc.training import Fit, Material, Trained, load_weights
+from avloc.training import Fit, Trained, TrainingData, load_weights
+from helpers.tasks import task_of
 from helpers.world import Blocks, Dot, Plain
 
 
-def _material(count: int = 12) -> Material:
-    encoder = Plain()
-    parts = {}
-    for split in ("train", "val"):
-        parts[split] = encode(Blocks(None, split=split, count=count), encoder, "blocks", limit=None, device="cpu")
-    return Material(parts["train"], parts["val"], Blocks.classes, encoder.encode_text(Blocks.classes))
+def _data(count: int = 12) -> TrainingData:
+    splits = {split: Blocks(None, split=split, count=count) for split in ("train", "val")}
+    return task_of(splits, Plain()).training_data(Needs(), Train())
 
 
-def _fit(folder: Path, *, material: Material | None = None, method: Dot | None = None, **changes: Any) -> Fit:
+def _fit(
+    folder: Path,
+    *,
+    data: TrainingData | None = None,
+    method: Dot | None = None,
+    save_every: float | None = None,
+    **changes: Any,
+) -> Fit:
     torch.manual_seed(0)
     train = Train(**{"epochs": 3, "batch_size": 5, "lr": 0.05, **changes})
     fresh = method or Dot(Plain().info, Blocks.classes)
     return Fit(
-        fresh, material or _material(), train, seed=0, folder=folder, fabric=Fabric(accelerator="cpu", devices=1)
+        fresh,
+        data or _data(),
+        train,
+        seed=0,
+        folder=folder,
+        fabric=Fabric(accelerator="cpu", devices=1),
+        save_every=save_every,
     )
 
 
@@ -42,7 +52,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_training_lowers_the_loss_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     method = Dot(Plain().info, Blocks.classes, dropout=0.0)
-    path = _fit(tmp_path, method=method, material=_material(48), epochs=12, batch_size=48).run()
+    path = _fit(tmp_path, method=method, data=_data(48), epochs=12, batch_size=48).run()
     lines = _lines(tmp_path)
     assert lines[-1]["loss"]["match"] < lines[0]["loss"]["match"]
     scores = [line["validation"]["match"] for line in lines]
@@ -83,9 +93,8 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_end(
     method = Dot(Plain().info, Blocks.classes, stages=2)
     start = {name: value.clone() for name, value in method.state_dict().items()}
     _fit(tmp_path / "whole", method=method).run()
-    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 0.0)
     method.load_state_dict(start)
-    stopped = _fit(tmp_path / "stopped", method=method)
+    stopped = _fit(tmp_path / "stopped", method=method, save_every=0)
     steps, original = [], Fit._step
 
     def step(self: Fit, *args: Any) -> None:
@@ -112,7 +121,6 @@ def test_a_resumed_phase_starts_from_the_phase_before_not_from_a_later_checkpoin
     method = Dot(Plain().info, Blocks.classes, stages=2)
     start = {name: value.clone() for name, value in method.state_dict().items()}
     _fit(tmp_path / "whole", method=method).run()
-    monkeypatch.setattr("avloc.training.fit.SAVE_EVERY_SECONDS", 1e9)  # no resume point but those between phases
     method.load_state_dict(start)
     original = Fit._save_weights
 
@@ -123,7 +131,7 @@ def test_a_resumed_phase_starts_from_the_phase_before_not_from_a_later_checkpoin
 
     monkeypatch.setattr(Fit, "_save_weights", save)
     with pytest.raises(KeyboardInterrupt):
-        _fit(tmp_path / "stopped", method=method).run()
+        _fit(tmp_path / "stopped", method=method, save_every=1e9).run()  # resume points between phases only
     monkeypatch.setattr(Fit, "_save_weights", original)
     _fit(tmp_path / "stopped", method=Dot(Plain().info, Blocks.classes, stages=2)).run()
     whole, other = (load_weights(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "stopped"))
@@ -173,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path: Path) -> None:
 
 def test_no_training_clips_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AvlocError, match="no usable training clips"):
-        _fit(tmp_path, material=_material(count=0))
+        _fit(tmp_path, data=_data(count=0))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -186,7 +194,7 @@ def _two_processes(fabric: Fabric, folder: str) -> None:
     torch.manual_seed(0)
     method = Dot(Plain().info, Blocks.classes, dropout=0.0)
     train = Train(epochs=2, batch_size=5, lr=0.05)
-    Fit(method, _material(), train, seed=0, folder=Path(folder), fabric=fabric).run()
+    Fit(method, _data(), train, seed=0, folder=Path(folder), fabric=fabric).run()
     torch.distributed.destroy_process_group()
 
 

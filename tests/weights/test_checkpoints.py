@@ -214,7 +214,7 @@ def test_a_page_instead_of_a_file_is_not_installed(site: type[Site], folder: Pat
 def test_add_knows_published_names_and_takes_others_by_as(tmp_path: Path, folder: Path) -> None:
     assert "Installed toy_full" in weights("add", put(tmp_path, "Toy.pt", PUBLISHED)).output
     other = put(tmp_path, "mine.pt", PUBLISHED)
-    assert "say --as NAME, one of: toy_full, toy_ends" in weights("add", other, fails=True).output
+    assert "add --as NAME, one of: toy_full, toy_ends" in weights("add", other, fails=True).output
     weights("add", other, "--as", "toy_open")
     assert installed(folder) == {"toy_full.safetensors", "toy_open.safetensors"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from avloc import AvlocError
-from avloc.progress import reporting
+from avloc.progress import Event, receiving
 from avloc.weights import resumed
 from helpers.sites import Site, served
 
@@ -25,29 +25,20 @@ class Place:
     site: type[Site]
     url: str
     folder: Path
-    sentences: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def part(self) -> Path:
         return self.folder / "file.part"
 
     def get(self, size: int = 0, hashed: bool = False) -> bytes:
-        with reporting(self):
+        with receiving(self.events.append):
             resumed(self.part, size, hashed, self.url, str(self.folder / "file"), None)
         assert [path.name for path in self.folder.iterdir()] == ["file"]
         return (self.folder / "file").read_bytes()
 
-    def start(self, _description: str, _total: int) -> Callable[[int], None]:
-        return lambda _done: None
-
-    def stop(self, _description: str) -> None:
-        pass
-
-    def say(self, message: str) -> None:
-        self.sentences.append(message)
-
     def said(self) -> str:
-        return " ".join(self.sentences)
+        return " ".join(event[1] for event in self.events if event[0] == "say")
 
     def break_off(self, **options: int) -> None:
         self.site.cut = 150_000

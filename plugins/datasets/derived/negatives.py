@@ -74,6 +74,7 @@ class Negatives(Dataset):
         if snr is not None and (kind == "silence" or not isinstance(snr, float | int) or not -SNR <= snr <= SNR):
             raise AvlocError(f"negatives: snr is between -{SNR:g} and {SNR:g} dB, and silence has none; not {snr!r}.")
         self._whole = opened(of, root, split)
+        self.leaks = self._whole.leaks
         self._kind, self._snr, self._doubled = kind, snr, split == "test"
         self._others: dict[str, str] = {}
         self.classes = self._whole.classes

@@ -39,6 +39,7 @@ class ZeroShot(Dataset):
         self, root: Path | None, *, split: str, of: Named = TOYBOX, unseen: Sequence[str] | None = None
     ) -> None:
         self._whole = opened(of, root, split)
+        self.leaks = self._whole.leaks
         names = set(self._whole.classes)
         chosen = hold_out(names, 0.5) if unseen is None else set(unseen)
         for name in chosen:

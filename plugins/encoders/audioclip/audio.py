@@ -50,11 +50,6 @@ class Fbsp(nn.Module):
         scaled: Tensor = bandwidth.sqrt() * wavelets / math.sqrt(SAMPLES)
         return scaled
 
-    def penalty(self) -> Tensor:
-        """What AudioCLIP adds to its loss: the mean square by which the filters' norms miss 1."""
-        norms: Tensor = torch.linalg.vector_norm(self.filters(), dim=(0, 2))
-        return (norms - 1).square().mean()
-
 
 class Attention2d(nn.Module):
     """A gate in (0, 1) for the output of a stage, from the input of the stage."""

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import soundfile
 from avloc.data import read_audio, read_frame
 from avloc.data.extract import Job, Output, make
 from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare, read_manifest
-from avloc.progress import reporting
+from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.store import exclusive
 from avloc.types import AvlocError, Status
@@ -313,7 +313,9 @@ def test_killed_and_run_again(box: Box) -> None:
 
 
 def test_a_decoder_that_crashes_costs_one_file(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    crash = "import avloc, avloc.data.media, os\navloc.data.media.read_frame = lambda path, at: os.kill(os.getpid(), 11)\n"
+    crash = (
+        "import avloc, avloc.data.media, os\navloc.data.media.read_frame = lambda path, at: os.kill(os.getpid(), 11)\n"
+    )
     put(tmp_path / "site" / "sitecustomize.py", crash.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     put(box.source / f"{ID}.mp4", film())
@@ -353,26 +355,16 @@ def test_a_full_disk_stops_with_a_sentence(box: Box, monkeypatch: pytest.MonkeyP
 
 def test_two_processes_do_not_prepare_at_once(box: Box) -> None:
     put(box.source / f"{ID}.mp4", film())
-    said: list[str] = []
-
-    class Reporter:
-        def say(self, message: str) -> None:
-            said.append(message)
-
-        def start(self, description: str, total: int) -> Callable[[int], None]:
-            return lambda done: None
-
-        def stop(self, description: str) -> None:
-            pass
+    events: list[Event] = []
 
     def run() -> Prepared:
-        with reporting(Reporter()):
+        with receiving(events.append):
             return box.prepare()
 
     with ThreadPoolExecutor(1) as pool:
         with exclusive(box.folder, "a test"):
             future = pool.submit(run)
-            while not any("waiting" in text for text in said):
+            while not any(event[0] == "say" and "waiting" in event[1] for event in events):
                 time.sleep(0.01)
             assert not (box.folder / "frames").exists()
         assert future.result(timeout=30).made == 2

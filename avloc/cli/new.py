@@ -1,18 +1,21 @@
-"""Starting a plugin: a package of one's own that works before a line of it was written."""
+"""``avloc new``: start a plugin, as a package that works before you wrote a line of it."""
 
 from __future__ import annotations
 
 import importlib.util
 import keyword
 import re
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Annotated
 
-from avloc.registry import registry
-from avloc.store import writing
-from avloc.suite import SHUFFLED_AUDIO, UNTRAINED
+import typer
+
 from avloc.types import AvlocError
+
+app = typer.Typer()
 
 TEMPLATES = {
     "pyproject.toml.tmpl": "pyproject.toml",
@@ -23,23 +26,45 @@ TEMPLATES = {
 """Template -> the file it becomes."""
 
 
+class Made(StrEnum):
+    """What `avloc new` can start."""
+
+    method = "method"
+
+
+@app.command()
+def new(
+    what: Annotated[Made, typer.Argument(help="What to start.")],
+    name: Annotated[str, typer.Argument(help="Its name in suites and tables, such as my_method.")],
+    to: Annotated[Path, typer.Option(help="The folder in which its own is made.")] = Path(),
+) -> None:
+    """Write a working package: a plugin that trains, its test, and how to install it."""
+    plugin, *others = new_method(name, to)
+    typer.echo(f"Wrote {plugin} and, beside it, {', '.join(file.name for file in others)}. Next:")
+    typer.echo(f"  avloc check {name} --plugin {plugin}")
+    typer.echo(f"  avloc bench --plugin {plugin} --methods {name} --suite smoke")
+    typer.echo(f"  pip install -e {plugin.parent}   # then it is found without --plugin")
+
+
 def new_method(name: str, folder: Path) -> list[Path]:
     """Write the package of a method that trains, is tested and appears in a table at once.
 
     Args:
-        name: Of the method, in lower case: ``my_method``.
-        folder: Where the package's own folder, of that name, is made.
+        name: The method's, in lower case: ``my_method``.
+        folder: Where the package's folder, of that name, is made.
 
     Returns:
         The files written: the plugin first.
 
     Raises:
-        AvlocError: The name cannot be used, or somebody has it, or there is such a folder already.
+        AvlocError: The name cannot be used or is taken, or the folder exists.
     """
+    from avloc.store import writing
+
     _check_name(name)
     package = folder / name
     if package.exists():
-        raise AvlocError(f"{package} exists already, and nothing is overwritten; choose another name or --to.")
+        raise AvlocError(f"{package} exists, and nothing is overwritten; choose another name or --to.")
     texts = _texts(name)
     with writing(package):
         package.mkdir(parents=True)
@@ -50,17 +75,20 @@ def new_method(name: str, folder: Path) -> list[Path]:
 
 
 def _check_name(name: str) -> None:
+    from avloc.registry import registry
+    from avloc.suite import SHUFFLED_AUDIO, UNTRAINED
+
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or any(map(keyword.iskeyword, (name, _class_name(name)))):
         raise AvlocError(
             f"{name!r} cannot name a method: use lower-case letters, digits and single underscores, beginning with a "
-            "letter, and no word of Python's."
+            "letter, and no keyword of Python."
         )
     owner = registry().entries("method").get(name)
     if owner is not None:
         raise AvlocError(f"There is a method {name!r} already, of the plugin {owner.owner!r}; choose another name.")
     imported = " ".join(re.findall("^from .*", _template("plugin.py.tmpl"), re.MULTILINE))
     if name in ("avloc", UNTRAINED, SHUFFLED_AUDIO) or _class_name(name) in re.findall(r"\w+", imported):
-        raise AvlocError(f"{name!r} means something else to avloc; choose another name.")
+        raise AvlocError(f"{name!r} has another meaning in avloc; choose another name.")
     module = importlib.util.find_spec(f"avloc_{name}")
     if module is not None:
         raise AvlocError(f"There is a module avloc_{name} already ({module.origin}); choose another name.")

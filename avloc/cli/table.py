@@ -1,9 +1,8 @@
-"""Print the tables of suites that were run, and those that papers printed."""
+"""``avloc table``: print the table of a suite that was run, or one that a paper printed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avloc.cli.answers import Plugins, Results, SuiteName, answers, load_plugins, names
+from avloc.cli.common import Plugins, Results, SuiteName, names, stem
 from avloc.types import AvlocError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Format(StrEnum):
 
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
-DIGITS = "Significant digits of every mean; default: one decimal for percents, two for other units."
+DIGITS = "Significant digits of every mean; default: one decimal for percents, as stored."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 
@@ -65,38 +64,28 @@ def table(
     ours: dict[str, Any] = {"--published": published, "--intervals": intervals, "--reference": reference}
     ours["--digits"] = digits is not None
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
-    with answers():
-        from avloc.tables import Printed, Wishes, build_table, load, render
+    from avloc.results import load_results
+    from avloc.tables import Printed, load_scores
 
-        load_plugins(plugin)
-        if label and format not in (Format.latex, Format.json):
-            raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
-        if published_only is not None:
-            _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
-            laid_out = Printed.of(published_only).table()
-        else:
-            if format is Format.csv:
-                _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-            scores = load(results, stem(suite))
-            if format is Format.csv:
-                _write(render.csv(scores), output, "utf-8")
-                return
-            laid_out = build_table(scores, Wishes(published, intervals, reference, digits, _reducer))
-        shown = _arranged(laid_out, columns, transpose, caption, label)
-        if format is Format.terminal:
-            _print(shown, output)
-        else:
-            as_sheet = format in (Format.csv, Format.sheet)
-            text = render.WRITERS["sheet" if as_sheet else format.value](shown)
-            # Excel takes a file for UTF-8 only if it says so.
-            _write(text, output, "utf-8-sig" if as_sheet else "utf-8")
-
-
-def stem(suite: str) -> str:
-    """The name under which a suite's results are kept."""
-    from avloc.suite import load_suite
-
-    return load_suite(suite).name if suite.endswith((".yaml", ".yml")) else suite
+    if label and format not in (Format.latex, Format.json):
+        raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
+    if published_only is not None:
+        _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
+        laid_out = Printed.of(published_only).table()
+    else:
+        if format is Format.csv:
+            _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
+        if format is Format.csv:
+            _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
+            return
+        laid_out = load_results(stem(suite), results).table(
+            published=published, intervals=intervals, reference=reference, digits=digits
+        )
+    shown = _arranged(laid_out, columns, transpose, caption, label)
+    if format is Format.terminal:
+        _print(shown, output)
+    else:
+        _write(*_text(shown, format), output)
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
@@ -105,11 +94,17 @@ def _refuse(given: dict[str, Any], why: str) -> None:
             raise AvlocError(f"{option} {why}")
 
 
-def _reducer(metric: dict[str, Any]) -> Callable[[Any], float]:
-    """How a metric's rows become one number; only the metric itself knows, and it takes torch to ask it."""
-    from avloc.components import Component, make_metrics
-
-    return make_metrics([Component(name=metric["name"], params=metric["params"])])[metric["key"]].reduce
+def _text(table: Table, format: Format) -> tuple[str, str]:
+    """A table as text, and its encoding: Excel takes a file for UTF-8 only if it says so."""
+    match format:
+        case Format.latex:
+            return table.to_latex(), "utf-8"
+        case Format.markdown:
+            return table.to_markdown(), "utf-8"
+        case Format.json:
+            return table.to_json(), "utf-8"
+        case _:
+            return table.to_csv(), "utf-8-sig"
 
 
 def _arranged(
@@ -134,7 +129,7 @@ def _print(table: Table, output: Path | None) -> None:
         show_table(table, console(file))
 
 
-def _write(text: str, output: Path | None, encoding: str) -> None:
+def _write(text: str, encoding: str, output: Path | None) -> None:
     from avloc.store import writing
 
     if output is None:

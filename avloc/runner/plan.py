@@ -1,0 +1,231 @@
+"""What a bench will do: a suite checked before anything runs, its runs, and the table that they will fill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avloc.components import check_parameters, check_values, make_metrics, method_class
+from avloc.hints import suffices
+from avloc.interfaces import Method, Metric
+from avloc.registry import registry
+from avloc.scoring import Protocol, load_protocol
+from avloc.store import DatasetEntry, Manifest, MetricEntry, Row
+from avloc.suite import Run, Suite, SuiteDataset, SuiteMethod
+from avloc.types import AvlocError, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a suite.
+
+    Attributes:
+        results: The store.
+        data: Where the user's data sets are; ``None``: the user's cache only.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        force: Fit, predict and score again; features still come from their cache.
+        jobs: How many data sets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
+        command: What the user typed, for the manifest.
+    """
+
+    results: Path
+    data: Path | None = None
+    device: str = "auto"
+    force: bool = False
+    jobs: int | None = 1
+    command: str = ""
+
+    @property
+    def torch_device(self) -> str:
+        """`device` with ``auto`` resolved.
+
+        Raises:
+            AvlocError: A GPU was asked for that torch does not see.
+        """
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device != "cpu":
+            index, count = int(self.device.partition(":")[2] or 0), torch.cuda.device_count()
+            if index >= count:
+                raise AvlocError(f"There is no device {self.device!r}: torch sees {count} GPUs here. Use --device cpu.")
+        return self.device
+
+    @property
+    def processes(self) -> int:
+        """`jobs` with ``None`` resolved."""
+        if self.jobs is None:
+            return (os.cpu_count() or 1) if self.torch_device == "cpu" else 1
+        return self.jobs
+
+
+@dataclass(slots=True)
+class Plan:
+    """A checked suite and the table that it will fill.
+
+    Attributes:
+        runs: Those of the manifest's first rows, in order; rows of predictions made elsewhere follow them.
+        done_again: Ids already done again under ``--force``.
+    """
+
+    suite: Suite
+    options: Options
+    protocol: Protocol
+    metrics: dict[str, Metric]
+    runs: list[Run]
+    manifest: Manifest
+    done_again: set[str] = field(default_factory=set)
+
+    @property
+    def path(self) -> Path:
+        """Where the manifest goes."""
+        return Manifest.path(self.options.results, self.suite.name)
+
+    def of(self, dataset: int) -> list[tuple[Run, Row]]:
+        """The runs on one data set, and their rows."""
+        entry = self.suite.datasets[dataset]
+        return [(run, row) for run, row in zip(self.runs, self.manifest.rows, strict=False) if run.dataset is entry]
+
+    def again(self, id: str) -> bool:
+        """Whether to do `id` again: under ``--force``, the first time it is met."""
+        fresh = self.options.force and id not in self.done_again
+        self.done_again.add(id)
+        return fresh
+
+
+def make_plan(suite: Suite, options: Options) -> Plan:
+    """Look everything up before anything runs, so that a misspelled name costs nothing.
+
+    Raises:
+        AvlocError: The suite names something that does not exist, or the results folder is none.
+    """
+    _ = options.torch_device
+    if options.results.exists() and not options.results.is_dir():
+        raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
+    protocol = load_protocol(suite.protocol)
+    if protocol.refine:
+        suite = _with_prior(suite, protocol.refine.control)
+    metrics = make_metrics(suite.metrics)
+    for entry in {id(run.method): run.method for run in suite.runs()}.values():  # each once, not once per seed
+        _check_method(entry)
+    for data in suite.datasets:
+        if not data.obtain:
+            check_parameters("dataset", data, registry().get("dataset", data.name))
+            check_parameters("encoder", data.encoder, registry().get("encoder", data.encoder.name))
+    runs = _runs(suite)
+    manifest = _manifest(suite, options, protocol, metrics, [_row(run, suite) for run in runs])
+    return Plan(suite, options, protocol, metrics, runs, manifest)
+
+
+def _check_method(entry: SuiteMethod) -> None:
+    # While some plugin does not import, the name may be one of its own: then its row fails and the others go on.
+    if entry.name not in registry().entries("method") and not registry().failures:
+        raise AvlocError(unknown("method", entry.name, registry().entries("method")))
+    method = method_class(entry)
+    if isinstance(method, type):
+        check_parameters("method", entry, method)
+        check_values(entry, method)
+
+
+def _with_prior(suite: Suite, control: str) -> Suite:
+    """The suite with the object prior's own row: without it nobody sees what refined maps owe to the prior."""
+    if control in {entry.name for entry in (*suite.methods, *suite.controls)}:
+        return suite
+    return suite.model_copy(update={"controls": (*suite.controls, SuiteMethod(name=control))})
+
+
+def _runs(suite: Suite) -> list[Run]:
+    """The suite's runs without those that would repeat another one."""
+    kept = []
+    for run in suite.runs():
+        method = method_class(run.method)
+        if isinstance(method, type):
+            repeats = run.seed != suite.seeds[0] and not method.trainable
+            same_untrained = run.section == "untrained" and not method.trainable
+            same_shuffled = run.shuffled_audio and not method.uses_audio
+            if repeats or same_untrained or same_shuffled:
+                continue
+        kept.append(run)
+    return kept
+
+
+def refusal(run: Run, method: type[Method] | Exception) -> str:
+    """Why the run's hints do not let this method run; empty when they do."""
+    if isinstance(method, type) and not suffices(run.hints, method.needs.hints):
+        return f"needs the hints {method.needs.hints}, but gets {run.hints}"
+    return ""
+
+
+def _manifest(
+    suite: Suite, options: Options, protocol: Protocol, metrics: Mapping[str, Metric], rows: list[Row]
+) -> Manifest:
+    listed = suite.reference in {row.method for row in rows}  # the command line may have left the reference out
+    return Manifest(
+        suite=suite.name,
+        title=suite.title,
+        paper=suite.paper,
+        command=options.command,
+        protocol=protocol.model_dump(),
+        protocol_text=protocol.describe(),
+        train_text=_train_text(suite),
+        limit=suite.limit,
+        reference=suite.reference if listed else "",
+        metrics=[
+            MetricEntry(key=key, title=metric.title, higher_is_better=metric.higher_is_better, **component.model_dump())
+            for component, (key, metric) in zip(suite.metrics, metrics.items(), strict=True)
+        ],
+        datasets=[_dataset(entry, suite) for entry in suite.datasets],
+        rows=rows,
+    )
+
+
+def _row(run: Run, suite: Suite) -> Row:
+    method = method_class(run.method)
+    known = isinstance(method, type)
+    return Row(
+        method=run.method.name,
+        label=(method.title if known else "") or run.method.name,  # type: ignore[union-attr]
+        section=run.section,
+        uses_audio=method.uses_audio if isinstance(method, type) else True,
+        params={**run.method.params, **({"train": run.method.train} if run.method.train else {})},
+        dataset=_dataset_name(run.dataset, suite),
+        encoder=run.dataset.encoder.name,
+        hints=run.hints,
+        train=run.train.model_dump(),
+        limit=run.limit,
+        seed=run.seed,
+    )
+
+
+def _dataset(entry: SuiteDataset, suite: Suite) -> DatasetEntry:
+    name = _dataset_name(entry, suite)
+    return DatasetEntry(
+        name=name, title=entry.title or name, encoder=entry.encoder.name, command=entry.obtain, printed=entry.printed
+    )
+
+
+def _dataset_name(entry: SuiteDataset, suite: Suite) -> str:
+    """The data set's name; where the suite has it more than once, with the parameters that tell its entries apart."""
+    twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
+    mine, others = _changed(entry), [_changed(twin) for twin in twins]
+    telling = {key: value for key, value in mine.items() if any(other.get(key) != value for other in others)}
+    return f"{entry.name} ({_spelled(telling) or 'defaults'})" if len(twins) > 1 else entry.name
+
+
+def _changed(entry: SuiteDataset) -> dict[str, Any]:
+    """The parameters of a data set and of its encoder that the suite sets."""
+    return {**entry.params, **{f"encoder {key}": value for key, value in entry.encoder.params.items()}}
+
+
+def _train_text(suite: Suite) -> str:
+    """How methods are trained, for the notes of a table."""
+    exceptions = [f"{entry.name}: {_spelled(entry.train)}" for entry in suite.methods if entry.train]
+    return "; ".join([_spelled(suite.train.model_dump()), *exceptions])
+
+
+def _spelled(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())

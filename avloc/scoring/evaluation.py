@@ -1,0 +1,141 @@
+"""Predictions and truths in memory to numbers, by the same code that scores runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avloc.components import Component, make_metrics
+from avloc.scoring.protocol import Protocol, load_protocol
+from avloc.scoring.scores import clip_rows, score_clips
+from avloc.store import Counts
+from avloc.suite import load_suite
+from avloc.types import AvlocError, Prediction, Truth, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULTS = "multi_source"
+"""The suite whose metrics are used where none are asked for."""
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What `evaluate` returns.
+
+    Attributes:
+        values: Metric key -> a fraction; NaN where no source could be scored.
+        rows: One line per true source: ``clip``, ``group``, ``source`` (its index in the clip), ``label``, and one or
+            several columns per metric.
+        counts: How many clips there are, how many were scored, and why the others were not.
+        protocol: How maps became masks; a number means nothing without it.
+
+    Example:
+        >>> scores = avloc.evaluate(predictions, truths, metrics=["cap"])
+        >>> scores.rows.groupby("label").cap.mean()
+    """
+
+    values: dict[str, float]
+    rows: pd.DataFrame
+    counts: Counts
+    protocol: Protocol
+
+
+def evaluate(
+    predictions: Mapping[str, Prediction | Array],
+    truths: Mapping[str, Truth | Array],
+    protocol: str | Mapping[str, Any] | Protocol = "avloc",
+    metrics: Sequence[str] | None = None,
+    *,
+    tiles: int = 1,
+    priors: Mapping[str, Array] | None = None,
+) -> Evaluation:
+    """Score predictions against truths: arrays in, numbers and rows out.
+
+    Args:
+        predictions: Clip id -> an `avloc.Prediction`, or its maps without names, ``(h, w)`` or ``(Q, h, w)``: any size
+            and scale, higher where something sounds.
+        truths: Clip id -> an `avloc.Truth`, or the masks of its sources without names, ``(H, W)`` or ``(S, H, W)`` in
+            [0, 1]. These are the clips of the test: those without a prediction are counted as missing.
+        protocol: A preset's name (see ``avloc protocols``), a preset with keys changed such as
+            ``{"preset": "avloc", "binarize": {"top": 0.5}}``, or an `avloc.scoring.Protocol`.
+        metrics: Names, with ``@value`` behind those that have a threshold; ``None``: those of the multi-source suite.
+        tiles: How many clips lie side by side on every canvas.
+        priors: Clip id -> the object prior ``(h, w)``, for protocols that refine maps with it.
+
+    Raises:
+        AvlocError: A name that does not exist, a prediction of an unknown clip, arrays of a wrong shape, or a metric
+            that fails; names the clip.
+
+    Example:
+        >>> maps = {"a": np.random.rand(7, 7)}
+        >>> masks = {"a": np.eye(224) > 0}
+        >>> scores = avloc.evaluate(maps, masks, protocol="ezvsl", metrics=["ciou_success@0.5", "auc"])
+        >>> scores.values["auc"]
+    """
+    rules = protocol if isinstance(protocol, Protocol) else load_protocol(protocol)
+    chosen = make_metrics(metric_components(metrics))
+    for id in predictions:
+        if id not in truths:
+            raise AvlocError(f"A prediction without a truth: {unknown('clip', id, truths)}")
+
+    def work(id: str) -> pd.DataFrame:
+        prediction, truth = _prediction(id, predictions[id]), _truth(id, truths[id])
+        if rules.match == "label" and prediction.labels and not isinstance(truths[id], Truth):
+            raise AvlocError(f"Clip {id!r}: its maps have names but its masks have not; pass them as an avloc.Truth.")
+        prior = None if priors is None or id not in priors else np.asarray(priors[id], np.float32)
+        return clip_rows(prediction, truth, rules, chosen, tiles, prior, id)
+
+    listed = [id for id in truths if id in predictions]
+    scored = score_clips(listed, work, chosen, f"evaluate under {rules.preset}")
+    missing = {id: "it has no prediction" for id in truths if id not in predictions}
+    counts = Counts(listed=len(truths), scored=len(listed), missing=missing)
+    return Evaluation(scored.values, scored.rows, counts, rules)
+
+
+def metric_components(names: Sequence[str] | None) -> list[Component]:
+    """Metrics by ``name`` or ``name@value``; those of the suite `DEFAULTS` for ``None``.
+
+    Raises:
+        AvlocError: A value that is no number.
+    """
+    return list(load_suite(DEFAULTS).metrics) if names is None else [_component(name) for name in names]
+
+
+def _component(key: str) -> Component:
+    name, at, value = key.partition("@")
+    try:
+        return Component(name=name, params={"at": float(value)} if at else {})
+    except ValueError as error:
+        raise AvlocError(f"The metric {key!r} cannot be read: after @ there should be a number.") from error
+
+
+def _prediction(id: str, given: Prediction | Array) -> Prediction:
+    if isinstance(given, Prediction):
+        if given.clip != id:
+            raise AvlocError(f"The prediction given for clip {id!r} is of clip {given.clip!r}.")
+        return given
+    return Prediction(id, _stack(id, given, "maps"))
+
+
+def _truth(id: str, given: Truth | Array) -> Truth:
+    if isinstance(given, Truth):
+        return given
+    masks = _stack(id, given, "masks")
+    if masks.size and not (masks.min() >= 0 and masks.max() <= 1):
+        raise AvlocError(f"Clip {id!r}: masks should be in [0, 1], but lie in [{masks.min():g}, {masks.max():g}].")
+    return Truth(masks, ("",) * len(masks))
+
+
+def _stack(id: str, given: Array, what: str) -> npt.NDArray[np.float32]:
+    """``(N, h, w)``."""
+    array = np.asarray(given)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape[-2:]:
+        got = f"{array.shape} {array.dtype}"
+        raise AvlocError(f"Clip {id!r}: {what} should be numbers of shape (h, w) or (n, h, w), but are {got}.")
+    return np.asarray(array if array.ndim == 3 else array[None], np.float32)

@@ -1,0 +1,159 @@
+"""The scores of a suite as one long pandas frame. Needs neither torch nor plugins."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from avloc.store import Counts, DatasetEntry, Manifest, Row, Score, score_path
+from avloc.tables.render import inert
+from avloc.types import AvlocError
+
+COLUMNS = (
+    "suite", "section", "method", "label", "uses_audio", "params", "dataset", "encoder", "weights", "hints", "metric",
+    "seed", "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
+    "protocol", "status", "reason",
+)  # fmt: skip
+SECTIONS = {"methods": "Methods", "controls": "Controls", "untrained": "Untrained", "shuffled_audio": "Shuffled audio"}
+"""Sections of a table and their titles, in order."""
+
+
+class RowKey(NamedTuple):
+    """What makes a row of a table, over all data sets and seeds, and how the table prints it."""
+
+    section: str
+    method: str
+    params: str
+    hints: str
+    label: str
+    uses_audio: bool
+
+    def lines(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The lines of a frame that belong to this row."""
+        return where(frame, section=self.section, method=self.method, params=self.params, hints=self.hints)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """A suite's results.
+
+    Attributes:
+        manifest: What was run.
+        frame: One line per row, data set, metric and seed, with `COLUMNS`. ``value`` is a fraction, NaN where the run
+            was skipped or failed; ``params`` and ``train`` are JSON.
+        files: Score id -> the score, with the reasons why clips are missing or broken.
+        results: The folder with the runs.
+    """
+
+    manifest: Manifest
+    frame: pd.DataFrame
+    files: Mapping[str, Score]
+    results: Path
+
+    def row_keys(self) -> list[RowKey]:
+        """The rows of the table, in order."""
+        found = self.frame.drop_duplicates(list(RowKey._fields[:4]))[list(RowKey._fields)].itertuples(index=False)
+        return sorted((RowKey(*row) for row in found), key=lambda row: list(SECTIONS).index(row.section))
+
+    def to_csv(self) -> str:
+        """The frame as CSV: one line per row, data set, metric and seed; values are fractions.
+
+        Example:
+            >>> Path("numbers.csv").write_text(load_scores(Path("results"), "smoke").to_csv())
+        """
+        frame = self.frame.copy()
+        texts = frame.select_dtypes(include=["object", "string"]).columns
+        frame[texts] = frame[texts].map(lambda value: inert(value) if isinstance(value, str) else value)
+        return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def load_scores(results: Path, suite: str) -> Scores:
+    """Read the manifest and the scores of a suite.
+
+    Args:
+        results: The folder with the results.
+        suite: The suite's name or, after ``avloc score``, ``<suite>.<protocol>``.
+
+    Raises:
+        AvlocError: The suite was not run here, or a file is damaged; names the file.
+
+    Example:
+        >>> build_table(load_scores(Path("results"), "smoke")).to_markdown()
+    """
+    return collect_scores(Manifest.of(results, suite), results)
+
+
+def collect_scores(manifest: Manifest, results: Path) -> Scores:
+    """Read the scores that a manifest names.
+
+    Raises:
+        AvlocError: A score cannot be read, or lacks a metric of the manifest; names the file.
+    """
+    done = {row.score: row for row in manifest.rows if row.status == "done"}
+    files = {score: _score(score_path(results, row.run, score), manifest) for score, row in done.items()}
+    texts = {entry.name: protocol_text(manifest, entry) for entry in manifest.datasets}
+    lines = [line for row in manifest.rows for line in _lines(row, manifest, files.get(row.score), texts[row.dataset])]
+    return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), files, results)
+
+
+def _score(path: Path, manifest: Manifest) -> Score:
+    score = Score.load(path)
+    lacking = [metric.key for metric in manifest.metrics if metric.key not in score.values]
+    if lacking:
+        raise AvlocError(f"{path} has no value of {lacking[0]}. Delete it and run the same command again.")
+    return score
+
+
+def _lines(row: Row, manifest: Manifest, score: Score | None, protocol: str) -> Iterator[dict[str, Any]]:
+    """A line per metric."""
+    counts = score.counts if score else Counts(listed=0)
+    shared = {
+        **row.model_dump(), "suite": manifest.suite, "protocol": protocol,
+        "params": json.dumps(row.params, sort_keys=True, ensure_ascii=False),
+        "train": json.dumps(row.train, sort_keys=True), "sources": score.sources if score else 0,
+        "listed": counts.listed, "scored": counts.scored, "missing": len(counts.missing), "broken": len(counts.broken),
+    }  # fmt: skip
+    if not row.status:  # the bench was interrupted before it came to this row
+        shared |= {"status": "not run", "reason": f"resume with: {manifest.command}"}
+    for metric in manifest.metrics:
+        value, dropped = (score.values[metric.key], score.dropped.get(metric.key, 0)) if score else (math.nan, 0)
+        yield {**shared, "metric": metric.key, "value": value, "dropped": dropped}
+
+
+def read_rows(results: Path, run: str, score: str) -> pd.DataFrame:
+    """The stored rows of a score, one per true source: clip, group, source, label and the columns of every metric.
+
+    Raises:
+        AvlocError: They are gone or damaged; names the file.
+    """
+    path = score_path(results, run, score).with_suffix(".parquet")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise AvlocError(
+            f"{path} does not hold the per-source rows of its score. Delete it and the .json file beside it, and run "
+            "the same command again."
+        ) from error
+
+
+def protocol_text(manifest: Manifest, entry: DatasetEntry) -> str:
+    """What a data set's columns were scored under: their own protocol, or that of the table."""
+    return entry.protocol or manifest.protocol_text
+
+
+def data_of(entry: DatasetEntry) -> tuple[str, str]:
+    """Name and title of the data, which columns under several protocols share."""
+    return entry.data or (entry.name, entry.title)
+
+
+def where(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The lines whose columns have these values."""
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    return frame

@@ -1,0 +1,87 @@
+"""Where a training is, on disk: an interrupted one takes the very steps that it would have taken."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from avloc.progress import say
+from avloc.training.checkpoint import save
+
+MODEL, OPTIMIZER = "model.", "optimizer."
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training is: the resume file's header.
+
+    Attributes:
+        phase, epoch, step: Indices; `step` counts within the epoch.
+        total: Optimizer steps so far, over all phases.
+        sums: Sums of the loss terms over the epoch's steps so far.
+        best: Lowest validation loss of this phase, ``None`` before the first.
+        log_bytes: Length of ``train.jsonl`` at this point.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    sums: dict[str, float] | None = None
+    best: float | None = None
+    log_bytes: int = 0
+
+
+class Resumed(NamedTuple):
+    """What a resume file held: the position, the model's tensors, and the optimizer's."""
+
+    position: Position
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
+def save_position(path: Path, position: Position, model: Mapping[str, Tensor], optimizer: Any) -> None:
+    """Write the resume file; without an optimizer (``None``) the next phase starts a new one."""
+    tensors = {MODEL + name: value for name, value in model.items()}
+    tensors |= {} if optimizer is None else _flat(optimizer.state_dict())
+    save(tensors, path, {"position": json.dumps(asdict(position))})
+
+
+def load_position(path: Path) -> Resumed | None:
+    """Read the resume file; ``None`` where there is none, or a damaged one, of which the user is told."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            position = Position(**json.loads(file.metadata()["position"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
+        say(f"{path} is damaged; training starts from its first step.")
+        return None
+    model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    return Resumed(position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)})
+
+
+def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load what `load_position` gave into a fresh optimizer over the same parameters."""
+    filled = copy.deepcopy(optimizer.state_dict())
+    for name, tensor in tensors.items():
+        index, key = name.removeprefix(OPTIMIZER).split(".", 1)
+        filled["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(filled)
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {
+        f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }

@@ -1,0 +1,15 @@
+"""The command line, called in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from avloc.cli import app
+
+
+def run(*arguments: str | int | Path, **options: Any) -> Result:
+    """What ``avloc ARGUMENTS`` answers."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="avloc", **options)

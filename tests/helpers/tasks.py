@@ -1,0 +1,16 @@
+"""Tasks out of open splits, for tests of what trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from avloc import Dataset, Encoder
+from avloc.components import Component
+from avloc.runner import Task, make_task
+from avloc.suite import SuiteDataset
+
+
+def task_of(splits: Mapping[str, Dataset], encoder: Encoder, name: str = "blocks") -> Task:
+    """The task of these splits, seen through this encoder; a test split is the training split where there is none."""
+    every = {"test": splits["train"], **splits}
+    return make_task(SuiteDataset(name=name, encoder=Component(name="plain")), every, encoder)
