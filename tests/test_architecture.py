@@ -117,7 +117,7 @@ LIGHT = {
     "import avloc, avloc.tables, avloc.store, avloc.suite, avloc.scoring, avloc.cli": ("torch",),
     "from avloc.registry import KINDS, registry; [registry().entries(kind) for kind in KINDS]": ("torch",),
     "from avloc import Method": ("av", "PIL", "soundfile", "cv2", "lightning_fabric", "pandas"),
-    "import avloc.results": ("lightning_fabric",),
+    "import avloc.results": ("torch", "lightning_fabric", "av", "pandas"),
 }
 """What some imports must not load."""
 

@@ -6,14 +6,12 @@ In comes the store, out come `Results`, whose tables, rows and predictions can b
 
 from avloc.results.external import score_external
 from avloc.results.rescoring import LONGEST_NAME, rescore
-from avloc.results.stored import Results, load_results, manifest_metrics, metric_entries
+from avloc.results.stored import Results, load_results
 
 __all__ = [
     "LONGEST_NAME",
     "Results",
     "load_results",
-    "manifest_metrics",
-    "metric_entries",
     "rescore",
     "score_external",
 ]

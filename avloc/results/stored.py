@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from avloc.interfaces import Metric
     from avloc.tables import Table
 
-TOLD_APART = ("dataset", "encoder", "method", "section", "hints", "seed")
-"""Columns of `Results.scores` that say which run a line is from."""
+RUN = ("dataset", "encoder", "method", "section", "hints", "seed")
+"""Columns of `Results.scores` that say which run a line is from, besides its parameters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,10 +89,10 @@ class Results:
         parts = []
         for row in self.manifest.rows:
             if row.status == "done":
-                told = {name: getattr(row, name) for name in TOLD_APART}
+                about = {name: getattr(row, name) for name in RUN}
                 rows = read_rows(self.folder, row.run, row.score)
                 params = pd.Series([row.params] * len(rows), index=rows.index, dtype=object)
-                parts.append(rows.assign(**told, params=params)[[*told, "params", *rows.columns]])
+                parts.append(rows.assign(**about, params=params)[[*about, "params", *rows.columns]])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def predictions(

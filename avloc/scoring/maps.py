@@ -1,6 +1,6 @@
 """From raw maps to masks, pixel by pixel: the rules that a protocol is put together from.
 
-Everything works on stacks of maps at once and knows neither sources nor names.
+All functions work on stacks of maps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class At(Data):
 
 
 class TruthArea(Data):
-    """As many pixels as the truth has, the highest; the method is given the area for free ("adaptive")."""
+    """As many pixels as the truth has, the highest; the method is given the true area ("adaptive")."""
 
     truth_area: Literal[True]
 

@@ -1,7 +1,7 @@
 """A protocol is data: how raw maps become masks, and how maps meet sources.
 
-Presets live in ``benchmarks/protocols.yaml``, each with its source. A number in a table means nothing without its
-protocol: of one and the same map, published evaluators make anything between .04 and .69.
+Presets live in ``benchmarks/protocols.yaml``, each with its source. A number means nothing without its protocol:
+published evaluators give one and the same map anything between .04 and .69.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Protocol(Data):
             released code, and claims no pixel), ``minmax_negated`` (``1 - minmax(-map)``: the same but for its
             rounding, and a constant c becomes 1 + c), ``relu_max`` (nothing below 0, then divided by the map's
             maximum), ``{range: [low, high]}`` from there to [0, 1], the same for every map, or none.
-        invert: Turn the normalized map upside down. Only after min-max.
+        invert: Invert the normalized map, so that its lowest value becomes its highest. Only after min-max.
         refine: Whether and how the object prior is mixed into every map.
         binarize: Which pixels the method claims.
         strict: Whether a pixel must exceed the value that the rule gives rather than reach it.
@@ -123,8 +123,8 @@ class Protocol(Data):
         """
         if self.refine and prior is None:
             raise AvlocError(
-                f"Clip {prediction.clip!r} has no object prior to refine its maps with: the encoder has no backbone "
-                "map, or the prediction was stored before priors were; take another encoder, or run with --force."
+                f"Clip {prediction.clip!r} has no object prior to refine its maps with; use an encoder with a backbone "
+                "map, or a protocol without refine."
             )
         named = bool(prediction.labels) or not len(prediction.maps)
         if self.match == "broadcast" and len(prediction.maps):
@@ -331,7 +331,7 @@ def _own_tiles(maps: Maps, masks: Maps, tiles: int, clip: str) -> tuple[Maps, Ma
 
 
 def _nearest(size: int, wanted: int) -> Indices:
-    """For each of `wanted` pixels the index of the one that its centre falls into."""
+    """For each of `wanted` pixels the index of the one that its center falls into."""
     return ((np.arange(wanted) + 0.5) * size / wanted).astype(np.intp)
 
 

@@ -118,15 +118,16 @@ def score_clips(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(track(pool.map(work, clips), title, len(clips)))
-    for clip, part in zip(clips, parts, strict=True):
-        for name in sorted({*part.columns} ^ {*parts[0].columns})[:1]:
-            raise AvlocError(
-                f"The metric {_key(name)!r} returned another number of columns for clip {clip!r} than before."
-            )
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    for clip, part in zip(clips, parts, strict=True):
+        if lacking := sorted({*rows.columns} - {*part.columns}):
+            raise AvlocError(
+                f"Clip {clip!r} has no column {lacking[0]}: a metric should return as many columns for every clip."
+            )
     values, dropped = {}, {}
     for key, metric in metrics.items():
-        mine = rows[[name for name in rows.columns if _key(name) == key]].to_numpy(np.float64)
+        names = [name for name in rows.columns if name == key or name.startswith(f"{key}#")]
+        mine = rows[names].to_numpy(np.float64)
         values[key] = _reduced(key, metric, mine) if len(mine) else float("nan")
         if lost := int(np.isnan(mine).any(axis=1).sum()):
             dropped[key] = lost
@@ -185,8 +186,3 @@ def _reduced(key: str, metric: Metric, rows: npt.NDArray[np.float64]) -> float:
         raise AvlocError(
             f"The metric {key!r} cannot reduce its {len(rows)} rows to one number: {type(error).__name__}: {error}"
         ) from error
-
-
-def _key(column: str) -> str:
-    """The metric that a column of the rows belongs to."""
-    return column.partition("#")[0]

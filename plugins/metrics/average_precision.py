@@ -179,7 +179,7 @@ class CAP(PixelAP):
 
 
 class PermutationAP(_Mean):
-    """Mean pixel AP after the maps of a clip were dealt to its sources as suits them best.
+    """Mean pixel AP under the best assignment of a clip's maps to its sources.
 
     Ours: papers name a permutation-invariant AP (PIAP), but no released code computes one. It looks at the truth, so it
     says how well a method separates sources, and nothing of whether it can tell them apart. Rows are NaN, and left

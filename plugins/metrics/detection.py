@@ -11,7 +11,7 @@ FloatArray = npt.NDArray[np.floating]
 
 
 class DetectionF1(Metric):
-    """F1 of the sources a method names, over all sources; says nothing of a method that is told the names.
+    """F1 of the sources a method names, over all sources; meaningless for a method that is given the names.
 
     Maps without names detect nothing: their rows are NaN. A clip without sources has no rows, so its false alarms are
     not counted.

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError
 from avloc.cli import app
-from avloc.results import Options, rescore, score_external
+from avloc.results import rescore, score_external
 from avloc.runner import bench
 from avloc.store import ArrayLog, Counts, Manifest, Row, Score, score_path
 from avloc.suite import load_suite
@@ -109,8 +109,8 @@ def test_an_empty_list_says_that_nothing_was_found(folder: Path) -> None:
 
 def test_what_avloc_made_scores_the_same_from_outside(world: Any, folder: Path, suite_file: Path) -> None:
     results = folder.parent / "r"
-    manifest = bench(load_suite(str(suite_file)).override(seeds=[0]), Options(results))
-    log = ArrayLog(results / "runs" / manifest["rows"][0]["run"])
+    manifest = bench(suite_file, seeds=[0], results=results).manifest
+    log = ArrayLog(results / "runs" / manifest.rows[0].run)
     for id in log.records:
         np.savez(folder / f"{id}.npz", maps=log.read(id)["maps"])
     joined, score = scored(folder, suite="blocks", name="Dot again")
@@ -253,11 +253,11 @@ def test_the_command(folder: Path) -> None:
 
 
 def test_a_bench_that_runs_again_keeps_the_rows_from_outside(world: Any, folder: Path, suite_file: Path) -> None:
-    suite, options = load_suite(str(suite_file)).override(seeds=[0]), Options(folder.parent / "r")
-    bench(suite, options)
+    suite, results = load_suite(str(suite_file)).override(seeds=[0]), folder.parent / "r"
+    bench(suite, results=results)
     as_arrays(folder)
     manifest, _ = scored(folder, suite="blocks")
-    assert bench(suite, options)["rows"][-1] == manifest.rows[-1].model_dump()
-    assert len(bench(suite.override(methods=["hinted"]), options)["rows"]) == 2
+    assert bench(suite, results=results).manifest.rows[-1] == manifest.rows[-1]
+    assert len(bench(suite, methods=["hinted"], results=results).manifest.rows) == 2
     refined = suite.model_copy(update={"protocol": {**suite.protocol, "size": 14}})
-    assert all("external" not in row["label"] for row in bench(refined, options)["rows"])
+    assert all("external" not in row.label for row in bench(refined, results=results).manifest.rows)

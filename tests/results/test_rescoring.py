@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from avloc import AvlocError, Prediction, cli
 from avloc.cli.terminal import show_table
-from avloc.results import LONGEST_NAME, Options, load_results, rescore, score_external
+from avloc.results import LONGEST_NAME, load_results, rescore, score_external
 from avloc.runner import bench
 from avloc.scoring import Protocol
 from avloc.suite import Suite, load_suite
@@ -38,7 +38,7 @@ def suite(world: Any, suite_file: Path) -> Suite:
 @pytest.fixture
 def results(suite: Suite, tmp_path: Path) -> Path:
     """Where the suite has run."""
-    bench(suite, Options(tmp_path / "r"))
+    bench(suite, results=tmp_path / "r")
     return tmp_path / "r"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from avloc.store import ArrayLog
+from avloc.store import ArrayLog, Manifest
 from helpers import SHARED
 from helpers.films import film, put
 from helpers.folders import row, table
@@ -88,7 +88,7 @@ def _body(table: str) -> str:
 
 def test_told_only_the_vocabulary_methods_detect(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
     _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
-    manifest = json.loads((tmp_path / "r" / "suites" / "small.json").read_text())
+    manifest = Manifest.of(tmp_path / "r", "small")
     by = {(row.method, row.hints, row.section): row for row in manifest.rows}
     assert by["text_only", "vocabulary", "controls"].status == "skipped"
     hints, detected = by["tvsl", "oracle", "methods"], by["tvsl", "vocabulary", "methods"]
@@ -186,7 +186,7 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(suite: Path, tmp_path: Pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Go on with: avloc bench" in errors
+    assert "Resume with: avloc bench" in errors
     assert "Traceback" not in errors
 
 
@@ -203,7 +203,7 @@ controls: [text_only]
 def test_zero_shot_trains_on_other_names_than_it_tests(shared_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "zero.yaml").write_text(ZERO_SHOT, encoding="utf-8")
     _avloc(shared_cache, "bench", "--suite", tmp_path / "zero.yaml", "--results", tmp_path)
-    manifest = json.loads((tmp_path / "suites" / "zero.json").read_text())
+    manifest = Manifest.of(tmp_path, "zero")
     rows = {row.method: row for row in manifest.rows}
     assert rows["avgn"].status == "skipped"
     assert "12 of the test's are new" in rows["avgn"].reason

@@ -13,6 +13,7 @@ from avloc.registry import registry
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.suite import Suite, SuiteDataset, SuiteMethod, load_suite, suite_names
 from avloc.tables import Printed
+from avloc.tables.scores import RowKey
 
 NEW = ("ablation", "controls", "negatives", "prompt_length", "source_count", "hints", "zero_shot")
 TABLES = {
@@ -54,9 +55,7 @@ def test_a_suite_of_the_paper_stands_beside_all_its_printed_numbers(name: str) -
     assert suite.paper == f"T-VSL, Table {TABLES[name]}"
     printed = Printed.of(suite.paper)
     assert {line["dataset"] for line in printed.lines} <= {entry.printed or entry.name for entry in suite.datasets}
-    rows = [
-        {"section": "methods", "method": entry.name, "params": _json(entry.params)} for entry in suite.methods
-    ]  # fmt: skip
+    rows = [RowKey("methods", entry.name, _json(entry.params), "oracle", entry.name, True) for entry in suite.methods]
     for dataset in {line["dataset"] for line in printed.lines}:
         columns = printed.beside(dataset, rows)
         assert columns is not None

@@ -270,7 +270,7 @@ def test_masks_keep_their_values() -> None:
     assert np.array_equal(resized.masks, mask)
     dot = np.array([[[0, 0, 0], [0, 1, 0], [0, 0, 0]]], np.float32)
     _, resized = small(size=1).apply(Prediction("clip", rows(0), ("a",)), Truth(dot, ("a",)))
-    assert resized.masks == 1, "a pixel takes the value at its centre"
+    assert resized.masks == 1, "a pixel takes the value at its center"
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_refining_without_a_prior_is_an_error_and_says_so_in_the_table() -> None
 
 
 @pytest.mark.parametrize("preset", ["avloc", "tvsl_released"])
-def test_maps_without_names_are_told_from_named_ones_and_from_none(preset: str) -> None:
+def test_maps_without_names_are_distinguished_from_named_ones_and_from_none(preset: str) -> None:
     protocol, truth = (
         load_protocol(preset),
         Truth(np.ones((1, 4, 4), np.float32), ("dog",), (np.array([[0, 0, 1, 1]]),)),

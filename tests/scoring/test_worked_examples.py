@@ -59,7 +59,7 @@ def test_as_released_upside_down() -> None:
 
 
 @pytest.mark.parametrize(("value", "area"), [(0.37, 0.375), (0.0, 0.025), (0.3, 0.275), (1.0, 1.0)])
-def test_auc_of_a_single_ciou_is_the_centre_of_its_bin(value: float, area: float) -> None:
+def test_auc_of_a_single_ciou_is_the_center_of_its_bin(value: float, area: float) -> None:
     assert auc_of(np.array([value])) == pytest.approx(area)
 
 
@@ -80,7 +80,7 @@ def test_top_half_has_a_ceiling(width: int, succeeds: bool) -> None:
 
 
 def test_duet_the_right_half_scores_the_source_s_area() -> None:
-    """A map that only knows the side: cIoU is the source's share of that frame; the whole canvas gives half."""
+    """A map that gets only the side right: cIoU is the source's share of that frame; the whole canvas gives half."""
     side = np.hstack([np.ones((7, 7)), np.zeros((7, 7))]).astype(np.float32)
     mask = np.zeros((1, SIZE, 2 * SIZE), np.float32)
     mask[:, :112, :112] = 1

@@ -266,7 +266,7 @@ def test_the_suite_may_name_the_reference_and_the_command_may_refuse_it(store: S
     assert store.table(reference="").rows[1].cells[0][0].mark == ""
 
 
-def test_a_reference_is_one_that_was_told_as_much(store: Store) -> None:
+def test_a_reference_is_one_with_the_same_hints(store: Store) -> None:
     for hints in ("oracle", "none"):
         store.rows("a", [quality(0.4)], VIDEOS, hints=hints)
     store.rows("b", [quality(0.6)], VIDEOS, hints="none")
@@ -313,7 +313,7 @@ def test_rows_that_cannot_be_read_are_named(store: Store, damage: str) -> None:
 def test_methods_that_do_not_beat_the_best_control_without_audio_are_marked(store: Store) -> None:
     store.row("a", 0.5, distance=0.04)
     store.row("b", 0.30001, distance=0.06)
-    store.row("deaf", 0.2, uses_audio=False)
+    store.row("quiet", 0.2, uses_audio=False)
     store.row("c", 0.3, section="controls")
     store.row("d", 0.1, section="controls", distance=0.05)
     store.row("b", 0.1, section="untrained")
@@ -323,7 +323,7 @@ def test_methods_that_do_not_beat_the_best_control_without_audio_are_marked(stor
     assert note(table, "‡ does not beat the best control in its column")
 
 
-def test_controls_that_hear_and_other_told_levels_do_not_count(store: Store) -> None:
+def test_controls_that_use_the_audio_and_other_hints_do_not_count(store: Store) -> None:
     store.row("a", 0.2)
     store.row("c", 0.3, section="controls", uses_audio=True)
     store.row("d", 0.9, section="controls", hints="none")

@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def nasty() -> Table:
-    """A table whose every text wants to be something else."""
+    """A table whose every text needs escaping."""
     cells = (Cell("-1.5", 1, "a†", -1.5), Cell("— ± 3", 2, "‡"))
     rows = tuple(Row(NASTY[n % 2], text, (cells, cells[:1])) for n, text in enumerate(NASTY))
     rows = tuple(sorted(rows, key=lambda row: row.section))
