@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avloc.data import resample, resize_image
+from avloc.data import load_clip, resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
 from avloc.store import ArrayLog, cache_folder, content_id, exclusive, round_to_half, write_json
@@ -118,7 +119,7 @@ class FeatureSet:
     def _compute(self, encoder: Encoder, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
         assert self.dataset is not None
         with ThreadPoolExecutor(READERS) as pool:  # a clip that stopped being readable ends the run, with its reason
-            samples = list(pool.map(self.dataset.load, sorted({*ids, *(audio_of or ())})))
+            samples = list(pool.map(partial(load_clip, self.dataset), sorted({*ids, *(audio_of or ())})))
         clips = {sample.clip.id: sample.clip for sample in samples}
         device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
         images = torch.stack([encoder_image(clips[id], encoder.info) for id in ids])  # (B, 3, H, W)
@@ -282,7 +283,7 @@ def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample |
 
     def load(id: str) -> Sample | DataError:
         try:
-            return dataset.load(id)
+            return load_clip(dataset, id)
         except DataError as error:
             return error
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, Dataset, Sample, Status, Truth, unknown
-from avloc.data import resample
+from avloc.data import digest, resample
 
-from .source import TOYBOX, Named, digest, opened
+from .source import TOYBOX, Named, opened
 
 KINDS = {
     "silence": "silence",
@@ -58,6 +58,7 @@ class Negatives(Dataset):
     """
 
     title = "Negatives"
+    license = "that of the data set it is made of"
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Negatives(Dataset):
         if snr is not None and (kind == "silence" or not isinstance(snr, float | int) or not -SNR <= snr <= SNR):
             raise AvlocError(f"negatives: snr is between -{SNR:g} and {SNR:g} dB, and silence has none; not {snr!r}.")
         self._whole = opened(of, root, split)
+        self.leaks = self._whole.leaks
         self._kind, self._snr, self._doubled = kind, snr, split == "test"
         self._others: dict[str, str] = {}
         self.classes = self._whole.classes
@@ -134,7 +136,7 @@ class Negatives(Dataset):
 
     def fingerprint(self) -> str:
         heard = [self._heard(id) for id in self.ids()] if self._doubled else []
-        return digest([self._whole.fingerprint(), self._kind, self._snr, heard])[:16]
+        return digest([self._whole.fingerprint(), self._whole.revision, self._kind, self._snr, heard])[:16]
 
     def _untouched(self, id: str) -> bool:
         """Whether it is as the data set has it."""
