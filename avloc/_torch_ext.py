@@ -1,9 +1,10 @@
-"""Lets CUDA-built torchvision and torchaudio wheels import against a CPU-only torch.
+"""Lets CUDA-built torchvision and torchaudio import beside a CPU-only torch.
 
-On Linux both are built for CUDA only. Their compiled extensions need CUDA libraries that a CPU torch does not have, so
-importing them fails, and timm and open_clip with them. All that avloc uses of them is pure Python. The hook changes
-nothing where the extensions load. Not available under it: ``torchvision.ops.nms``, ``torchvision.io``,
-``forced_align``.
+Their compiled extensions need CUDA libraries that a CPU torch does not have, so importing them fails, and timm and
+open_clip with them. All that avloc uses of them is pure Python. The hook changes nothing where the extensions load;
+elsewhere ``torchvision.ops.nms``, ``torchvision.io`` and torchaudio's ``forced_align`` are not available.
+
+The registry installs it just before it imports a plugin, never on ``import avloc``.
 """
 
 from __future__ import annotations
@@ -18,11 +19,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_KEEP_ALIVE: list[Any] = []  # a torch.library.Library unregisters its operators when collected
+_KEEP_ALIVE: list[Any] = []  # a torch.library.Library unregisters its operators when it is collected
+
+
+def repair_torch_extensions() -> None:
+    """Install the hook; a second call does nothing."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name == "torchvision._meta_registrations":
+            _declare_nms()
+        if name != "torchaudio._extension" or not path or all(map(_loads, Path(path[0]).glob("lib/_torchaudio*.so"))):
+            return None
+        return ModuleSpec(name, _NoExtension())
 
 
 def _loads(library: Path) -> bool:
-    import torch  # noqa: F401  (brings libtorch into the process first)
+    import torch  # noqa: F401  (loads libtorch first)
 
     try:
         ctypes.CDLL(str(library))
@@ -31,42 +47,12 @@ def _loads(library: Path) -> bool:
     return True
 
 
-class _EmptyExtension(Loader):
-    """``torchaudio._extension`` as the package itself has it when it ships no compiled code."""
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return ModuleType(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        internal = importlib.import_module("torchaudio._internal.module_utils")
-        missing = internal.fail_with_message("torchaudio's compiled extension does not load with this torch.")
-        vars(module).update(
-            _IS_TORCHAUDIO_EXT_AVAILABLE=False,
-            _IS_ALIGN_AVAILABLE=False,
-            fail_if_no_align=missing,
-            _check_cuda_version=lambda: None,
-            _load_lib=lambda name: False,
-        )
-
-
-class _Finder(MetaPathFinder):
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name == "torchaudio._extension" and path:
-            libraries = (Path(path[0]) / "lib").glob("_torchaudio*.so")
-            if not all(_loads(library) for library in libraries):
-                return ModuleSpec(name, _EmptyExtension())
-        elif name == "torchvision._meta_registrations":
-            _declare_nms()
-        return None
-
-
 def _declare_nms() -> None:
-    """Torchvision registers a fake kernel for operators that its extension would have defined."""
-    extension = importlib.import_module("torchvision.extension")
-    if extension._has_ops():
-        return
+    """Torchvision registers fake kernels of operators that its extension would have defined."""
     import torch
 
+    if importlib.import_module("torchvision.extension")._has_ops():
+        return
     library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
@@ -74,7 +60,18 @@ def _declare_nms() -> None:
     _KEEP_ALIVE.append(library)
 
 
-def repair_torch_extensions() -> None:
-    """Put the hook in place; a second call does nothing."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+class _NoExtension(Loader):
+    """``torchaudio._extension`` as the package has it where it ships no compiled code."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return ModuleType(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        internal = importlib.import_module("torchaudio._internal.module_utils")
+        vars(module).update(
+            _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+            _IS_ALIGN_AVAILABLE=False,
+            fail_if_no_align=internal.fail_with_message("torchaudio's compiled extension does not load here."),
+            _check_cuda_version=lambda: None,
+            _load_lib=lambda name: False,
+        )

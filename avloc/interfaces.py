@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from avloc.hints import Hints
+from avloc.store import digest
 from avloc.types import (
+    AvlocError,
     Batch,
     DataError,
     Features,
@@ -214,7 +215,9 @@ class Method(nn.Module, ABC):
 class Dataset(ABC):
     """An official list of clips, with truth where it was annotated.
 
-    Constructors take ``(root: Path | None, *, split: str, ...)`` and read annotations only; `load` decodes.
+    Constructors take ``(root: Path | None, *, split: str, ...)`` and read annotations only; `load` decodes. A data set
+    needs `classes`, `ids` and `load`. All else has a default that is right, but decodes clips to know: override what
+    can be known from the annotations or the files.
     """
 
     title: ClassVar[str] = ""
@@ -222,45 +225,47 @@ class Dataset(ABC):
     citation: ClassVar[str] = ""
     url: ClassVar[str] = ""
     revision: ClassVar[int] = 1
+    """Raise it when clips or truths come out otherwise: it is part of every run's id."""
 
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """Sentences about flaws of the annotation that every table over this dataset prints."""
-
-    def content(self, id: str) -> str:
-        """A digest of all that `load` returns for a clip but its truth: the feature cache's key.
-
-        Override it where it can be had without decoding. Anything that changes image, sound, labels or group must
-        change it.
-        """
-        sample = self.load(id)
-        about = json.dumps([sample.clip.rate, sample.clip.tiles, sample.clip.group, sample.labels])
-        digest = hashlib.sha256(about.encode())
-        digest.update(sample.clip.image.tobytes())
-        digest.update(sample.clip.audio.tobytes())
-        return digest.hexdigest()
-
-    def prepare(self) -> None:  # noqa: B027 (optional hook)
-        """Make the media where they can be made here (the built-in data); called before `status`."""
+    """Sentences about flaws of the annotation that every table over this data set prints."""
+    leaks: bool = False
+    """Whether clips may be in two splits, as some lists were published."""
 
     @abstractmethod
     def ids(self) -> Sequence[str]:
-        """The official list of the split, all of it, whether the media are there or not."""
+        """The official list of the split, all of it, whether the media are there or not. Ids are unique in all splits.
 
-    @abstractmethod
-    def status(self) -> Status:
-        """Present, missing and broken clips, with reasons, without decoding everything."""
+        The tables count clips that are on this list but cannot be used.
+        """
 
     @abstractmethod
     def load(self, id: str) -> Sample:
-        """Decode one clip.
+        """Decode one clip. Masks have the size of the image; labels are among `classes`.
 
         Raises:
             DataError: The media cannot be used; names the file and the cause.
         """
 
+    def prepare(self) -> None:  # noqa: B027 (optional hook)
+        """Make the media where they can be made here (the built-in data); called before `status`."""
+
+    def status(self) -> Status:
+        """Which clips are present, missing and broken, with reasons. The default tries to load every clip.
+
+        Override it where files can be looked for: only then are clips missing rather than broken.
+        """
+        broken: dict[str, str] = {}
+        for id in self.ids():
+            try:
+                self.load(id)
+            except Exception as error:  # whatever a decoder raises
+                broken[id] = str(error) if isinstance(error, AvlocError) else f"{type(error).__name__}: {error}"
+        return Status(tuple(id for id in self.ids() if id not in broken), {}, broken)
+
     def labels(self, id: str) -> tuple[str, ...]:
-        """Video-level class names of one clip; override where they are known without decoding it.
+        """Video-level class names of one clip. The default loads it.
 
         Raises:
             DataError: The clip cannot be read.
@@ -268,7 +273,7 @@ class Dataset(ABC):
         return self.load(id).labels
 
     def truth(self, id: str) -> Truth:
-        """The truth of one clip; override where it can be read without decoding the clip.
+        """The truth of one clip. The default loads it.
 
         Raises:
             DataError: The clip is not annotated, or its annotation cannot be read.
@@ -278,9 +283,39 @@ class Dataset(ABC):
             raise DataError(f"Clip {id!r} has no annotation, so it cannot be scored.")
         return truth
 
-    @abstractmethod
+    def content(self, id: str) -> str:
+        """A digest of all that `load` returns for a clip but its truth: the feature cache's key. The default loads it.
+
+        Anything that changes image, sound, labels or group must change it.
+
+        Raises:
+            DataError: The clip cannot be read.
+        """
+        sample = self.load(id)
+        clip = sample.clip
+        about = digest([int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape])
+        return hashlib.sha256(about.encode() + clip.image.tobytes() + clip.audio.tobytes()).hexdigest()
+
     def fingerprint(self) -> str:
-        """A hash of the annotations and of the ids that are present."""
+        """A hash of the ids, and of the contents and truths of what is present: part of every run's id.
+
+        The default decodes every clip three times.
+        """
+        found = [[id, self._unless_broken(self.content, id), self._unless_broken(self._truth_digest, id)]
+                 for id in self.status().present]  # fmt: skip
+        return digest([self.classes, list(self.ids()), found])[:16]
+
+    def _unless_broken(self, method: Callable[[str], str], id: str) -> str:
+        """What a method finds; nothing where it cannot: one bad file is no reason to stop."""
+        try:
+            return method(id)
+        except DataError:
+            return ""
+
+    def _truth_digest(self, id: str) -> str:
+        truth = self.truth(id)
+        about = digest([truth.labels, truth.masks.shape, [boxes.tolist() for boxes in truth.boxes]])
+        return hashlib.sha256(about.encode() + truth.masks.tobytes()).hexdigest()
 
 
 class Metric(ABC):

@@ -93,7 +93,7 @@ def test_every_photograph_and_its_sound(folder: Path, wild: Wild) -> None:
             assert sample.truth is not None or split != "test"
 
 
-def test_half_the_frame_in_the_centre_is_a_strong_guess(folder: Path) -> None:
+def test_half_the_frame_in_the_center_is_a_strong_guess(folder: Path) -> None:
     """The set's README counts 44 %; the boxes are read right or this comes out otherwise."""
     data, side = clips(folder, "test"), np.sqrt(0.5)
     overlaps = []
@@ -183,7 +183,7 @@ def test_odd_files_reach_the_encoder(folder: Path, tmp_path: Path, wild: Wild) -
 
 
 def upsample(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, pixel centres halfway between edges, as a plain weighted sum."""
+    """Bilinear, pixel centers halfway between edges, as a plain weighted sum."""
     weights = []
     for old, new in zip(cells.shape, size, strict=True):
         at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
@@ -208,9 +208,9 @@ def truth_pixels(members: Sequence[str], wild: Wild) -> Iterator[np.ndarray]:
     sizes = [PIL.Image.open(REALMINI / wild[id]["image"]).size for id in members]
     for position, (id, (own_width, own_height)) in enumerate(zip(members, sizes, strict=True)):
         width, height = sizes[0]
-        row_ = ((np.arange(SIDE) + 0.5) * height / SIDE).astype(int) * own_height // height
+        row_ = ((((np.arange(SIDE) + 0.5) * height / SIDE).astype(int) + 0.5) * own_height / height).astype(int)
         column = ((np.arange(2 * SIDE) + 0.5) * 2 * width / (2 * SIDE)).astype(int)
-        here, column = column // width == position, column % width * own_width // width
+        here, column = column // width == position, ((column % width + 0.5) * own_width / width).astype(int)
         inside = np.zeros((SIDE, 2 * SIDE), bool)
         for x1, y1, x2, y2 in json.loads(wild[id]["boxes"]):
             rows = (row_ >= np.floor(y1 * own_height)) & (row_ < np.ceil(y2 * own_height))
@@ -231,7 +231,7 @@ def test_the_bench_over_real_mixtures(folder: Path, tmp_path: Path, wild: Wild) 
     with (REALMINI / "mixtures.csv").open(newline="", encoding="utf-8") as file:
         listed = [line for line in csv.DictReader(file) if (line["split"], line["k"]) == ("test", "2")]
     tested = {line["id"]: json.loads(line["members"]) for line in listed[:LIMIT]}
-    for line in manifest.rows:
+    for line in manifest["rows"]:
         assert line["status"] == "done", line["reason"]
         scores = tmp_path / "r" / "runs" / line["run"] / "scores" / line["score"]
         values = json.loads(scores.with_suffix(".json").read_text())["values"]

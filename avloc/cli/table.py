@@ -33,7 +33,7 @@ class Format(StrEnum):
 
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
-DIGITS = "Significant digits of every mean; default: one decimal for percents, as stored."
+DIGITS = "Significant digits of every mean; default: one decimal."
 COLUMNS = "Only these: datasets, metrics or dataset/metric, with commas between; repeatable."
 
 

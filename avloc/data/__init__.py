@@ -1,37 +1,73 @@
-"""From files to clips: media, boxes, masks and mixtures, and what a data set needs of folders and files.
+"""From files to clips: media, boxes, masks and mixtures, and what a data set needs of folders, files and processes.
 
 In come videos, images, sounds and annotations, out come `avloc.Clip` and `avloc.Truth`. Data sets call it.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from avloc.data.boxes import rasterize, read_boxes
-from avloc.data.masks import read_mask
+from avloc.data.checks import check_splits, load_clip, load_truth
+from avloc.data.masks import read_mask, resize_mask
 from avloc.data.media import Image, Wave, read_audio, read_frame, read_image, resample, resize_image, write_video
-from avloc.data.mixtures import draw_mixtures, hold_out, mix, mixed_truth
+from avloc.data.rows import Row, read_csv, read_header
 from avloc.progress import say
-from avloc.store import cache_folder, data_folder, exclusive, read_json, tag_as_cache, write_json, writing
+from avloc.store import (
+    cache_folder,
+    data_folder,
+    digest,
+    exclusive,
+    file_digest,
+    tag_as_cache,
+    write_json,
+    writing,
+)
+from avloc.workers import Died, each
+
+if TYPE_CHECKING:
+    from avloc.data.mixtures import Members, Mixtures, draw_mixtures, hold_out
 
 __all__ = [
+    "Died",
     "Image",
+    "Members",
+    "Mixtures",
+    "Row",
     "Wave",
     "cache_folder",
+    "check_splits",
     "data_folder",
+    "digest",
     "draw_mixtures",
+    "each",
     "exclusive",
+    "file_digest",
     "hold_out",
-    "mix",
-    "mixed_truth",
+    "load_clip",
+    "load_truth",
     "rasterize",
     "read_audio",
     "read_boxes",
+    "read_csv",
     "read_frame",
+    "read_header",
     "read_image",
-    "read_json",
     "read_mask",
     "resample",
     "resize_image",
+    "resize_mask",
     "say",
     "tag_as_cache",
     "write_json",
     "write_video",
     "writing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, on first use: processes that only read or make files do without it."""
+    if name not in ("Members", "Mixtures", "draw_mixtures", "hold_out"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("avloc.data.mixtures"), name)

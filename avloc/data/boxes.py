@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from avloc.types import DataError, FloatArray, Maps
 
 
-def read_boxes(where: str, boxes: object) -> FloatArray:
-    """``(n, 4)`` from a JSON list of lists.
+def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArray:
+    """Boxes of an annotation.
+
+    Args:
+        where: File and line, for errors.
+        boxes: A list of lists of four numbers, or its JSON text.
+        corners: Whether they must be ``[x1, y1, x2, y2]``, x1 < x2 and y1 < y2, as shares of width and height.
+
+    Returns:
+        ``(n, 4)`` float64.
 
     Raises:
-        DataError: It is anything else, or not finite.
+        DataError: They are anything else, or not finite.
     """
+    text, wanted = str(boxes)[:80], "a JSON list of [x1, y1, x2, y2]" if corners else "lists of four numbers"
     try:
-        found = np.array(boxes, np.float64)
-    except (ValueError, TypeError, OverflowError):
+        found = np.array(json.loads(boxes) if isinstance(boxes, str) else boxes, np.float64)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         found = np.zeros(0)
     if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all():
-        raise DataError(f"{where}: boxes should be lists of four numbers, not {str(boxes)[:80]}.")
+        raise DataError(f"{where}: boxes should be {wanted}, as in [[0.1, 0.2, 0.5, 0.9]], not {text}.")
+    if corners and not (found.min() >= 0 and found.max() <= 1):
+        raise DataError(f"{where}: boxes should be shares of width and height, from 0 to 1, not {text}.")
+    if corners and not (found[:, :2] < found[:, 2:]).all():
+        raise DataError(f"{where}: boxes should be [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {text}.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Masks as authors publish them, among them pickled arrays, which are read without running what a pickle can run."""
+"""Masks: resized, and read as authors publish them, also from pickles, of which nothing is run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc.data.media import read_image
-from avloc.types import DataError
+from avloc.types import DataError, Maps
 
+ARRAYS = {".npy", ".pickle", ".pkl"}
+"""Suffixes of masks that are arrays; all others are images."""
 LARGEST = 1 << 28
 """Bytes of a pickle: none that holds one mask is as large."""
 
@@ -31,18 +33,33 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
     Raises:
         DataError: The file is damaged, is not one plain array of numbers, has another shape, or no pixel is inside.
     """
-    if path.suffix.lower() == ".png":
-        array: npt.NDArray[Any] = read_image(path).max(axis=2)
-    else:
-        array = _read_array(path)
+    array = _read_array(path) if path.suffix.lower() in ARRAYS else read_image(path).max(axis=2)
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise DataError(f"{path}: a mask should be an array of finite numbers, not of {array.dtype}.")
     squeezed = array.squeeze().astype(np.float64)
     if squeezed.ndim != 2 or not squeezed.size:
         raise DataError(f"{path}: a mask should be (h, w), not {array.shape}.")
     if not squeezed.max() > 0:
-        raise DataError(f"{path}: the mask is empty, so the source is nowhere.")
+        raise DataError(f"{path}: the mask is black, so the source is nowhere.")
     return np.asarray(2 * squeezed > squeezed.max(), np.bool_)
+
+
+def resize_mask(masks: npt.NDArray[Any], height: int, width: int) -> Maps:
+    """Masks at another size: every pixel has the value at its center, so that no new values arise.
+
+    Args:
+        masks: ``(..., h, w)`` of any kind of number.
+        height, width: The size wanted.
+
+    Returns:
+        ``(..., height, width)`` float32.
+    """
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * size / wanted).astype(np.intp)
+        for size, wanted in zip(masks.shape[-2:], (height, width), strict=True)
+    )
+    # Indexing leaves the leading axes innermost, and everything after it would be several times slower.
+    return np.array(masks[..., rows[:, None], columns], np.float32, order="C")
 
 
 def _read_array(path: Path) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""K clips on one canvas: tile side by side, sounds summed, truth moved along.
+"""Canvases: clips side by side, sounds summed, truth moved along; and the lists of which clips go together.
 
 The construction of VGGSound-Duet (T-VSL, AVGN): a plain sum of the waveforms, without level control.
 """
@@ -6,28 +6,96 @@ The construction of VGGSound-Duet (T-VSL, AVGN): a plain sum of the waveforms, w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from avloc.data.masks import resize_mask
 from avloc.data.media import resample, resize_image
-from avloc.types import AvlocError, Clip, FloatArray, Sample, Truth
+from avloc.interfaces import Dataset
+from avloc.store import digest
+from avloc.types import AvlocError, Clip, DataError, FloatArray, Sample, Status, Truth
+
+Members = Mapping[str, tuple[str, ...]]
+"""Id of a canvas -> ids of its clips, left to right."""
+MIXTURES_REVISION = 1
+"""Raise it when canvases come out otherwise."""
 
 
-def mix(samples: Sequence[Sample], id: str) -> Sample:
-    """Put one-frame samples next to each other, left to right.
+class Mixtures(Dataset):
+    """Clips of a data set side by side, their sounds summed; a canvas of one clip is that clip.
 
-    Tiles are resized to the first one's size; sounds are brought to the first one's rate, the shorter ones are
-    repeated to the longest, and summed.
+    Tiles are resized to the first one's size; sounds are brought to the first one's rate, the shorter ones are repeated
+    to the longest, and summed. Status, labels, truth, content and fingerprint follow from those of the members.
 
     Args:
-        samples: One or more samples of one frame each, all with truth or all without.
-        id: The mixture's id.
-
-    Returns:
-        A sample with ``tiles = len(samples)``, all sources and labels in order, and boxes normalized to the canvas.
+        dataset: The clips, of one tile each.
+        members: Id of a canvas -> its clips; or a function that returns them, called when they are first needed.
     """
+
+    def __init__(self, dataset: Dataset, members: Members | Callable[[], Members]) -> None:
+        self.dataset, self._given = dataset, members
+        self.classes, self.notes, self.leaks = dataset.classes, dataset.notes, dataset.leaks
+
+    @cached_property
+    def members(self) -> Members:
+        """Id of a canvas -> ids of its clips, left to right."""
+        return self._given() if callable(self._given) else self._given
+
+    def prepare(self) -> None:
+        self.dataset.prepare()
+
+    def ids(self) -> Sequence[str]:
+        return list(self.members)
+
+    def status(self) -> Status:
+        """A canvas needs all of its clips, and is broken where one of them is."""
+        status = self.dataset.status()
+        present, missing, broken = [], {}, {}
+        for id, members in self.members.items():
+            if bad := next((member for member in members if member in status.broken), None):
+                broken[id] = status.broken[bad]
+            elif gone := next((member for member in members if member in status.missing), None):
+                missing[id] = status.missing[gone]
+            else:
+                present.append(id)
+        return Status(tuple(present), missing, broken)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        """The classes of its clips, each once."""
+        return tuple(dict.fromkeys(label for member in self._members(id) for label in self.dataset.labels(member)))
+
+    def load(self, id: str) -> Sample:
+        samples = [self.dataset.load(member) for member in self._members(id)]
+        if len(samples) == 1:
+            return replace(samples[0], clip=replace(samples[0].clip, id=id))
+        if any(sample.clip.tiles > 1 for sample in samples):
+            raise DataError(f"{id!r} would hold canvases of several tiles; put single clips side by side.")
+        return _mixed(samples, id)
+
+    def truth(self, id: str) -> Truth:
+        """At the size of the first clip's truth, for every tile."""
+        return _side_by_side([self.dataset.truth(member) for member in self._members(id)])
+
+    def content(self, id: str) -> str:
+        contents = [self.dataset.content(member) for member in self._members(id)]
+        return contents[0] if len(contents) == 1 else digest([MIXTURES_REVISION, contents])
+
+    def fingerprint(self) -> str:
+        whole = [self.dataset.fingerprint(), self.dataset.revision]
+        return digest([whole, MIXTURES_REVISION, list(self.members.items())])[:16]
+
+    def _members(self, id: str) -> tuple[str, ...]:
+        if id not in self.members:
+            raise DataError(f"There is no clip {id!r} in this split of {self.title or type(self).__name__}.")
+        return self.members[id]
+
+
+def _mixed(samples: Sequence[Sample], id: str) -> Sample:
+    """A canvas of samples of one tile each, with a truth where all have one."""
     clips = [sample.clip for sample in samples]
     height, width = clips[0].image.shape[:2]
     clip = Clip(
@@ -36,36 +104,31 @@ def mix(samples: Sequence[Sample], id: str) -> Sample:
         _sum([resample(clip.audio, clip.rate, clips[0].rate) for clip in clips]),
         clips[0].rate,
         tiles=len(clips),
-        group="+".join(dict.fromkeys(clip.group for clip in clips)),
+        group="+".join(dict.fromkeys(clip.group or clip.id for clip in clips)),
     )
+    truths = [sample.truth for sample in samples if sample.truth is not None]
     labels = tuple(dict.fromkeys(label for sample in samples for label in sample.labels))
-    return Sample(clip, mixed_truth([sample.truth for sample in samples], height, width), labels)
+    return Sample(clip, _side_by_side(truths) if len(truths) == len(samples) else None, labels)
 
 
-def mixed_truth(truths: Sequence[Truth | None], height: int, width: int) -> Truth | None:
-    """The truth of tiles of ``height x width`` side by side; ``None`` when a tile has none."""
+def _side_by_side(truths: Sequence[Truth]) -> Truth:
+    """The truth of a canvas: masks at the first one's size, boxes normalized to the canvas."""
+    if len(truths) == 1:
+        return truths[0]
+    height, width = truths[0].masks.shape[1:]
     masks: list[npt.NDArray[np.float32]] = []
     labels: list[str] = []
     boxes: list[FloatArray] = []
     for position, truth in enumerate(truths):
-        if truth is None:
-            return None
-        for mask in truth.masks:
+        for mask in resize_mask(truth.masks, height, width):
             canvas = np.zeros((height, width * len(truths)), np.float32)
-            canvas[:, position * width : (position + 1) * width] = _nearest(mask, height, width)
+            canvas[:, position * width : (position + 1) * width] = mask
             masks.append(canvas)
         shift, scale = np.array([position, 0, position, 0]), np.array([len(truths), 1, len(truths), 1])
         boxes += [(box + shift) / scale for box in truth.boxes]
         labels += truth.labels
     stacked = np.stack(masks) if masks else np.zeros((0, height, width * len(truths)), np.float32)
     return Truth(stacked, tuple(labels), tuple(boxes) if len(boxes) == len(labels) else ())
-
-
-def _nearest(mask: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
-    rows = np.arange(height) * mask.shape[0] // height
-    columns = np.arange(width) * mask.shape[1] // width
-    resized: npt.NDArray[np.float32] = mask[rows][:, columns]
-    return resized
 
 
 def _sum(waves: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -85,7 +148,7 @@ def hold_out(groups: Iterable[str], share: float = 0.1) -> set[str]:
 def draw_mixtures(
     labels: Mapping[str, Sequence[str]], size: int, sources: int, entropy: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """Draw a finite bank of mixtures of clips that share no class; clips take turns to lead one.
+    """Draw a finite bank of mixtures of clips that share no class; clips take turns to come first.
 
     Args:
         labels: Clip id -> its class names.
@@ -115,10 +178,10 @@ def draw_mixtures(
 
 
 def _draw(
-    ids: Sequence[str], labels: Mapping[str, Sequence[str]], sources: int, lead: str, rng: np.random.Generator
+    ids: Sequence[str], labels: Mapping[str, Sequence[str]], sources: int, first: str, rng: np.random.Generator
 ) -> list[str]:
-    """`lead` and clips drawn after it, none with a class that an earlier one has."""
-    members, heard = [lead], set(labels[lead])
+    """`first` and clips drawn after it, none with a class that an earlier one has."""
+    members, heard = [first], set(labels[first])
     for _ in range(64 * sources):  # a draw at random nearly always fits; what is left is searched once, in order
         if len(members) == sources:
             return members

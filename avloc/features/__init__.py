@@ -15,14 +15,14 @@ from avloc.features.feature_set import (
     encoder_image,
     no_features,
 )
-from avloc.features.views import VIEWS_REVISION, Altered, Tiled, copy_of
+from avloc.features.views import VIEWS_REVISION, Altered, canvases, copy_of
 
 __all__ = [
     "VIEWS_REVISION",
     "Altered",
     "FeatureSet",
-    "Tiled",
     "cached_features",
+    "canvases",
     "class_text",
     "clip_features",
     "computed_features",

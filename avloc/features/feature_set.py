@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avloc.data import resample, resize_image
+from avloc.data import load_clip, resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
 from avloc.store import ArrayLog, cache_folder, content_id, exclusive, round_to_half, write_json
-from avloc.types import AvlocError, Clip, DataError, Features, Sample, blaming, unknown
+from avloc.types import AvlocError, Clip, DataError, Features, Sample, blaming
 
 COMMIT_EVERY = 32
 READERS = 4
@@ -121,7 +121,7 @@ class FeatureSet:
     def _compute(self, encoder: Encoder, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
         assert self.dataset is not None
         with ThreadPoolExecutor(READERS) as pool:  # a clip that stopped being readable ends the run, with its reason
-            samples = list(pool.map(partial(_load, self.dataset), sorted({*ids, *(audio_of or ())})))
+            samples = list(pool.map(partial(load_clip, self.dataset), sorted({*ids, *(audio_of or ())})))
         clips = {sample.clip.id: sample.clip for sample in samples}
         device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
         images = torch.stack([encoder_image(clips[id], encoder.info) for id in ids])  # (B, 3, H, W)
@@ -324,21 +324,12 @@ def _encode(encoder: Encoder, images: Tensor, waves: Tensor, ids: Sequence[str],
     return found
 
 
-def _load(dataset: Dataset, id: str) -> Sample:
-    with blaming(f"The data set {type(dataset).__name__} failed on clip {id!r}"):
-        sample = dataset.load(id)
-    for label in sample.labels:
-        if label not in dataset.classes:
-            raise DataError(f"Clip {id!r}: {unknown('class', label, dataset.classes)}")
-    return sample
-
-
 def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample | DataError]]:
     """Every clip or the reason why not, in order, decoded a few clips ahead of whoever asks."""
 
     def load(id: str) -> Sample | DataError:
         try:
-            return _load(dataset, id)
+            return load_clip(dataset, id)
         except DataError as error:
             return error
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.data import draw_mixtures, mix
+from avloc.data import Mixtures, digest, draw_mixtures
 from avloc.interfaces import Dataset
-from avloc.types import DataError, Sample, Status
+from avloc.types import Sample, Status
 
 Image = npt.NDArray[np.uint8]
 VIEWS_REVISION = 1
@@ -33,8 +33,8 @@ def copy_of(id: str, number: int) -> str:
 class Altered(Dataset):
     """Altered copies of a split's clips: the sound shifted in time, and where asked every tile's pixels changed.
 
-    The sound starts at a random place and goes round, so that the encoder's window hears another part of it. Pixels
-    are changed by quarter turns, flips, shifts, blur, colours and grayscale (after Senocak et al., ICCV 2023).
+    The sound is rotated by a random amount, so that the encoder's window covers another part of it. Pixels
+    are changed by quarter turns, flips, shifts, blur, colors and grayscale (after Senocak et al., ICCV 2023).
 
     Args:
         dataset: The split.
@@ -63,48 +63,25 @@ class Altered(Dataset):
 
     def content(self, id: str) -> str:
         origin = self._dataset.content(id.rpartition(COPY)[0])
-        return hashlib.sha256(f"{origin} {id} {self._pixels} {VIEWS_REVISION}".encode()).hexdigest()
+        return digest([origin, id, self._pixels, VIEWS_REVISION])
 
     def fingerprint(self) -> str:
-        text = f"{self._dataset.fingerprint()} {self._ids} {self._pixels} {VIEWS_REVISION}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest([self._dataset.fingerprint(), self._ids, self._pixels, VIEWS_REVISION])[:16]
 
 
-class Tiled(Dataset):
-    """Canvases of clips of different videos side by side, their sounds summed; every clip leads one.
+def canvases(dataset: Dataset, groups: Mapping[str, str], tiles: int) -> Mixtures:
+    """Clips of different videos side by side, their sounds summed; every clip comes first on one canvas.
 
     Args:
-        dataset: A split of one-frame clips.
+        dataset: A split of one-tile clips.
         groups: Usable clip -> its video.
         tiles: Clips on a canvas.
 
     Raises:
         AvlocError: There are too few clips or videos.
     """
-
-    def __init__(self, dataset: Dataset, groups: Mapping[str, str], tiles: int) -> None:
-        self._dataset, self.classes = dataset, dataset.classes
-        names = {id: [group] for id, group in groups.items()}
-        self._members = draw_mixtures(names, len(names), tiles, [tiles])
-
-    def ids(self) -> Sequence[str]:
-        return list(self._members)
-
-    def status(self) -> Status:
-        return Status(tuple(self._members))
-
-    def load(self, id: str) -> Sample:
-        samples = [self._dataset.load(member) for member in self._members[id]]
-        if any(sample.clip.tiles != 1 for sample in samples):
-            raise DataError(f"{id}: only clips of one frame can be put side by side.")
-        return mix([replace(sample, truth=None) for sample in samples], id)
-
-    def content(self, id: str) -> str:
-        members = [self._dataset.content(member) for member in self._members[id]]
-        return hashlib.sha256(f"tiled {members}".encode()).hexdigest()
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self._dataset.fingerprint()} {self.ids()}".encode()).hexdigest()[:16]
+    names = {id: [group] for id, group in groups.items()}
+    return Mixtures(dataset, draw_mixtures(names, len(names), tiles, [tiles]))
 
 
 def altered(image: Image, rng: np.random.Generator) -> Image:
@@ -130,7 +107,7 @@ def _jittered(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.N
     """Brightness, contrast and saturation by a factor of 0.6 to 1.4, hue by a tenth of the circle at most."""
     bright, contrast, saturated = rng.uniform(0.6, 1.4, 3)
     image = (image * bright - 127.5) * contrast + 127.5
-    colours = cv2.cvtColor(np.clip(image, 0, 255).astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    colours[..., 0] = (colours[..., 0] + rng.uniform(-36, 36)) % 360
-    colours[..., 1] = np.clip(colours[..., 1] * saturated, 0, 1)
-    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB) * 255, np.float32)
+    colors = cv2.cvtColor(np.clip(image, 0, 255).astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    colors[..., 0] = (colors[..., 0] + rng.uniform(-36, 36)) % 360
+    colors[..., 1] = np.clip(colors[..., 1] * saturated, 0, 1)
+    return np.asarray(cv2.cvtColor(colors, cv2.COLOR_HSV2RGB) * 255, np.float32)

@@ -179,10 +179,12 @@ def _within(ids: Sequence[str], reasons: Mapping[str, str]) -> dict[str, str]:
 
 def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) -> dict[str, str]:
     """Store the predictions of these clips; returns those clips that cannot be decoded, with the reason."""
+    from avloc.data import load_clip  # late: stored results need no decoder
+
     broken = {}
     for done, id in enumerate(track(ids, "read predictions", len(ids)), start=1):
         try:
-            clip = data.load(id).clip
+            clip = load_clip(data, id).clip
         except DataError as error:
             broken[id] = str(error)
             continue

@@ -100,7 +100,7 @@ class Localizer:
             if isinstance(names, str):
                 raise AvlocError(f"{what} should be a list of class names, but is {names!r}; write [{names!r}].")
         if vocabulary is not None and not vocabulary:
-            raise AvlocError("The vocabulary has no class names; leave it out for those that the method was trained on.")
+            raise AvlocError("The vocabulary has no class names; leave it out to use those of the training.")
         needs = self.method.needs
         if sources is None and not suffices("vocabulary", needs.hints):
             raise AvlocError(f"{self.name} does not find out what sounds; name the classes: sources=[...].")

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from avloc.components import component_id, make_encoder, open_dataset
+from avloc.data import check_splits
 from avloc.features import (
     Altered,
     FeatureSet,
-    Tiled,
     cached_features,
+    canvases,
     computed_features,
     encode_text,
     encoder_identity,
@@ -129,7 +130,7 @@ class Task:
         return True
 
     def _mixed(self, split: str, clips: FeatureSet, tiles: int) -> Dataset:
-        return Tiled(self.splits[split], {id: clips.group(id) for id in clips.ids}, tiles)
+        return canvases(self.splits[split], {id: clips.group(id) for id in clips.ids}, tiles)
 
     def _once(
         self, name: str, split: str, computed: bool, data: Callable[[], Dataset], limit: int | None = None
@@ -212,6 +213,7 @@ def make_task(
     lacking: str = "",
 ) -> Task:
     """The task of splits and an encoder that are open already."""
+    check_splits(entry.name, splits)
     test, fingerprint = splits["test"], encoder.fingerprint()
     identity = {
         "data": {**component_id(entry, type(test)), "fingerprints": {"test": test.fingerprint()}},

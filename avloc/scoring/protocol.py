@@ -208,14 +208,12 @@ class Protocol(Data):
                 return f"pixels {sign} the value at {float(place):.0%} of the sorted ones"
 
     def _truth(self, truth: Truth, tiles: int) -> Maps:
-        from avloc.data import rasterize  # late: loading a protocol needs no decoder
+        from avloc.data import rasterize, resize_mask  # late: loading a protocol needs no decoder
 
         height, width = self.size, self.size * tiles
         if not len(truth.masks):
             return np.zeros((0, height, width), np.float32)
-        rows, columns = _nearest(truth.masks.shape[1], height), _nearest(truth.masks.shape[2], width)
-        # Indexing leaves the sources innermost, and everything after it would be several times slower.
-        masks = np.array(truth.masks[:, rows[:, None], columns], np.float32, order="C")
+        masks = resize_mask(truth.masks, height, width)
         if self.truth != "mask":
             for index, boxes in enumerate(truth.boxes):
                 if len(boxes):
@@ -328,11 +326,6 @@ def _own_tiles(maps: Maps, masks: Maps, tiles: int, clip: str) -> tuple[Maps, Ma
     tiled = [a.reshape(*a.shape[:2], tiles, a.shape[2] // tiles) for a in (maps, masks)]
     source, home = np.arange(len(masks)), tiled[1].sum((1, 3)).argmax(1)
     return tiled[0][source, :, home], tiled[1][source, :, home]
-
-
-def _nearest(size: int, wanted: int) -> Indices:
-    """For each of `wanted` pixels the index of the one that its center falls into."""
-    return ((np.arange(wanted) + 0.5) * size / wanted).astype(np.intp)
 
 
 def _hungarian(fit: FloatArray) -> Indices:

@@ -56,6 +56,8 @@ def score_run(
     Raises:
         AvlocError: Predictions are gone, or the protocol or a metric cannot be applied; names the clip.
     """
+    from avloc.data import load_truth  # late: reading scores needs no decoder
+
     identity = score_identity(folder.id, protocol, metrics)
     id = content_id(identity)
     target = score_path(folder.path.parents[1], folder.id, id)
@@ -67,7 +69,7 @@ def score_run(
 
     def work(clip: str) -> pd.DataFrame:
         record, arrays = log.records[clip], log.read(clip)
-        prediction, truth, prior = stored_prediction(record, arrays), data.truth(clip), arrays.get("prior")
+        prediction, truth, prior = stored_prediction(record, arrays), load_truth(data, clip), arrays.get("prior")
         return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
 
     scored = score_clips(log.records, work, metrics, title)

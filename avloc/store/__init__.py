@@ -16,7 +16,7 @@ from avloc.store.disk import (
     write_json,
     writing,
 )
-from avloc.store.hashing import content_id
+from avloc.store.hashing import content_id, digest, file_digest
 from avloc.store.manifest import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, score_path
 from avloc.store.runs import RunFolder, provenance
 
@@ -33,8 +33,10 @@ __all__ = [
     "clear",
     "content_id",
     "data_folder",
+    "digest",
     "entries",
     "exclusive",
+    "file_digest",
     "provenance",
     "read_json",
     "round_to_half",

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from avloc import AvlocError, DataError, Dataset, unknown
+from avloc import AvlocError, DataError, unknown
 from avloc.data import data_folder, rasterize, read_boxes
 from avloc.data.prepared import (
     SPLITS,
@@ -39,7 +39,7 @@ WHERE = "https://github.com/stoneMo/AVGN (metadata)"
 Boxes = npt.NDArray[np.floating]
 
 
-class _MUSIC(Listed, Dataset):
+class _MUSIC(Listed):
     """What both have in common: frames of videos, each with a window of its video's sound."""
 
     license = "lists and boxes Apache-2.0 (AVGN); the videos are their makers'"
@@ -53,7 +53,7 @@ class _MUSIC(Listed, Dataset):
         for what, value, known in (
             ("split", split, SPLITS),
             ("value of boxes", boxes, ("right", "released")),
-            ("value of sound", sound, ("frame", "centre")),
+            ("value of sound", sound, ("frame", "center")),
         ):
             if value not in known:
                 raise AvlocError(unknown(what, value, known))
@@ -62,34 +62,39 @@ class _MUSIC(Listed, Dataset):
         self._around, self._seconds = sound == "frame", seconds
         folder = data_folder(root) / self.family
         found: dict[str, tuple[Tile, ...]]
+        notes: tuple[str, ...] = ()
         if split == "test":
             tiles = self._tested(folder / "annotations", right=boxes == "right")
-            self.notes = (*self._about_media(tiles), *self._about_boxes(tiles, boxes == "right"))
+            notes = (*self._about_media(tiles), *self._about_boxes(tiles, boxes == "right"))
             found = {id: (tile,) for id, tile in tiles.items()}
         else:
             found = learning_part(self._trained(folder / "annotations"), split)
-        super().__init__(folder, found)
+        super().__init__(folder, type(self).classes, found, notes=notes)
 
     def _trained(self, files: Path) -> dict[str, Tile]:
         """The training list."""
         path = annotation(files, f"{self.name}_train.txt", self.annotations, self.name)
-        rows = read_rows(path, 1 + len(self.keys), SHAPE)
+        classes = [name for name, _ in self.keys]
+        rows = read_rows(path, ("id", *classes), SHAPE)
         rates = _rates(rows)
-        return {id: self._tile(id, self._labels(row.cells[1:], row.where), rates) for id, row in rows.items()}
+        return {
+            id: self._tile(id, self._labels([row[name] for name in classes], row.where), rates)
+            for id, row in rows.items()
+        }
 
     def _tested(self, files: Path, right: bool) -> dict[str, Tile]:
         """The official test list, with its boxes read right or as two corners."""
         keys = [key for pair in self.keys for key in pair]
         entries = read_objects(annotation(files, f"{self.name}.json", self.annotations, self.name), keys, SHAPE)
         path = annotation(files, f"{self.name}_test.csv", self.annotations, self.name)
-        rows = read_rows(path, 2 if len(self.keys) == 1 else 1, SHAPE)
+        rows = read_rows(path, ("id", "class") if len(self.keys) == 1 else ("id",), SHAPE)
         rates, tiles = _rates(rows), {}
         for id, row in rows.items():
             if id not in entries:
                 raise DataError(f"{row.where}: the frame {id!r} has no boxes in {self.name}.json.")
             entry = entries[id]
             labels = self._labels([str(entry.values[key]) for key, _ in self.keys], entry.where)
-            if row.cells[1:] and self._labels(row.cells[1:], row.where) != labels:
+            if row["class"] and self._labels([row["class"]], row.where) != labels:
                 raise DataError(f"{row.where}: the class should be that of {self.name}.json, {labels[0]!r}.")
             boxes = [_box(entry, key) for _, key in self.keys]
             tiles[id] = self._tile(id, labels, rates, tuple(_corners(box) if right else box for box in boxes))
@@ -155,7 +160,7 @@ class MUSICSolo(_MUSIC):
         root: The data folder; ``None``: the one in the user's cache.
         split: ``train``, ``val`` (a tenth of the training list's videos) or ``test``.
         boxes: ``right``, or ``released``: read as two corners.
-        sound: Around the ``frame``, or from the ``centre`` of the video, as released.
+        sound: Around the ``frame``, or from the ``center`` of the video, as released.
         seconds: Length of the sound.
 
     Raises:

@@ -15,13 +15,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from avloc import AvlocError, DataError, Dataset, unknown
-from avloc.data import data_folder, rasterize, read_boxes
+from avloc import AvlocError, DataError, unknown
+from avloc.data import Row, data_folder, rasterize, read_boxes
 from avloc.data.prepared import (
     CUT,
     SPLITS,
     Listed,
-    Row,
     Tile,
     annotation,
     cut,
@@ -33,6 +32,8 @@ from avloc.data.prepared import (
     read_rows,
 )
 
+COLUMNS = ("id", "class")
+"""Of the lists of single clips."""
 CORRUPT = -2.8823037615171176e16
 """What 12 boxes of VGG-SS have for a coordinate."""
 TRAIN = ("vggsound_single_train.txt", "vggsound_duet_train.txt", "train.csv")
@@ -56,7 +57,7 @@ class Lists:
     notes: tuple[str, ...]
 
 
-class VGGSoundSingle(Listed, Dataset):
+class VGGSoundSingle(Listed):
     """One clip of VGGSound: its middle frame, its ten seconds of sound, the boxes of VGG-SS. 5,158 test clips.
 
     Known flaws, and what is done about them:
@@ -96,19 +97,18 @@ class VGGSoundSingle(Listed, Dataset):
             raise AvlocError(unknown("value of boxes", boxes, ("right", "released")))
         folder = data_folder(root) / self.family
         lists = read_lists(folder, self.annotations, "vggsound_single", split, boxes == "right", leaks)
-        self.classes, self.notes = lists.classes, lists.notes
         found: dict[str, tuple[Tile, ...]]
         if split == "test":
             path = annotation(folder / "annotations", "vggsound_single_test.csv", self.annotations, "vggsound_single")
-            found = {
-                id: (_annotated(id, row.cells[1], row, lists.tiles),) for id, row in read_rows(path, 2, CUT).items()
-            }
+            rows = read_rows(path, COLUMNS, CUT)
+            found = {id: (_annotated(id, row["class"], row, lists.tiles),) for id, row in rows.items()}
         else:
             found = learning_part(cuts(lists.train), split)
-        super().__init__(folder, found, counted=boxes == "released")
+        super().__init__(folder, lists.classes, found, notes=lists.notes, counted=boxes == "released")
+        self.leaks = leaks
 
 
-class VGGSoundDuet(Listed, Dataset):
+class VGGSoundDuet(Listed):
     """Two clips of `VGGSoundSingle` side by side, their sounds summed. 5,158 fixed test pairs.
 
     Training and validation clips are finite banks of mixtures of two clips of different classes, drawn once. The flaws
@@ -134,6 +134,7 @@ class VGGSoundDuet(Listed, Dataset):
     license = VGGSoundSingle.license
     citation = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
     url = VGGSoundSingle.url
+    revision = 2
     family = VGGSoundSingle.family
     annotations: ClassVar[Mapping[str, str]] = {
         "vggss.json": VGGSoundSingle.annotations["vggss.json"],
@@ -157,17 +158,17 @@ class VGGSoundDuet(Listed, Dataset):
             raise AvlocError(unknown("value of boxes", boxes, ("right", "avgn", "tvsl")))
         folder = data_folder(root) / self.family
         lists = read_lists(folder, self.annotations, "vggsound_duet", split, boxes == "right", leaks)
-        self.classes = lists.classes
+        notes = lists.notes
         if split == "test":
             path = annotation(folder / "annotations", "vggsound_duet_test.csv", self.annotations, "vggsound_duet")
             pairs = listed_pairs(path, CUT, lambda id, name, row: _annotated(id, name, row, lists.tiles))
             alike = {id for id, (first, second) in pairs.items() if first.labels == second.labels}
-            self.notes = (*lists.notes, *_about(pairs, len(alike), boxes, same_class))
+            notes = (*notes, *_about(pairs, len(alike), boxes, same_class))
             found = {id: pair for id, pair in _published(pairs, boxes).items() if same_class or id not in alike}
         else:
-            self.notes = lists.notes
             found = learning_pairs(cuts(lists.train), split, bank)
-        super().__init__(folder, found, counted=boxes != "right")
+        super().__init__(folder, lists.classes, found, notes=notes, counted=boxes != "right")
+        self.leaks = leaks
 
 
 def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: str, right: bool, leaks: bool) -> Lists:
@@ -195,8 +196,8 @@ def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: 
     train: dict[str, str] = {}
     foreign = leaking = 0
     tested = {tile.group for tile in tiles.values()}
-    for id, row in read_rows(path, 2, CUT).items():
-        label = row.cells[1]
+    for id, row in read_rows(path, COLUMNS, CUT).items():
+        label = row["class"]
         if label not in names and label not in others:
             raise DataError(f"{row.where}: {unknown('class', label, names)}")
         foreign += label not in names
@@ -217,7 +218,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         DataError: A box reaches out of the frame (but for `CORRUPT`) or is upside down; an id is wrong or twice there.
     """
     tiles: dict[str, Tile] = {}
-    total = corrupt = flat = overlapping = spoilt = 0
+    total = corrupt = flat = overlapping = spoiled = 0
     for id, entry in read_objects(path, ("class", "bbox"), CUT).items():
         boxes = read_boxes(entry.where, entry.values["bbox"])
         bad = (boxes == CORRUPT).any(axis=1)
@@ -227,14 +228,16 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         empty = ~bad & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
         good = boxes[~bad & ~empty]
         total, corrupt, flat = total + len(boxes), corrupt + int(bad.sum()), flat + int(empty.sum())
-        spoilt += not len(good)
+        spoiled += not len(good)
         overlapping += bool(rasterize(good, 224, 224).max(initial=0) > 1)
         reason = f"{path.name}: of its boxes ({len(boxes)}) none covers anything." if right and not len(good) else ""
-        tiles[id] = replace(cut(id, str(entry.values["class"])), boxes=(good if right else boxes,), unusable=reason)
+        tiles[id] = replace(
+            cut(id, str(entry.values["class"])), boxes=(good if right else boxes.clip(0, 1),), unusable=reason
+        )
     left_out, scored = ("left out", "broken") if right else ("kept", "scored on an empty truth")
     return tiles, (
         f"VGG-SS: {corrupt} of {total:,} boxes hold the number -2.88e16 and {flat} have no area; they are {left_out}, "
-        f"and {spoilt} clips without any other box are {scored}.",
+        f"and {spoiled} clips without any other box are {scored}.",
         f"{overlapping} clips of VGG-SS have boxes that overlap; their pixels count "
         + ("once (released loaders: once per box)." if right else "once per box, as released."),
     )
@@ -276,9 +279,9 @@ def _published(pairs: Mapping[str, tuple[Tile, Tile]], boxes: str) -> dict[str, 
 
 def _about(pairs: Mapping[str, tuple[Tile, Tile]], alike: int, boxes: str, same_class: bool) -> Iterator[str]:
     """What a table over the duets should say."""
-    spoilt = sum(any(tile.unusable for tile in pair) for pair in pairs.values())
-    if spoilt:
-        yield f"{spoilt} of {len(pairs):,} duets have a clip without any box that covers something and are broken."
+    spoiled = sum(any(tile.unusable for tile in pair) for pair in pairs.values())
+    if spoiled:
+        yield f"{spoiled} of {len(pairs):,} duets have a clip without any box that covers something and are broken."
     yield f"{alike} of {len(pairs):,} duets have two clips of one class and are {'kept' if same_class else 'left out'}."
     if boxes == "avgn":
         yield f"ATTENTION: all {len(pairs):,} duets are scored on the boxes of other clips, as AVGN releases it."
@@ -291,4 +294,5 @@ def _about(pairs: Mapping[str, tuple[Tile, Tile]], alike: int, boxes: str, same_
 
 def _other_classes(path: Path) -> set[str]:
     """The 309 names of VGGSound, in both spellings."""
-    return {spelled for name in read_rows(path, 3, ".+") for spelled in (name, spell(name))}
+    rows = read_rows(path, ("class", "training clips", "test clips"), ".+")
+    return {spelled for name in rows for spelled in (name, spell(name))}

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from avloc import AvlocError, DataError, Dataset, unknown
-from avloc.data import data_folder
+from avloc import AvlocError, DataError, unknown
+from avloc.data import Row, data_folder
 from avloc.data.prepared import (
     CUT,
     SPLITS,
     Listed,
     Recording,
-    Row,
     Tile,
     annotation,
     cuts,
@@ -31,7 +30,7 @@ SAMPLE = r"sample[0-9]{4}"
 """Of a test clip's id."""
 TRAIN = ("vgginstruments_train.txt", "vgginstruments_multi_train.txt")
 """Names of the training list, which have the same content; the first that is there is read."""
-TESTED = {"vggsound_test.csv": 2, "vggss_test.csv": 1}
+TESTED = {"vggsound_test.csv": ("id", "class"), "vggss_test.csv": ("id",)}
 """Lists of clips that others test on, and their columns; those that are there keep clips out of training."""
 NAMES = (
     "accordion acoustic_guitar banjo bass_drum bass_guitar bongo cello clarinet congas cornet cymbal djembe "
@@ -48,7 +47,7 @@ CLASSES = {name: RENAMED.get(name, f"playing {name.replace('_', ' ')}") for name
 """Name in the lists -> class of VGGSound."""
 
 
-class VGGSoundInstruments(Listed, Dataset):
+class VGGSoundInstruments(Listed):
     """One clip of an instrument: a frame, its sound, and one mask. 446 test clips of 36 classes, 37 in training.
 
     Known flaws, and what is done about them:
@@ -68,9 +67,10 @@ class VGGSoundInstruments(Listed, Dataset):
     """
 
     title = "VGGSound-Instruments"
-    license = "VGGSound CC BY 4.0; the masks have no published licence"
+    license = "VGGSound CC BY 4.0; the masks have no published license"
     citation = "Hu et al., Mix and Localize: Localizing Sound Sources in Mixtures, CVPR 2022"
     url = "https://github.com/hxixixh/mix-and-localize"
+    revision = 2
     family = "vggsound_instruments"
     annotations: ClassVar[Mapping[str, str]] = {
         "vgginstruments_test.csv": "https://github.com/stoneMo/AVGN (metadata)",
@@ -81,21 +81,22 @@ class VGGSoundInstruments(Listed, Dataset):
 
     def __init__(self, root: Path | None, *, split: str, leaks: bool = False) -> None:
         folder = data_folder(root) / self.family
-        self.classes = tuple(sorted(CLASSES.values()))
+        classes = tuple(sorted(CLASSES.values()))
         found: dict[str, tuple[Tile, ...]]
-        train, self.notes = _training(folder, self.annotations, "vggsound_instruments", split, leaks)
+        train, notes = _training(folder, self.annotations, "vggsound_instruments", split, leaks)
         if split == "test":
             path = annotation(
                 folder / "annotations", "vgginstruments_test.csv", self.annotations, "vggsound_instruments"
             )
-            found = {id: (_sample(id, row.cells[1], row),) for id, row in read_rows(path, 2, SAMPLE).items()}
-            self.notes += _about(self.classes, found)
+            rows = read_rows(path, ("id", "class"), SAMPLE)
+            found = {id: (_sample(id, row["class"], row),) for id, row in rows.items()}
+            notes += _about(classes, found)
         else:
             found = learning_part(cuts(train), split)
-        super().__init__(folder, found)
+        super().__init__(folder, classes, found, notes=notes)
 
 
-class VGGSoundInstrumentsDuet(Listed, Dataset):
+class VGGSoundInstrumentsDuet(Listed):
     """Two clips of `VGGSoundInstruments` side by side, their sounds summed. 446 fixed test pairs, none of one class.
 
     Training and validation clips are finite banks of mixtures of two clips of different classes, drawn once. The flaws
@@ -113,6 +114,7 @@ class VGGSoundInstrumentsDuet(Listed, Dataset):
     license = VGGSoundInstruments.license
     citation = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
     url = VGGSoundInstruments.url
+    revision = 2
     family = VGGSoundInstruments.family
     annotations: ClassVar[Mapping[str, str]] = {
         "vgginstruments_multi_test.csv": "https://github.com/stoneMo/AVGN (metadata)",
@@ -123,17 +125,17 @@ class VGGSoundInstrumentsDuet(Listed, Dataset):
 
     def __init__(self, root: Path | None, *, split: str, leaks: bool = False, bank: int = 20000) -> None:
         folder = data_folder(root) / self.family
-        self.classes = tuple(sorted(CLASSES.values()))
+        classes = tuple(sorted(CLASSES.values()))
         found: dict[str, tuple[Tile, ...]]
-        train, self.notes = _training(folder, self.annotations, "vggsound_instruments_duet", split, leaks)
+        train, notes = _training(folder, self.annotations, "vggsound_instruments_duet", split, leaks)
         if split == "test":
             name = "vgginstruments_multi_test.csv"
             path = annotation(folder / "annotations", name, self.annotations, "vggsound_instruments_duet")
             found = dict(listed_pairs(path, SAMPLE, _sample))
-            self.notes += _about(self.classes, found)
+            notes += _about(classes, found)
         else:
             found = learning_pairs(cuts(train), split, bank)
-        super().__init__(folder, found)
+        super().__init__(folder, classes, found, notes=notes)
 
 
 def _training(
@@ -155,7 +157,7 @@ def _training(
     if not name and split == "test":
         return {}, ()
     path = files / name if name else annotation(files, next(n for n in published if n in TRAIN), published, dataset)
-    labels = {id: _label(row.cells[1], row) for id, row in read_rows(path, 2, CUT).items()}
+    labels = {id: _label(row["class"], row) for id, row in read_rows(path, ("id", "class"), CUT).items()}
     tested: set[str] = set()
     notes = []
     for name in TESTED:

@@ -235,7 +235,7 @@ def test_annotation_files_that_open_splits_do_without_are_optional(source: Path,
 def test_prepare_names_what_the_next_run_tries_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avloc.data.prepared.extract.LONGEST", 0.0)
+    monkeypatch.setattr("avloc.data.prepared.preparation.LONGEST", 0.0)
     output = run("prepare", "films", "--from", source, "--data", tmp_path, "--jobs", 1).output
     assert "4 files failed for a temporary reason; the next run tries again:" in output
     assert f"  frames/{IDS[0]}.jpg: {IDS[0]}.mp4: the decoder crashed (Killed)" in output
@@ -248,4 +248,4 @@ def test_status_survives_a_link_that_leads_nowhere(source: Path, tmp_path: Path)
     (tmp_path / "films" / "frames" / f"{IDS[0]}.jpg").unlink()
     (tmp_path / "films" / "frames" / f"{IDS[0]}.jpg").symlink_to(tmp_path / "gone.jpg")
     status = run("status", "films", "--data", tmp_path)
-    assert status.exit_code == 0 and "it is a link that leads nowhere" in status.output
+    assert status.exit_code == 0 and "it is a broken link" in status.output

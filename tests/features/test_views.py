@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from avloc import AvlocError, Batch, Context, Features, Needs, Sample
-from avloc.features import Altered, Tiled
+from avloc.features import Altered, canvases
 from avloc.features.views import altered
 from avloc.interfaces import Phase
 from avloc.runner import Options, Task, run_suite as bench
@@ -208,14 +208,14 @@ def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
 def test_tiles_come_from_different_videos() -> None:
     data = Blocks(None, split="train", count=4)
     groups = {"train0": "a", "train1": "a", "train2": "b", "train3": "b"}
-    tiled = Tiled(data, groups, 2)
+    tiled = canvases(data, groups, 2)
     assert len(tiled.ids()) == 4
     for id in tiled.ids():
         one, two = id.split("+")
         assert groups[one] != groups[two]
         assert tiled.load(id).clip.tiles == 2
     with pytest.raises(AvlocError, match="too few"):
-        Tiled(data, dict.fromkeys(data.ids(), "one video"), 2)
+        canvases(data, dict.fromkeys(data.ids(), "one video"), 2)
 
 
 def test_pixels_change_and_stay_pixels() -> None:

@@ -67,13 +67,13 @@ def test_released_reading_leaves_truths_empty_and_says_so(tmp_path: Path) -> Non
 
 def test_the_sound_is_around_the_frame_or_in_the_middle_as_released(tmp_path: Path) -> None:
     near = opened("music_solo", ready(tmp_path), seconds=1.0)
-    centre = opened("music_solo", tmp_path, seconds=1.0, sound="centre")
-    clip, released = near.load(A).clip, centre.load(A).clip
+    center = opened("music_solo", tmp_path, seconds=1.0, sound="center")
+    clip, released = near.load(A).clip, center.load(A).clip
     assert clip.rate == 8000 and len(clip.audio) == len(released.audio) == 8000
     assert abs(clip.audio.mean() - 0.5 * 4.5 / 10) < 1e-3 and abs(released.audio.mean() - 0.25) < 1e-3
-    assert clip.group == A[:11] and near.content(A) != centre.content(A)
+    assert clip.group == A[:11] and near.content(A) != center.content(A)
     assert len(opened("music_solo", tmp_path).load(A).clip.audio) == 40000
-    assert noted(near, "each of the 2 test frames", "1 s around it") and noted(centre, "middle 1 s", "as released")
+    assert noted(near, "each of the 2 test frames", "1 s around it") and noted(center, "middle 1 s", "as released")
 
 
 def test_a_duet_is_one_frame_with_two_sources(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_a_missing_training_list_stops_training_only(tmp_path: Path, split: str)
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (f"{A},acoustic_guitar\n{A},acoustic_guitar", "row 2: .*also in row 1"),
-        ("../x,cello", r"row 1: '\.\./x' is no id"),
-        ("/aaaaaaaaaa_000_00000,cello", "row 1: .*is no id"),
-        (f"{A},cello", r"row 1: the class should be that of music_solo\.json, 'acoustic guitar'"),
-        (f"{A},guitar", "row 1: .*no class 'guitar'. Did you mean 'acoustic guitar'"),
-        ("ccccccccccc_000_00000,cello", r"row 1: .*no boxes in music_solo\.json"),
-        (A, "row 1: there should be 2 filled columns"),
+        (f"{A},acoustic_guitar\n{A},acoustic_guitar", "line 2: .*also in line 1"),
+        ("../x,cello", r"line 1: '\.\./x' is no id"),
+        ("/aaaaaaaaaa_000_00000,cello", "line 1: .*is no id"),
+        (f"{A},cello", r"line 1: the class should be that of music_solo\.json, 'acoustic guitar'"),
+        (f"{A},guitar", "line 1: .*no class 'guitar'. Did you mean 'acoustic guitar'"),
+        ("ccccccccccc_000_00000,cello", r"line 1: .*no boxes in music_solo\.json"),
+        (A, "line 1: there should be 2 cells"),
         ("", "empty"),
     ],
 )
@@ -138,10 +138,10 @@ def test_a_malformed_test_list_is_named_with_its_row(tmp_path: Path, text: str, 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (f"{TRAIN}{TRAIN}", "row 41: .*also in row 1"),
-        ("../x,cello", r"row 1: '\.\./x' is no id"),
-        (f"{TRAIN}yyyyyyyyyyy_000_00000,celo", "row 41: .*Did you mean 'cello'"),
-        (f"{A},cello,flute", "row 1: there should be 2 filled columns"),
+        (f"{TRAIN}{TRAIN}", "line 41: .*also in line 1"),
+        ("../x,cello", r"line 1: '\.\./x' is no id"),
+        (f"{TRAIN}yyyyyyyyyyy_000_00000,celo", "line 41: .*Did you mean 'cello'"),
+        (f"{A},cello,flute", "line 1: there should be 2 cells"),
         ("", "empty"),
     ],
 )

@@ -127,11 +127,11 @@ def test_a_missing_list_says_how_to_get_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (f"{SINGLES}\r\nsample0000,accordion", "row 3: .*also in row 1"),
-        ("../x,accordion", r"row 1: '\.\./x' is no id"),
-        ("/sample0000,accordion", "row 1: .*is no id"),
-        ("sample0000,acordion", "row 1: .*no class 'acordion'. Did you mean 'accordion'"),
-        ("sample0000", "row 1: there should be 2 filled columns"),
+        (f"{SINGLES}\r\nsample0000,accordion", "line 3: .*also in line 1"),
+        ("../x,accordion", r"line 1: '\.\./x' is no id"),
+        ("/sample0000,accordion", "line 1: .*is no id"),
+        ("sample0000,acordion", "line 1: .*no class 'acordion'. Did you mean 'accordion'"),
+        ("sample0000", "line 1: there should be 2 cells"),
         ("", "empty"),
     ],
 )
@@ -143,10 +143,10 @@ def test_a_malformed_test_list_is_named_with_its_row(tmp_path: Path, text: str, 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("sample0000,accordion,sample0000,accordion", "row 1: .*its own partner"),
-        ("sample0000,accordion,../x,violin", r"row 1: '\.\./x' is no id"),
-        ("sample0000,accordion,sample0001,fiddle", "row 1: .*no class 'fiddle'"),
-        ("sample0000,accordion", "row 1: there should be 4 filled columns"),
+        ("sample0000,accordion,sample0000,accordion", "line 1: .*its own partner"),
+        ("sample0000,accordion,../x,violin", r"line 1: '\.\./x' is no id"),
+        ("sample0000,accordion,sample0001,fiddle", "line 1: .*no class 'fiddle'"),
+        ("sample0000,accordion", "line 1: there should be 4 cells"),
     ],
 )
 def test_a_malformed_list_of_duets_is_named_with_its_row(tmp_path: Path, text: str, complaint: str) -> None:
@@ -157,11 +157,11 @@ def test_a_malformed_list_of_duets_is_named_with_its_row(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [
-        ("vgginstruments_train_txt", f"{TRAIN}{TRAIN}", "row 41: .*also in row 1"),
-        ("vgginstruments_train_txt", "../x,banjo", r"row 1: '\.\./x' is no id"),
-        ("vgginstruments_train_txt", f"{TRAIN}yyyyyyyyyyy_000000,banjjo", "row 41: .*Did you mean 'banjo'"),
-        ("vggsound_test_csv", "../x,a", r"row 1: '\.\./x' is no id"),
-        ("vggss_test_csv", "yyyyyyyyyyy_000000,a", "row 1: there should be 1 filled columns"),
+        ("vgginstruments_train_txt", f"{TRAIN}{TRAIN}", "line 41: .*also in line 1"),
+        ("vgginstruments_train_txt", "../x,banjo", r"line 1: '\.\./x' is no id"),
+        ("vgginstruments_train_txt", f"{TRAIN}yyyyyyyyyyy_000000,banjjo", "line 41: .*Did you mean 'banjo'"),
+        ("vggsound_test_csv", "../x,a", r"line 1: '\.\./x' is no id"),
+        ("vggss_test_csv", "yyyyyyyyyyy_000000,a", "line 1: there should be 1 cells"),
     ],
 )
 def test_a_malformed_training_or_tested_list_is_named_with_its_row(

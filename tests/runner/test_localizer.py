@@ -144,7 +144,8 @@ def test_a_relative_folder_and_a_path_into_it_are_found(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = ran(suite, tmp_path / "results")
-    for place, run in ((tmp_path, f"results/runs/{row.run}/"), (tmp_path, row.run), (tmp_path / "results/runs", row.run)):
+    places = ((tmp_path, f"results/runs/{row.run}/"), (tmp_path, row.run), (tmp_path / "results/runs", row.run))
+    for place, run in places:
         monkeypatch.chdir(place)
         assert avloc.load(run, device="cpu").classes == Blocks.classes
 
@@ -152,7 +153,8 @@ def test_a_relative_folder_and_a_path_into_it_are_found(
 def test_controls_and_what_need_not_learn_map_as_in_the_bench(suite: Suite, tmp_path: Path) -> None:
     rows = ran(suite, tmp_path, methods=["dot", "hinted"], controls=["untrained", "center"], seeds=[3])
     assert [(row.section, row.method, bool(row.fit)) for row in rows] == [
-        ("methods", "dot", True), ("methods", "hinted", False), ("untrained", "dot", False), ("controls", "center", False),
+        ("methods", "dot", True), ("methods", "hinted", False),
+        ("untrained", "dot", False), ("controls", "center", False),
     ]  # fmt: skip
     for row in rows:
         same_as_stored(tmp_path, row, Blocks(None, split="test"))
@@ -185,7 +187,7 @@ def test_a_vocabulary_is_what_may_be_named(suite: Suite, tmp_path: Path) -> None
 
 def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path: Path) -> None:
     (row,) = ran(suite, tmp_path, methods=["hinted"])
-    with pytest.raises(AvlocError, match="There is no run .*nonsense"):
+    with pytest.raises(AvlocError, match=r"There is no run .*nonsense"):
         avloc.load("nonsense", results=tmp_path)
     (tmp_path / "runs" / "half").mkdir()
     with pytest.raises(AvlocError, match="half is not finished"):
@@ -237,10 +239,8 @@ def test_a_lost_training_is_named(suite: Suite, tmp_path: Path) -> None:
     (row,) = ran(suite, tmp_path)
     checkpoint = tmp_path / "runs" / row.fit / "checkpoint.safetensors"
     checkpoint.write_bytes(b"damaged")
-    with pytest.raises(AvlocError, match="checkpoint.safetensors cannot be read"):
+    with pytest.raises(AvlocError, match=r"checkpoint\.safetensors cannot be read"):
         avloc.load(row.run, results=tmp_path)
     (tmp_path / "runs" / row.fit / "run.json").unlink()
     with pytest.raises(AvlocError, match=f"{row.fit} is not finished"):
         avloc.load(row.run, results=tmp_path)
-
-

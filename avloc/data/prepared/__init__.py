@@ -4,7 +4,6 @@ In come the videos and annotation files that a user has, out come frames, sounds
 sets of papers call it, and ``avloc data``.
 """
 
-from avloc.data.prepared.extract import Output, make
 from avloc.data.prepared.inventory import (
     ChecksAnnotations,
     Opened,
@@ -21,7 +20,6 @@ from avloc.data.prepared.lists import (
     SPLITS,
     Entry,
     Listed,
-    Row,
     Tile,
     annotation,
     cut,
@@ -33,8 +31,7 @@ from avloc.data.prepared.lists import (
     read_rows,
 )
 from avloc.data.prepared.preparation import Prepared, prepare
-from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings, read_manifest
-from avloc.data.prepared.sources import Index, search, transient, unpack
+from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings
 
 __all__ = [
     "CUT",
@@ -42,15 +39,12 @@ __all__ = [
     "ChecksAnnotations",
     "Entry",
     "HasRecordings",
-    "Index",
     "Listed",
     "Opened",
-    "Output",
     "Prepared",
     "Recording",
     "Recordings",
     "Report",
-    "Row",
     "Tile",
     "annotation",
     "check_file",
@@ -62,14 +56,9 @@ __all__ = [
     "list_hash",
     "listed_pairs",
     "listings",
-    "make",
     "open_splits",
     "prepare",
-    "read_manifest",
     "read_objects",
     "read_rows",
     "reasons",
-    "search",
-    "transient",
-    "unpack",
 ]

@@ -3,45 +3,32 @@
 A loader reads its authors' files with `read_rows` and `read_objects`, states each clip as a tuple of `Tile` objects,
 one per frame on its canvas, and inherits everything else from `Listed`::
 
-    class Mine(Listed, Dataset):
+    class Mine(Listed):
         def __init__(self, root, *, split):
-            rows = read_rows(annotation(folder / "annotations", "test.csv", self.annotations, "mine"), 2, CUT)
-            super().__init__(folder, {id: (Tile(...),) for id, row in rows.items()})
+            path = annotation(folder / "annotations", "test.csv", self.annotations, "mine")
+            rows = read_rows(path, ("id", "class"), CUT)
+            super().__init__(folder, CLASSES, {id: (Tile(...),) for id, row in rows.items()})
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avloc.data import draw_mixtures, hold_out, mix, mixed_truth, rasterize
+from avloc.data import Mixtures, Row, digest, draw_mixtures, hold_out, rasterize, read_csv, resize_mask
 from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings
+from avloc.interfaces import Dataset
 from avloc.types import AvlocError, Clip, DataError, FloatArray, Sample, Status, Truth
 
 SPLITS = ("train", "val", "test")
 CUT = r"[A-Za-z0-9_-]{11}_[0-9]{6}"
 """The shape of an id that names a YouTube video and the second that a cut of it starts at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of an annotation file.
-
-    Attributes:
-        where: File and row, for errors.
-        cells: Its columns.
-    """
-
-    where: str
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,111 +68,114 @@ class Tile:
     unusable: str = ""
 
 
-class Listed(HasRecordings):
-    """All of a `Dataset` but its lists: to inherit from, before `Dataset`.
+class Listed(HasRecordings, Mixtures):
+    """All of a data set but its lists, to inherit from.
 
     Args:
         folder: Its family's, as `Recordings` describes it.
+        classes: Class names.
         clips: Clip id -> its tiles, left to right, in the order of the official list.
+        notes: Sentences that every table over the data set prints.
         counted: Pixels in n boxes of a source weigh n in its mask, as in released loaders, instead of 1.
     """
 
-    classes: tuple[str, ...]
-
-    def __init__(self, folder: Path, clips: Mapping[str, tuple[Tile, ...]], *, counted: bool = False) -> None:
-        self._media, self._clips, self._counted = Recordings(folder), clips, counted
-
-    def ids(self) -> Sequence[str]:
-        """In the order of the official list."""
-        return list(self._clips)
-
-    def labels(self, id: str) -> tuple[str, ...]:
-        """The classes of a clip, each once."""
-        return tuple(dict.fromkeys(label for tile in self._tiles(id) for label in tile.labels))
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        clips: Mapping[str, tuple[Tile, ...]],
+        *,
+        notes: Iterable[str] = (),
+        counted: bool = False,
+    ) -> None:
+        self._tiles: dict[str, Tile] = {}
+        members = {id: tuple(self._named(tile) for tile in tiles) for id, tiles in clips.items()}
+        super().__init__(_Tiles(Recordings(folder), tuple(classes), self._tiles, counted), members)
+        self.notes = tuple(notes)
 
     def recordings(self) -> Sequence[Recording]:
         """What the clips are made of, each once."""
-        found = {tile.recording.id: tile.recording for tiles in self._clips.values() for tile in tiles}
-        return list(found.values())
+        return list({tile.recording.id: tile.recording for tile in self._tiles.values()}.values())
+
+    def _named(self, tile: Tile) -> str:
+        """A tile's id among all tiles: that of its recording, which several tiles may share that differ in boxes."""
+        name = tile.recording.id
+        while self._tiles.setdefault(name, tile) is not tile:
+            name += "'"
+        return name
+
+
+class _Tiles(Dataset):
+    """Single frames with their sounds."""
+
+    def __init__(self, media: Recordings, classes: tuple[str, ...], tiles: Mapping[str, Tile], counted: bool) -> None:
+        self._media, self.classes, self._tiles, self._counted = media, classes, tiles, counted
+
+    def ids(self) -> Sequence[str]:
+        return list(self._tiles)
+
+    def labels(self, id: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._tiles[id].labels))
 
     def status(self) -> Status:
-        """Clips whose truth cannot be scored are broken, whether their media are there or not."""
-        status = self._media.status({id: [tile.recording for tile in tiles] for id, tiles in self._clips.items()})
-        spoilt = {id: tile.unusable for id, tiles in self._clips.items() for tile in tiles if tile.unusable}
-        present = tuple(id for id in status.present if id not in spoilt)
-        missing = {id: reason for id, reason in status.missing.items() if id not in spoilt}
-        return Status(present, missing, {**status.broken, **spoilt})
+        """Tiles whose truth cannot be scored are broken, whether their media are there or not."""
+        status = self._media.status({id: [tile.recording] for id, tile in self._tiles.items()})
+        spoiled = {id: tile.unusable for id, tile in self._tiles.items() if tile.unusable}
+        present = tuple(id for id in status.present if id not in spoiled)
+        missing = {id: reason for id, reason in status.missing.items() if id not in spoiled}
+        return Status(present, missing, {**status.broken, **spoiled})
 
     def load(self, id: str) -> Sample:
-        """Frame, sound and labels; the truth, at the frame's size, where the clip is annotated."""
-        samples = [self._sample(tile) for tile in self._tiles(id)]
-        return mix(samples, id) if len(samples) > 1 else samples[0]
+        """Frame, sound and labels; the truth where the tile is annotated."""
+        tile = self._tiles[id]
+        image = self._media.image(tile.recording)
+        audio, rate = self._media.audio(tile.recording, around=tile.around, seconds=tile.seconds)
+        annotated = tile.unusable or tile.boxes is not None or tile.recording.mask
+        clip = Clip(id, image, audio, rate, group=tile.group)
+        return Sample(clip, self.truth(id) if annotated else None, self.labels(id))
 
     def truth(self, id: str) -> Truth:
-        """One mask per source at the frame's size; decodes no prepared media.
-
-        Raises:
-            DataError: The clip is not annotated, or its annotation or mask cannot be used.
-        """
-        tiles = self._tiles(id)
-        truths = [self._truth(tile) for tile in tiles]
-        found = mixed_truth(truths, *self._media.size(tiles[0].recording)) if len(tiles) > 1 else truths[0]
-        if found is None:
-            raise DataError(f"Clip {id!r} is not annotated, so it cannot be scored.")
-        return found
+        """One mask per source at the frame's size; decodes no prepared media but masks."""
+        tile = self._tiles[id]
+        if tile.unusable:
+            raise DataError(f"Clip {tile.recording.id!r} cannot be scored: {tile.unusable}")
+        if tile.boxes is None and not tile.recording.mask:
+            raise DataError(f"Clip {tile.recording.id!r} is not annotated, so it cannot be scored.")
+        height, width = self._media.size(tile.recording)
+        if tile.boxes is None:
+            return Truth(resize_mask(self._media.mask(tile.recording)[None], height, width), tile.labels)
+        masks = np.stack([rasterize(boxes, height, width) for boxes in tile.boxes])
+        return Truth(masks if self._counted else np.minimum(masks, 1), tile.labels, tile.boxes)
 
     def content(self, id: str) -> str:
-        """Of the prepared files, the windows of sound, the labels and the groups; decodes nothing."""
-        about = [
-            [self._media.content(tile.recording), tile.labels, tile.group, tile.around, tile.seconds]
-            for tile in self._tiles(id)
-        ]
-        return _digest(about)
+        """Of the prepared files, the window of sound, the labels and the group; decodes nothing."""
+        tile = self._tiles[id]
+        return digest([self._media.content(tile.recording), tile.labels, tile.group, tile.around, tile.seconds])
 
     def fingerprint(self) -> str:
         """Of the annotations as they were understood, and of what is present with its content and masks."""
         present = set(self.status().present)
-        digest = hashlib.sha256(json.dumps([self.classes, self._counted]).encode())
-        for id, tiles in self._clips.items():
-            about: list[object] = [id, [[t.labels, t.group, bool(t.unusable), _lists(t.boxes)] for t in tiles]]
-            if id in present:
-                about.append(self._state(id, tiles))
-            digest.update(json.dumps(about).encode())
-        return digest.hexdigest()[:16]
+        found = [
+            [
+                id,
+                tile.labels,
+                tile.group,
+                bool(tile.unusable),
+                _lists(tile.boxes),
+                self._state(id) if id in present else [],
+            ]
+            for id, tile in self._tiles.items()
+        ]
+        return digest([self.classes, self._counted, found])
 
-    def _state(self, id: str, tiles: Sequence[Tile]) -> list[str]:
-        """Digests of a clip's media and masks, or why they cannot be read: one bad file is no reason to stop."""
+    def _state(self, id: str) -> list[str]:
+        """Digests of a tile's media and mask, or why they cannot be read: one bad file is no reason to stop."""
+        recording = self._tiles[id].recording
         try:
-            masks = [_digest(self._media.mask(t.recording).tolist()) for t in tiles if t.recording.mask]
-            return [self.content(id), *masks]
+            mask = [digest(self._media.mask(recording).tolist())] if recording.mask else []
+            return [self.content(id), *mask]
         except DataError as error:
             return [str(error)]
-
-    def _tiles(self, id: str) -> tuple[Tile, ...]:
-        if id not in self._clips:
-            raise DataError(f"There is no clip {id!r} in this split of {type(self).__name__}.")
-        return self._clips[id]
-
-    def _sample(self, tile: Tile) -> Sample:
-        image = self._media.image(tile.recording)
-        audio, rate = self._media.audio(tile.recording, around=tile.around, seconds=tile.seconds)
-        labels = tuple(dict.fromkeys(tile.labels))
-        return Sample(Clip(tile.recording.id, image, audio, rate, group=tile.group), self._truth(tile), labels)
-
-    def _truth(self, tile: Tile) -> Truth | None:
-        if tile.unusable:
-            raise DataError(f"Clip {tile.recording.id!r} cannot be scored: {tile.unusable}")
-        if tile.boxes is None and not tile.recording.mask:
-            return None
-        height, width = self._media.size(tile.recording)
-        if tile.boxes is None:
-            mask = self._media.mask(tile.recording)
-            if not mask.any():
-                raise DataError(f"Clip {tile.recording.id!r}: its mask is black, so the source is nowhere.")
-            rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), mask.shape, strict=True))
-            return Truth(mask[rows[:, None], columns][None], tile.labels)
-        masks = np.stack([rasterize(boxes, height, width) for boxes in tile.boxes])
-        return Truth(masks if self._counted else np.minimum(masks, 1), tile.labels, tile.boxes)
 
 
 def annotation(folder: Path, name: str, published: Mapping[str, str], dataset: str) -> Path:
@@ -208,31 +198,24 @@ def annotation(folder: Path, name: str, published: Mapping[str, str], dataset: s
     return folder / name
 
 
-def read_rows(path: Path, columns: int, shape: str) -> dict[str, Row]:
-    """The rows of a CSV without header, in UTF-8, by the id in their first column.
+def read_rows(path: Path, columns: Sequence[str], shape: str) -> dict[str, Row]:
+    """The rows of a CSV without header by the id in their first column.
 
     Args:
         path: The file.
-        columns: How many a row has.
+        columns: Names of all of its columns.
         shape: A regular expression that ids match, without an ending ``.mp4``; it must let no path through.
 
     Raises:
-        DataError: The file is no CSV or empty, a row has another number of columns or an empty one, an id has another
-            shape or stands in two rows.
+        DataError: The file is no CSV or empty, a row has another number of cells or an empty one, an id has another
+            shape or is in two rows.
     """
     rows: dict[str, Row] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            for cells in filter(None, reader):
-                row = Row(f"{path}, row {reader.line_num}", tuple(cell.strip() for cell in cells))
-                if len(cells) != columns or not all(row.cells):
-                    raise DataError(f"{row.where}: there should be {columns} filled columns, not {','.join(cells)!r}.")
-                _add(rows, row.cells[0].removesuffix(".mp4"), row, shape)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV in UTF-8 ({error}).") from error
-    if not rows:
-        raise DataError(f"{path}: the annotation file is empty.")
+    wrong: list[str] = []
+    for row in read_csv(path, columns, wrong, header=False):
+        _add(rows, row[columns[0]].removesuffix(".mp4"), row, shape)
+    if wrong or not rows:
+        raise DataError(wrong[0] if wrong else f"{path}: the annotation file is empty.")
     return rows
 
 
@@ -321,17 +304,17 @@ def listed_pairs(path: Path, shape: str, tile: Callable[[str, str, Row], Tile]) 
     Args:
         path: The list.
         shape: Of ids, as in `read_rows`.
-        tile: From id, class and row.
+        tile: Made from id, class and row.
 
     Raises:
         DataError: A row is malformed, or a clip is its own partner.
     """
     pairs = {}
-    for id, row in read_rows(path, 4, shape).items():
-        other = require_id(row.cells[2], shape, row.where)
+    for id, row in read_rows(path, ("id", "class", "second id", "second class"), shape).items():
+        other = require_id(row["second id"], shape, row.where)
         if id == other:
             raise DataError(f"{row.where}: the clip {id!r} cannot be its own partner.")
-        pairs[f"{id}+{other}"] = tile(id, row.cells[1], row), tile(other, row.cells[3], row)
+        pairs[f"{id}+{other}"] = tile(id, row["class"], row), tile(other, row["second class"], row)
     return pairs
 
 
@@ -345,7 +328,3 @@ def _add(found: dict[str, Any], id: str, row: Row | Entry, shape: str) -> None:
 
 def _lists(boxes: tuple[FloatArray, ...] | None) -> list[list[list[float]]] | None:
     return None if boxes is None else [array.tolist() for array in boxes]
-
-
-def _digest(about: object) -> str:
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()

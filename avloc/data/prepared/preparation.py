@@ -11,23 +11,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import signal
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from avloc.data.prepared.extract import Batch, Kind, Output, Result, make_all
+from avloc.data.extract import Job, Kind, Line, Output, failure, make, transient
 from avloc.data.prepared.inventory import Opened, dataset_class, open_splits
 from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings, State, damage, listed
 from avloc.data.prepared.sources import Index, Names, Source, search, unpack, walk
 from avloc.progress import say, track
 from avloc.store import data_folder, exclusive, writing
 from avloc.types import AvlocError
+from avloc.workers import Died, each
 
 KINDS: dict[str, Kind] = {"frames": "frame", "audio": "sound", "masks": "mask"}
 WORK = ".making"
 """The folder for files that have no line in the manifest yet."""
+LONGEST = 1800.0
+"""Seconds after which a decoder that does not come to an end is killed."""
+CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+"""What a decoder does to itself; any other end of its process comes from outside and says nothing about the file."""
 
 
 @dataclass(slots=True)
@@ -220,11 +227,57 @@ def _make(plan: Plan, index: Index, done: Prepared, jobs: int) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         manifest = stack.enter_context(_appending(folder / "manifest.jsonl"))
-        batches = _batches(plan, index, work)
-        results = stack.enter_context(closing(make_all(batches, total, work, min(jobs, len(plan.outputs)))))
-        for result in track(results, f"prepare {folder.name}", total):
-            _keep(result, stamps[result.name], plan.damaged.get(result.output.file), manifest, done)
+        made = stack.enter_context(closing(_made(plan, index, work, jobs)))
+        for job, line in track(made, f"prepare {folder.name}", total):
+            _keep(job, line, stamps[job.name], plan.damaged.get(job.output.file), manifest, done)
         os.fsync(manifest.fileno())
+
+
+def _made(plan: Plan, index: Index, work: Path, jobs: int) -> Generator[tuple[Job, Line], None, None]:
+    """Make what is planned, in processes; a copy out of a shard is deleted once all is made of it."""
+    running: dict[int, Job] = {}
+    left = Counter({source.name: len(outputs) for source, outputs in plan.outputs.items() if source.member})
+
+    def started() -> Iterator[Job]:
+        for number, job in enumerate(_jobs(plan, index, work)):
+            running[number] = job
+            yield job
+
+    for number, found in each(make, started(), jobs, reuse=True, threads=1, limit=LONGEST):
+        job = running.pop(number)
+        yield job, _crash(found) if isinstance(found, Died) else found
+        left[job.name] -= 1
+        if left[job.name] == 0 and job.path is not None:
+            job.path.unlink(missing_ok=True)
+
+
+def _crash(end: Died) -> Line:
+    """What the end of a process says about the file that it read."""
+    if end.error is not None:  # the new file cannot be written
+        raise end.error
+    reason = signal.strsignal(-end.code) if end.code < 0 else f"status {end.code}"
+    return failure(f"the decoder crashed ({reason})", -end.code not in CRASHES)
+
+
+def _jobs(plan: Plan, index: Index, work: Path) -> Iterator[Job]:
+    """Files first, then the shards, each read once from its start."""
+    shards: dict[str, dict[str, Source]] = {}
+    for source in plan.outputs:
+        if source.member:
+            shards.setdefault(source.file, {})[source.member] = source
+            continue
+        for output in plan.outputs[source]:
+            yield Job(source.name, index.root / source.file, output, _temporary(work, output), {})
+    for shard, members in shards.items():
+        for member, path in unpack(index.root / shard, members, work):
+            there = path if isinstance(path, Path) else None
+            lost = {} if isinstance(path, Path) else failure(str(path), transient(path))
+            for output in plan.outputs[members[member]]:
+                yield Job(members[member].name, there, output, _temporary(work, output), lost)
+
+
+def _temporary(work: Path, output: Output) -> Path:
+    return work / output.file.replace("/", "-")
 
 
 def _appending(path: Path) -> IO[bytes]:
@@ -235,32 +288,19 @@ def _appending(path: Path) -> IO[bytes]:
     return file
 
 
-def _batches(plan: Plan, index: Index, work: Path) -> Iterator[Batch]:
-    """Files first, then the shards, each read once from its start."""
-    shards: dict[str, dict[str, list[Output]]] = {}
-    for source, outputs in plan.outputs.items():
-        if source.member:
-            shards.setdefault(source.file, {})[source.member] = outputs
-        else:
-            yield Batch(source.name, index.root / source.file, outputs)
-    for shard, members in shards.items():
-        for member, path in unpack(index.root / shard, members, work):
-            yield Batch(Source(shard, member).name, path, members[member], passing=True)
-
-
-def _keep(result: Result, stamp: State, damaged: str | None, manifest: IO[bytes], done: Prepared) -> None:
+def _keep(job: Job, line: Line, stamp: State, damaged: str | None, manifest: IO[bytes], done: Prepared) -> None:
     """Write the line of a file, then move it in place; a damaged one in its stead goes, whatever its suffix."""
-    file = result.output.file
-    broken = result.line.get("broken")
+    file = job.output.file
+    broken = line.get("broken")
     if broken is not None:
-        file = str(PurePosixPath(file).with_suffix(".jpg")) if result.output.kind == "frame" else file
-        failures = done.transient if result.line.get("transient") else done.broken
-        failures[file] = f"{result.name}: {broken}"
+        file = str(PurePosixPath(file).with_suffix(".jpg")) if job.output.kind == "frame" else file
+        failures = done.transient if line.get("transient") else done.broken
+        failures[file] = f"{job.name}: {broken}"
     if damaged is not None and (broken is not None or damaged != file):
         (done.folder / damaged).unlink(missing_ok=True)
-    about = {"file": file, "source": result.name, "source_bytes": stamp[0], "source_time": stamp[1]}
-    manifest.write(json.dumps({**about, **result.line}).encode() + b"\n")
+    about = {"file": file, "source": job.name, "source_bytes": stamp[0], "source_time": stamp[1]}
+    manifest.write(json.dumps({**about, **line}).encode() + b"\n")
     manifest.flush()
     if broken is None:
-        result.temporary.replace(done.folder / file)
+        job.temporary.replace(done.folder / file)
         done.made += 1

@@ -25,7 +25,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from avloc.data import Image, Wave, read_image
+from avloc.data import Image, Wave, file_digest, read_image, read_mask
 from avloc.types import DataError, Status
 
 FRAMES, SOUNDS, MASKS = (".jpg", ".png"), (".flac", ".wav"), (".png",)
@@ -193,11 +192,9 @@ class Recordings:
         """``(h, w)`` 0 or 1, at the size it was published in.
 
         Raises:
-            DataError: The mask is missing, is not the one that was prepared, or cannot be decoded.
+            DataError: The mask is missing, is not the one that was prepared, cannot be decoded, or is black.
         """
-        bright = read_image(self._path("masks", recording.id, MASKS)).max(axis=2)  # (h, w)
-        inside = 2.0 * bright > max(bright.max(), 1)
-        return np.asarray(inside, np.float32)
+        return read_mask(self._path("masks", recording.id, MASKS)).astype(np.float32)
 
     def content(self, recording: Recording) -> str:
         """A digest of frame and sound: from the manifest's hashes, or of the files where they were not prepared.
@@ -209,7 +206,7 @@ class Recordings:
         for folder, stem, ends in recording.files[:2]:
             path = self._path(folder, stem, ends)
             line = self._made(path)
-            about = _digest(path) if line is None else f"{line.sha256} {line.gain!r}"
+            about = file_digest(path) if line is None else f"{line.sha256} {line.gain!r}"
             digest.update(f"{about}\n".encode())
         return digest.hexdigest()
 
@@ -281,7 +278,7 @@ def _brief(line: Mapping[str, Any]) -> Made:
 
 
 def listed(folder: Path) -> dict[str, State | None]:
-    """The files of a folder; ``None``: a link that leads nowhere."""
+    """The files of a folder; ``None``: a broken link."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
@@ -308,7 +305,7 @@ def damage(folder: Path, file: str, state: State | None, made: Made | None) -> s
         made: Its line.
     """
     if state is None:
-        return "it is a link that leads nowhere"
+        return "it is a broken link"
     if made is None or made.broken:
         return ""
     size, time = state
@@ -317,22 +314,10 @@ def damage(folder: Path, file: str, state: State | None, made: Made | None) -> s
     if not made.time or time in (made.time, made.time // SECOND * SECOND):  # tar archives keep whole seconds
         return ""
     try:
-        same = _hash(folder / file, size, time, "sha256") == made.sha256
+        same = file_digest(folder / file, "sha256") == made.sha256
     except OSError as error:
         return f"it was changed since it was prepared and cannot be read ({error.strerror})"
     return "" if same else "its content was changed since it was prepared"
-
-
-def _digest(path: Path) -> str:
-    about = path.stat()
-    return f"{about.st_size} {_hash(path, about.st_size, about.st_mtime_ns, 'blake2b')}"
-
-
-@lru_cache(maxsize=1 << 18)
-def _hash(path: Path, size: int, time: int, name: str) -> str:
-    """Once per file and state, however many clips share it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, name).hexdigest()
 
 
 def _read_window(path: Path, around: float | None, seconds: float | None) -> tuple[Wave, int]:

@@ -14,7 +14,6 @@ A file is known by its whole name and by what follows a separator or stands in b
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tarfile
@@ -25,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, NamedTuple
 
+from avloc.data.extract import transient
 from avloc.progress import say, track
 from avloc.store import read_json, write_json, writing
 from avloc.types import AvlocError, DataError
@@ -39,18 +39,6 @@ SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)
 """What reading a shard raises where it is truncated or damaged."""
-
-
-def transient(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, says nothing about the file: no memory or handles left, a share that is gone.
-
-    Decoders and parsers raise `OSError` too, but without a number of the operating system.
-    """
-    while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in errno.errorcode):
-            return True
-        error = error.__cause__
-    return False
 
 
 class Source(NamedTuple):

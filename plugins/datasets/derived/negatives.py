@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, Dataset, Sample, Status, Truth, unknown
-from avloc.data import resample
+from avloc.data import digest, resample
 
-from .source import TOYBOX, Named, digest, opened
+from .source import TOYBOX, Named, opened
 
 KINDS = {
     "silence": "silence",
@@ -50,14 +50,16 @@ class Negatives(Dataset):
         split: ``train``, ``val`` or ``test``.
         of: The data set.
         kind: What is heard instead: ``silence``, ``noise`` (white), or ``offscreen`` (another test clip's sound).
-        snr: In dB. With it the positives hear the other sound too, that much below their own, so that hearing it gives
-            no negative away; ``None``: the positives are as they are.
+        snr: In dB. With it the other sound is mixed into the positives too, that much below their own, so that its
+            presence alone does not mark a negative; ``None``: the positives are as they are.
 
     Raises:
         AvlocError: An unknown data set or kind, or a ratio that is none.
     """
 
     title = "Negatives"
+    license = "that of the data set it is made of"
+    citation = "Mo and Morgado, A Closer Look at Weakly-Supervised Audio-Visual Source Localization, NeurIPS 2022"
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Negatives(Dataset):
         if snr is not None and (kind == "silence" or not isinstance(snr, float | int) or not -SNR <= snr <= SNR):
             raise AvlocError(f"negatives: snr is between -{SNR:g} and {SNR:g} dB, and silence has none; not {snr!r}.")
         self._whole = opened(of, root, split)
+        self.leaks = self._whole.leaks
         self._kind, self._snr, self._doubled = kind, snr, split == "test"
         self._others: dict[str, str] = {}
         self.classes = self._whole.classes
@@ -95,7 +98,7 @@ class Negatives(Dataset):
         return [id for own in self._whole.ids() for id in (own, f"{own}{MARK}{self._kind}")]
 
     def status(self) -> Status:
-        """A clip also needs the one whose sound it hears."""
+        """A clip also needs the one whose sound it has."""
         status = self._whole.status()
         usable, unusable = set(status.present), {**status.missing, **status.broken}
         lacking = {id: [clip for clip in self._heard(id) if clip not in usable] for id in self.ids()}
@@ -134,7 +137,7 @@ class Negatives(Dataset):
 
     def fingerprint(self) -> str:
         heard = [self._heard(id) for id in self.ids()] if self._doubled else []
-        return digest([self._whole.fingerprint(), self._kind, self._snr, heard])[:16]
+        return digest([self._whole.fingerprint(), self._whole.revision, self._kind, self._snr, heard])[:16]
 
     def _untouched(self, id: str) -> bool:
         """Whether it is as the data set has it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +32,3 @@ def opened(of: Named, root: Path | None, split: str) -> Dataset:
             raise AvlocError(unknown(f"parameter of the dataset {name!r} named", parameter, known))
     made: Dataset = kind(root, split=split, **parameters)
     return made
-
-
-def digest(about: object) -> str:
-    """A hash of anything that is JSON."""
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()

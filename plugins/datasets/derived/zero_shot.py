@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from avloc import AvlocError, Dataset, Sample, Status, Truth, unknown
-from avloc.data import hold_out
+from avloc.data import digest, hold_out
 
-from .source import TOYBOX, Named, digest, opened
+from .source import TOYBOX, Named, opened
 
 
 class ZeroShot(Dataset):
@@ -33,11 +33,13 @@ class ZeroShot(Dataset):
     """
 
     title = "Zero-shot"
+    license = "that of the data set it is made of"
 
     def __init__(
         self, root: Path | None, *, split: str, of: Named = TOYBOX, unseen: Sequence[str] | None = None
     ) -> None:
         self._whole = opened(of, root, split)
+        self.leaks = self._whole.leaks
         names = set(self._whole.classes)
         chosen = hold_out(names, 0.5) if unseen is None else set(unseen)
         for name in chosen:
@@ -92,4 +94,4 @@ class ZeroShot(Dataset):
         return self._whole.content(id)
 
     def fingerprint(self) -> str:
-        return digest([self._whole.fingerprint(), self.classes, self._ids])[:16]
+        return digest([self._whole.fingerprint(), self._whole.revision, self.classes, self._ids])[:16]

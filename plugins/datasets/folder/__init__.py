@@ -11,7 +11,7 @@ One row per sounding source::
 * ``media``: a video, whose middle frame is taken; or an image, with the sound file in the column ``audio``.
 * ``label``: the class; put it in quotes where it holds a comma.
 * ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as shares of width and height; their union is the source. Or
-  ``mask``: an image file of any size, bright where the source is. Test clips need one of them.
+  ``mask``: an image or array file of any size, bright where the source is. Test clips need one of them.
 * ``split``: ``train``, ``val`` or ``test``.
 * ``group`` (optional): the video or recording a clip comes from; clips of a group stay together, and statistics
   cluster by it. Default: the id.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from avloc import unknown
-from avloc.data import hold_out
-
-from .rows import SPLITS, read_rows, require_right
+from avloc import DataError, unknown
+from avloc.data import Row, hold_out, read_boxes, read_csv
+from avloc.data.prepared import SPLITS
 
 REQUIRED = ("id", "media", "label", "split", "boxes|mask")
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -100,11 +96,22 @@ def scan_entries(path: Path, classes: Sequence[str] | None = None) -> tuple[dict
     """As `read_entries`, with all that is wrong, a sentence each; wrong cells are left empty in the clips."""
     entries: dict[str, Entry] = {}
     wrong: list[str] = []
-    for line, cells in read_rows(path, REQUIRED, wrong):
+    for row in read_csv(path, REQUIRED, wrong):
         complaints: list[str] = []
-        _add(entries, cells, line, classes, complaints)
-        wrong += [f"{path}, line {line}: {complaint}" for complaint in complaints]
+        _add(entries, row, classes, complaints)
+        wrong += [f"{row.where}: {complaint}" for complaint in complaints]
     return entries, wrong
+
+
+def require_right(path: Path, wrong: Sequence[str]) -> None:
+    """Nothing, or the first sentence and how to see the others.
+
+    Raises:
+        DataError: Something is wrong.
+    """
+    if wrong:
+        others = f" {len(wrong) - 1} more problems: avloc data check {path}" if len(wrong) > 1 else ""
+        raise DataError(wrong[0] + others)
 
 
 def assigned(entries: Mapping[str, Entry], *, holding_out: bool) -> dict[str, str]:
@@ -128,26 +135,24 @@ def leaves(name: str) -> bool:
     return bool(name) and (Path(name).is_absolute() or Path(os.path.normpath(name)).parts[:1] == ("..",))
 
 
-def _add(
-    entries: dict[str, Entry], cells: Mapping[str, str], line: int, classes: Sequence[str] | None, wrong: list[str]
-) -> None:
+def _add(entries: dict[str, Entry], row: Row, classes: Sequence[str] | None, wrong: list[str]) -> None:
     """Check a row and add its source to its clip."""
-    wrong += [f"{name} is empty." for name in ("id", "media", "label", "split") if not cells[name]]
-    if cells["split"] and cells["split"] not in SPLITS:
-        wrong.append(unknown("split", cells["split"], SPLITS))
-    if classes is not None and cells["label"] and cells["label"] not in classes:
-        wrong.append(unknown("class", cells["label"], classes))
-    if leaves(cells["id"]):
-        wrong.append(f"the id {cells['id']} reads as a path that leaves the folder; choose another.")
-    media, audio, mask = (_inside(cells.get(name, ""), wrong) for name in ("media", "audio", "mask"))
-    if is_image(media) and not cells.get("audio"):
+    wrong += [f"{name} is empty." for name in ("id", "media", "label", "split") if not row[name]]
+    if row["split"] and row["split"] not in SPLITS:
+        wrong.append(unknown("split", row["split"], SPLITS))
+    if classes is not None and row["label"] and row["label"] not in classes:
+        wrong.append(unknown("class", row["label"], classes))
+    if leaves(row["id"]):
+        wrong.append(f"the id {row['id']} reads as a path that leaves the folder; choose another.")
+    media, audio, mask = (_inside(row[name], wrong) for name in ("media", "audio", "mask"))
+    if is_image(media) and not row["audio"]:
         wrong.append(f"{media} is an image, so the column audio must name its sound file.")
-    boxes = _boxes(cells.get("boxes", ""), wrong)
-    source = Source(cells["label"], boxes or (), mask, line)
-    if cells["split"] == "test" and boxes == () and not cells.get("mask"):
+    boxes = _boxes(row, wrong)
+    source = Source(row["label"], boxes or (), mask, row.line)
+    if row["split"] == "test" and boxes == () and not row["mask"]:
         wrong.append("a test clip needs boxes or a mask, or it cannot be scored.")
-    if cells["id"]:
-        fresh = Entry(cells["id"], media, audio, cells["split"], cells.get("group") or cells["id"])
+    if row["id"]:
+        fresh = Entry(row["id"], media, audio, row["split"], row["group"] or row["id"])
         entry = entries.setdefault(fresh.id, fresh)
         _compare(entry, fresh, source, wrong)
         entry.sources.append(source)
@@ -171,21 +176,13 @@ def _inside(name: str, wrong: list[str]) -> str:
     return name
 
 
-def _boxes(cell: str, wrong: list[str]) -> tuple[Box, ...] | None:
+def _boxes(row: Row, wrong: list[str]) -> tuple[Box, ...] | None:
     """``None`` where something is wrong with them."""
-    try:
-        found = np.array(json.loads(cell or "[]"), np.float64)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        wrong.append(f"boxes should be a JSON list such as [[0.1, 0.2, 0.5, 0.9]], not {cell}.")
-        return None
-    if found.size == 0:
+    if row["boxes"].replace(" ", "") in ("", "[]"):
         return ()
-    if found.ndim != 2 or found.shape[1] != 4:
-        wrong.append(f"boxes should be a list of [x1, y1, x2, y2], not {cell}.")
-    elif not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
-        wrong.append(f"boxes should be shares of width and height, from 0 to 1, not {cell}.")
-    elif not (found[:, :2] < found[:, 2:]).all():
-        wrong.append(f"boxes should be [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {cell}.")
-    else:
-        return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in found.tolist())
-    return None
+    try:
+        found = read_boxes(row.where, row["boxes"], corners=True)
+    except DataError as error:
+        wrong.append(str(error).removeprefix(f"{row.where}: "))
+        return None
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in found.tolist())

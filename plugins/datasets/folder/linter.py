@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
 import re
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, track
-from avloc.data import read_audio, read_frame, read_image, say
+from avloc.data import read_audio, read_frame, read_header, read_image, read_mask, say
 
 from .entries import Entry, scan_entries
 from .mixtures import scan_mixtures
@@ -38,7 +37,7 @@ Kind = Literal["image", "frame", "sound", "mask"]
 
 def check(path: Path) -> list[str]:
     """All problems of a file, in its order within each kind: rows, labels, splits, media (all are decoded once)."""
-    if "members" in _columns(path):
+    if "members" in read_header(path):
         return _check_list(path)
     entries, wrong = scan_entries(path)
     clips = list(entries.values())
@@ -48,18 +47,9 @@ def check(path: Path) -> list[str]:
     return [*wrong, *found, *_media(path, clips)]
 
 
-def _columns(path: Path) -> list[str]:
-    """The header of a CSV; none where it has none or is no CSV."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-
-
 def _check_list(path: Path) -> list[str]:
     """A list of mixtures against the annotation file beside it that has most of its members."""
-    beside = [other for other in sorted(path.parent.glob("*.csv")) if {"media", "label"} <= set(_columns(other))]
+    beside = [other for other in sorted(path.parent.glob("*.csv")) if {"media", "label"} <= set(read_header(other))]
     if not beside:
         return [f"{path}: a list of mixtures belongs beside its annotation CSV, but there is none."]
     known = {other: scan_entries(other)[0] for other in beside}
@@ -144,7 +134,8 @@ def _inspect(path: Path, kind: Kind) -> list[str]:
         if kind == "sound":
             return [f"{path}: {trait}" for trait in _odd_sound(*read_audio(path))]
         if kind == "mask":
-            return [] if read_image(path).any() else [f"{path}: the mask is black, so the source is nowhere."]
+            read_mask(path)
+            return []
         return [f"{path}: {trait}" for trait in _odd_image(read_image(path) if kind == "image" else read_frame(path))]
     except DataError as error:
         return [str(error)]
@@ -165,7 +156,7 @@ def _odd_image(image: npt.NDArray[np.uint8]) -> Iterator[str]:
     height, width = image.shape[:2]
     size = f"the image is {width} x {height} pixels"
     if min(height, width) < SMALL:
-        yield f"{size}; no source can be told apart in so few."
+        yield f"{size}; sources cannot be seen in so few."
     elif max(height, width) > SLIM * min(height, width):
         yield f"{size}; encoders squash it to a square."
     if height * width > LARGE:

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avloc import AvlocError, DataError, unknown
-from avloc.data import draw_mixtures
+from avloc.data import Members, draw_mixtures, read_csv
+from avloc.data.prepared import SPLITS
 
-from .entries import Entry
-from .rows import SPLITS, read_rows, require_right
+from .entries import Entry, require_right
 
 REQUIRED = ("id", "split", "members")
-
-Mixtures = dict[str, tuple[str, ...]]
-"""Mixture id -> ids of its clips, left to right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Mixture:
     line: int
 
 
-def read_mixtures(path: Path, entries: Mapping[str, Entry], sources: int | None) -> dict[str, Mixtures]:
+def read_mixtures(path: Path, entries: Mapping[str, Entry], sources: int | None) -> dict[str, Members]:
     """A list's mixtures by split; splits without rows are absent.
 
     Args:
@@ -48,34 +45,35 @@ def read_mixtures(path: Path, entries: Mapping[str, Entry], sources: int | None)
     if not chosen:
         sizes = ", ".join(map(str, sorted({len(mixture.members) for mixture in mixtures})))
         raise DataError(f"{path}: it lists no mixtures of {sources or 'any'} clips (but of {sizes or 'none at all'}).")
-    found: dict[str, Mixtures] = {}
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     for mixture in chosen:
         found.setdefault(mixture.split, {})[mixture.id] = mixture.members
-    return found
+    return dict(found)
 
 
 def scan_mixtures(path: Path, entries: Mapping[str, Entry]) -> tuple[list[Mixture], list[str]]:
     """All rows of a list, and all that is wrong with them, a sentence each."""
     wrong: list[str] = []
-    rows = list(read_rows(path, REQUIRED, wrong))
+    rows = list(read_csv(path, REQUIRED, wrong))
     mixtures: dict[str, Mixture] = {}
-    ids = {cells["id"] for _, cells in rows}
-    for line, cells in rows:
-        complaints: list[str] = [f"{name} is empty." for name in REQUIRED if not cells[name]]
-        if cells["split"] and cells["split"] not in SPLITS:
-            complaints.append(unknown("split", cells["split"], SPLITS))
-        if cells["id"] in entries:
-            complaints.append(f"{cells['id']!r} is also the id of a clip; a mixture needs an id of its own.")
-        members = _members(cells["members"], complaints)
-        complaints += [_wrong_member(name, cells["split"], entries, ids) for name in dict.fromkeys(members)]
-        twin = mixtures.setdefault(cells["id"], Mixture(cells["id"], cells["split"], members, line))
-        if twin.line != line and cells["id"]:
-            complaints.append(f"the id {cells['id']!r} is already in line {twin.line}.")
-        wrong += [f"{path}, line {line}: {complaint}" for complaint in complaints if complaint]
+    ids = {row["id"] for row in rows}
+    for row in rows:
+        id, split = row["id"], row["split"]
+        complaints: list[str] = [f"{name} is empty." for name in REQUIRED if not row[name]]
+        if split and split not in SPLITS:
+            complaints.append(unknown("split", split, SPLITS))
+        if id in entries:
+            complaints.append(f"{id!r} is also the id of a clip; a mixture needs an id of its own.")
+        members = _members(row["members"], complaints)
+        complaints += [_wrong_member(name, split, entries, ids) for name in dict.fromkeys(members)]
+        twin = mixtures.setdefault(id, Mixture(id, split, members, row.line))
+        if twin.line != row.line and id:
+            complaints.append(f"the id {id!r} is already in line {twin.line}.")
+        wrong += [f"{row.where}: {complaint}" for complaint in complaints if complaint]
     return list(mixtures.values()), wrong
 
 
-def draw_bank(csv: Path, split: str, clips: Mapping[str, Entry], size: int, sources: int) -> Mixtures:
+def draw_bank(csv: Path, split: str, clips: Mapping[str, Entry], size: int, sources: int) -> Members:
     """Mixtures of clips that share no class, drawn once and for all; none where there are no clips.
 
     Raises:

@@ -8,9 +8,7 @@ from off-screen). Train and test clips differ in seed, backgrounds and layout; `
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,12 +16,12 @@ import cv2
 import numpy as np
 
 from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
-from avloc.data import cache_folder, mix, mixed_truth, read_audio, read_frame, tag_as_cache
+from avloc.data import Members, Mixtures, cache_folder, digest, read_audio, read_frame, tag_as_cache
 
 from .files import VERSION, Annotation, name_of, read_log, verify
 from .kinds import SEEN, UNSEEN, Kind
 from .making import make
-from .scene import SIDE, Recipe
+from .scene import Recipe
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
@@ -122,14 +120,11 @@ class _Toybox(Dataset):
         return Truth(masks, tuple(item["label"] for item in sounding), boxes)
 
     def content(self, id: str) -> str:
-        return hashlib.sha256(f"{id} {self._annotation(id)['content']}".encode()).hexdigest()
+        return digest([id, self._annotation(id)["content"]])
 
     def fingerprint(self) -> str:
-        present = self.status().present
-        digest = hashlib.sha256(json.dumps([self.classes, list(self.ids()), present]).encode())
-        for id in present:
-            digest.update(self._annotation(id)["content"].encode())
-        return digest.hexdigest()[:16]
+        present = {id: self._annotation(id)["content"] for id in self.status().present}
+        return digest([self.classes, list(self.ids()), present])[:16]
 
 
 def _size(path: Path) -> int:
@@ -209,17 +204,17 @@ class ToyboxScene(_Toybox):
         return Recipe(self.kinds, sources, max_silent=2, offscreen=0.3)
 
 
-class ToyboxDuet(Dataset):
+class ToyboxDuet(Mixtures):
     """Clips of `ToyboxSingle` side by side on one canvas, their sounds summed (VGGSound-Duet's construction).
 
     Train and val are finite banks of mixtures of different classes, drawn once; test is a fixed list in which
-    every single test clip leads one mixture.
+    every single test clip comes first in one mixture.
 
     Args:
         root, split, seed, unseen: As in `ToyboxSingle`.
         train, val, test: Single clips the mixtures are made of.
         bank: Training mixtures; a tenth as many for validation.
-        sources: Frames side by side, 2 to 4.
+        sources: Tiles side by side, 2 to 4.
     """
 
     title = "Toybox duet"
@@ -240,72 +235,34 @@ class ToyboxDuet(Dataset):
         unseen: bool = False,
     ) -> None:
         if not 2 <= sources <= 4:
-            raise AvlocError(f"toybox duets have 2 to 4 frames side by side, not {sources}.")
-        self.singles = ToyboxSingle(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
-        self.classes, self.split, self.sources, self.seed = self.singles.classes, split, sources, seed
-        self.size = {"train": bank, "val": bank // 10, "test": test}[split]
-        self._members: dict[str, tuple[str, ...]] = {}
+            raise AvlocError(f"toybox duets have 2 to 4 tiles side by side, not {sources}.")
+        singles = ToyboxSingle(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
+        size = {"train": bank, "val": bank // 10, "test": test}[split]
 
-    def prepare(self) -> None:
-        self.singles.prepare()
+        def members() -> Members:
+            label = {id: singles.labels(id)[0] for id in singles.ids()}
+            return _drawn(label, size, sources, np.random.default_rng([seed, SPLITS[split], 2, sources]))
 
-    def _mixtures(self) -> dict[str, tuple[str, ...]]:
-        """Mixture id -> the single clips on it, of different classes. Depends on annotations, so made late."""
-        if not self._members:
-            rng = np.random.default_rng([self.seed, SPLITS[self.split], 2, self.sources])
-            ids = list(self.singles.ids())
-            label = {id: self.singles._annotation(id)["objects"][0]["label"] for id in ids}
-            mixtures: dict[str, tuple[str, ...]] = {}
-            repeats = 0
-            while len(mixtures) < self.size:
-                members = [ids[len(mixtures) % len(ids)]]
-                for index in rng.permutation(len(ids)):
-                    if label[ids[index]] not in [label[m] for m in members]:
-                        members.append(ids[index])
-                    if len(members) == self.sources:
-                        break
-                if len(members) < self.sources:
-                    raise AvlocError(f"{len(ids)} single clips are too few classes for {self.sources} side by side.")
-                before = len(mixtures)
-                mixtures.setdefault("+".join(members), tuple(members))
-                repeats = 0 if len(mixtures) > before else repeats + 1
-                if repeats > 1000:
-                    raise AvlocError(f"{len(ids)} single clips do not make {self.size} different mixtures; lower bank.")
-            self._members = mixtures
-        return self._members
+        super().__init__(singles, members)
 
-    def ids(self) -> Sequence[str]:
-        return list(self._mixtures())
 
-    def status(self) -> Status:
-        singles = self.singles.status()
-        present, missing, broken = [], {}, {}
-        for id, members in self._mixtures().items():
-            gone = [singles.missing[m] for m in members if m in singles.missing]
-            bad = [singles.broken[m] for m in members if m in singles.broken]
-            if gone:
-                missing[id] = gone[0]
-            elif bad:
-                broken[id] = bad[0]
-            else:
-                present.append(id)
-        return Status(tuple(present), missing, broken)
-
-    def load(self, id: str) -> Sample:
-        return mix([self.singles.load(member) for member in self._mixtures()[id]], id)
-
-    def labels(self, id: str) -> tuple[str, ...]:
-        return tuple(label for member in self._mixtures()[id] for label in self.singles.labels(member))
-
-    def truth(self, id: str) -> Truth:
-        truth = mixed_truth([self.singles.truth(member) for member in self._mixtures()[id]], SIDE, SIDE)
-        assert truth is not None
-        return truth
-
-    def content(self, id: str) -> str:
-        members = [self.singles.content(member) for member in self._mixtures()[id]]
-        return hashlib.sha256(json.dumps([id, members]).encode()).hexdigest()
-
-    def fingerprint(self) -> str:
-        text = json.dumps([list(self._mixtures()), self.singles.fingerprint()])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _drawn(label: Mapping[str, str], size: int, sources: int, rng: np.random.Generator) -> Members:
+    """Mixtures of single clips of different classes, all mixtures different; clips take turns to come first."""
+    ids = list(label)
+    mixtures: dict[str, tuple[str, ...]] = {}
+    repeats = 0
+    while len(mixtures) < size:
+        members = [ids[len(mixtures) % len(ids)]]
+        for index in rng.permutation(len(ids)):
+            if label[ids[index]] not in [label[member] for member in members]:
+                members.append(ids[index])
+            if len(members) == sources:
+                break
+        if len(members) < sources:
+            raise AvlocError(f"{len(ids)} single clips are too few classes for {sources} side by side.")
+        before = len(mixtures)
+        mixtures.setdefault("+".join(members), tuple(members))
+        repeats = 0 if len(mixtures) > before else repeats + 1
+        if repeats > 1000:
+            raise AvlocError(f"{len(ids)} single clips do not make {size} different mixtures; lower bank.")
+    return mixtures

@@ -23,7 +23,9 @@ import pytest
 import soundfile
 
 from avloc.data import read_audio, read_frame
-from avloc.data.prepared import Output, Prepared, Recording, Recordings, inventory, make, prepare, read_manifest
+from avloc.data.extract import Job, Output, make
+from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare
+from avloc.data.prepared.recordings import read_manifest
 from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.store import exclusive
@@ -312,7 +314,9 @@ def test_killed_and_run_again(box: Box) -> None:
 
 
 def test_a_decoder_that_crashes_costs_one_file(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    crash = "import avloc.data, os\navloc.data.read_frame = lambda path, at: os.kill(os.getpid(), 11)\n"
+    crash = (
+        "import avloc, avloc.data.media, os\navloc.data.media.read_frame = lambda path, at: os.kill(os.getpid(), 11)\n"
+    )
     put(tmp_path / "site" / "sitecustomize.py", crash.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     put(box.source / f"{ID}.mp4", film())
@@ -321,10 +325,10 @@ def test_a_decoder_that_crashes_costs_one_file(box: Box, monkeypatch: pytest.Mon
 
 
 def test_a_decoder_that_never_ends_is_killed(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hang = "import avloc.data, time\navloc.data.read_frame = lambda path, at: time.sleep(99)\n"
+    hang = "import avloc.data.media, time\navloc.data.media.read_frame = lambda path, at: time.sleep(99)\n"
     put(tmp_path / "site" / "sitecustomize.py", hang.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setattr("avloc.data.prepared.extract.LONGEST", 6.0)
+    monkeypatch.setattr("avloc.data.prepared.preparation.LONGEST", 1.5)
     put(box.source / f"{ID}.mp4", film())
     assert "the decoder crashed (Killed)" in box.prepare().transient[f"frames/{ID}.jpg"]
     monkeypatch.delenv("PYTHONPATH")
@@ -425,9 +429,9 @@ def test_what_failed_for_a_passing_reason_is_tried_again(
     box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: str
 ) -> None:
     code = (
-        "import avloc.data, os\ndef raise_(error): raise error\n"
+        "import avloc, avloc.data.media, os\ndef raise_(error): raise error\n"
         f"def read_audio(path):\n    {failure}\n    raise avloc.DataError('the file is missing')\n"
-        "avloc.data.read_audio = read_audio\n"
+        "avloc.data.media.read_audio = read_audio\n"
     )
     put(tmp_path / "site" / "sitecustomize.py", code.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
@@ -501,5 +505,6 @@ def test_doubles_are_named(box: Box) -> None:
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
-    line = make(put(tmp_path / "one.png", jpeg(5, 7, ".png")), Output("frames/one.png", "frame"), tmp_path / "made")
+    source = put(tmp_path / "one.png", jpeg(5, 7, ".png"))
+    line = make(Job("one.png", source, Output("frames/one.png", "frame"), tmp_path / "made", {}))
     assert synced == [line["bytes"]] == [(tmp_path / "made").stat().st_size]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from avloc.data.prepared import Index, search, transient, unpack
+from avloc.data.extract import transient
+from avloc.data.prepared.sources import Index, search, unpack
 from avloc.types import AvlocError, DataError
 from helpers.films import pack, put
 

@@ -1,0 +1,170 @@
+"""One prepared file out of one source: a frame, a sound or a mask.
+
+`avloc.workers` runs this in processes of its own, for decoders meet damaged files here, and some of those kill the
+process that reads them. It imports no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from avloc.data.masks import read_mask
+from avloc.data.media import read_audio, read_frame, read_image
+from avloc.types import DataError
+
+QUALITY = 95
+"""Of JPEG frames."""
+FULL = 1 << 15
+"""Of 16-bit samples: the value that stands for 1."""
+
+Kind = Literal["frame", "sound", "mask"]
+Line = dict[str, Any]
+"""Part of the manifest's line about a file: ``broken``, and ``transient`` where that may pass, or what was made."""
+
+
+class Output(NamedTuple):
+    """A file to make.
+
+    Attributes:
+        file: ``frames/ID.jpg`` and the like, as the manifest names it.
+        kind: What it is.
+        at: Seconds into the source, for a frame of a video; ``None``: the middle frame.
+    """
+
+    file: str
+    kind: Kind
+    at: float | None = None
+
+
+class Job(NamedTuple):
+    """One file to make.
+
+    Attributes:
+        name: Of the source, for the manifest.
+        path: Where the source is; ``None``: it cannot be had.
+        output: What to make.
+        temporary: Under what name.
+        failure: Why the source cannot be had.
+    """
+
+    name: str
+    path: Path | None
+    output: Output
+    temporary: Path
+    failure: Line
+
+
+def make(job: Job) -> Line:
+    """Make one file under its temporary name.
+
+    Raises:
+        OSError: `Job.temporary` cannot be written.
+    """
+    path, temporary = job.path, job.temporary
+    if path is None:
+        return job.failure
+    try:
+        content, about = _MAKERS[job.output.kind](path, job.output)
+    except Exception as error:  # decoders raise nearly anything; the other clips must go on
+        known = isinstance(error, DataError)
+        text = str(error).removeprefix(f"{path}: ") if known else f"{type(error).__name__}: {error}"
+        return failure(text.replace(str(path), "the file"), transient(error) or not path.exists())
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave its name without its content
+    time = temporary.stat().st_mtime_ns
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "time": time, **about}
+
+
+def failure(reason: str, passing: bool) -> Line:
+    """A line about a file that could not be made."""
+    return {"broken": reason, "transient": True} if passing else {"broken": reason}
+
+
+def transient(error: BaseException | None) -> bool:
+    """Whether an error, or its cause, says nothing about the file: no memory or handles left, a share that is gone.
+
+    Decoders and parsers raise `OSError` too, but without a number of the operating system.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in errno.errorcode):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _frame(path: Path, output: Output) -> tuple[bytes, Line]:
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # ready-made: kept as it is, not compressed again
+        height, width = read_image(path).shape[:2]
+        return path.read_bytes(), {"decoder": "none", "height": height, "width": width}
+    image = read_frame(path, output.at)
+    about = {"decoder": _decoders("decord", "av"), "at": _time(path, output.at)}
+    coded, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not coded:
+        raise DataError(f"{path}: a frame of {image.shape[0]}x{image.shape[1]} pixels cannot be stored as JPEG.")
+    return content.tobytes(), {**about, "height": image.shape[0], "width": image.shape[1]}
+
+
+def _time(path: Path, at: float | None) -> float:
+    """Seconds from the first frame to the one that `read_frame` gives."""
+    starts = _starts(path)
+    index = len(starts) // 2 if at is None else int(np.searchsorted(starts, at + 1e-6, side="right")) - 1
+    return round(float(starts[index]), 6)
+
+
+@lru_cache(maxsize=1)  # many frames of one long video
+def _starts(path: Path) -> npt.NDArray[np.float64]:
+    """Seconds from the first frame to every frame, out of the packets' timestamps; decodes nothing."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        starts = [float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base]
+    return np.sort(np.array(starts, np.float64) - min(starts))
+
+
+def _sound(path: Path, output: Output) -> tuple[bytes, Line]:
+    """Mono FLAC at the source's rate. Samples of 16 bits are kept to the bit; louder ones are scaled down to fit."""
+    wave, rate = read_audio(path)
+    peak = float(np.abs(wave).max())
+    gain = 1.0 if round(float(wave.max()) * FULL) < FULL and wave.min() >= -1 else (FULL - 1) / FULL / peak
+    samples = np.rint(wave.astype(np.float64) * gain * FULL).astype(np.int16)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    clipped = float((np.abs(wave) >= (FULL - 1) / FULL).mean())
+    about = {"rate": rate, "seconds": round(len(wave) / rate, 6), "peak": peak, "clipped": clipped, "gain": gain}
+    return buffer.getvalue(), {"decoder": _decoders("av"), **about}
+
+
+def _mask(path: Path, output: Output) -> tuple[bytes, Line]:
+    inside = read_mask(path)
+    _, content = cv2.imencode(".png", inside.astype(np.uint8) * 255)
+    height, width = inside.shape
+    return content.tobytes(), {"decoder": "none", "height": height, "width": width, "area": float(inside.mean())}
+
+
+_MAKERS: dict[Kind, Callable[[Path, Output], tuple[bytes, Line]]] = {"frame": _frame, "sound": _sound, "mask": _mask}
+
+
+def _decoders(*packages: str) -> str:
+    """Names and versions of those that are installed, in the order in which they are tried."""
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", else ".join(found)
