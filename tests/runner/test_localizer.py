@@ -208,7 +208,7 @@ def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path
         ({"audio": [0.1, 0.2]}, "the audio must be .* float32"),
         ({"tiles": 3}, "the width .* a multiple of tiles"),
         ({"sources": None}, r"hinted does not find out what sounds; name the classes: sources="),
-        ({"sources": "red"}, r"sources should be a list of class names, but is 'red'; write \['red'\]"),
+        ({"sources": "red"}, r"sources should be a list, but is 'red'; write \['red'\]"),
         ({"vocabulary": []}, "The vocabulary has no class names"),
         ({"sources": ["mauve"]}, "The encoder Plain failed on the class names .*: ValueError"),
         ({"sources": []}, "hinted failed to localize in 'clip': IndexError"),
