@@ -110,7 +110,7 @@ def ran(suite: Suite, results: Path, **changes: Any) -> list[Row]:
 
 
 def same_as_stored(results: Path, row: Row, data: Blocks, run: str | Path = "") -> None:
-    """Localizing the test clips anew gives the maps of the bench, up to half precision."""
+    """Localizing the test clips anew, one by one, gives the maps of the bench and its batches, up to half precision."""
     localizer = avloc.load(run or row.run, results=results, device="cpu")
     log = ArrayLog(RunFolder(results, row.run).path)
     for id in data.ids():
