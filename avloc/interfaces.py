@@ -186,7 +186,7 @@ class Method(nn.Module, ABC):
         return (Phase(),)
 
     def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
-        """Called once at the start of every phase, for clustering, neighbour lists or dictionaries.
+        """Called once at the start of every phase, for clustering, neighbor lists or dictionaries.
 
         What it finds out belongs into buffers: they are in the checkpoint, whatever shape they have by then. It is
         not called again when a killed run goes on in the middle of a phase.

@@ -1,7 +1,7 @@
 """A suite: YAML -> `Suite` -> list of `Run`. One YAML is one table. Pure: reads no data and trains nothing.
 
 Everything is written with one grammar, ``name`` or ``{name: ..., parameter: ...}``. Unknown keys are errors that
-name the file, the key and its neighbours.
+name the file, the key and its neighbors.
 """
 
 from __future__ import annotations
@@ -317,9 +317,9 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
 def _sentence(model: type[BaseModel], error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        neighbours = _fields(model, error["loc"][:-1])
+        neighbors = _fields(model, error["loc"][:-1])
         parent = ".".join(str(part) for part in error["loc"][:-1])
-        return unknown(f"key under {parent!r} named" if parent else "key", str(error["loc"][-1]), neighbours)
+        return unknown(f"key under {parent!r} named" if parent else "key", str(error["loc"][-1]), neighbors)
     if error["type"] == "missing":
         return f"The key {place!r} is missing."
     if error["loc"][:1] == ("hints",):

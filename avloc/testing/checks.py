@@ -267,7 +267,9 @@ def _learn(method: Method, features: Features, batch: Batch, context: Context, w
         method.train(mode).zero_grad()
         with named(f"the loss of {what}"):
             terms = method.loss(features, batch, context)
-        require(terms, "loss() returned no terms, but the method has weights; set trains = False if it never learns.")
+        require(
+            terms, "loss() returned no terms though the method has weights; set trainable = False if it never learns."
+        )
         for name, term in terms.items():
             where = f"The loss term {name!r} of {what}, in phase {context.phase!r},"
             require(isinstance(term, Tensor) and term.ndim == 0, f"{where} is no scalar tensor.")
@@ -362,11 +364,12 @@ def uses_audio(subject: Subject) -> None:
         require(
             max(map(shape_difference, one, two)) >= SAME,
             "Another clip's sound changes nothing in its maps but their scale; one deaf by design declares "
-            "hears = False.",
+            "uses_audio = False.",
         )
     else:
         require(
-            max(map(difference, one, two)) == 0, "It declares hears = False, but another clip's sound changes its maps."
+            max(map(difference, one, two)) == 0,
+            "It has uses_audio = False, but another clip's sound changes its maps.",
         )
 
 

@@ -1,6 +1,6 @@
 """A small made-up world in which it is known what sounds where: what `avloc.testing` tries methods on.
 
-Eight classes, each a colour and a tone. A clip is a grey, noisy image with a square per source, and the sum of their
+Eight classes, each a color and a tone. A clip is a gray, noisy image with a square per source, and the sum of their
 tones. Its encoder maps squares, tones and names of one class to one direction of a joint space, so that the tokens
 under a square carry the embedding of what sounds. To learn from there are sources that fill the frame as well: from
 small ones alone, a few dozen clips do not tell heads that start at random what to look for.
@@ -85,7 +85,7 @@ class Planted(Dataset):
 
 
 CORNERS = np.array(list(product((-1.0, 1.0), repeat=3)))
-"""The colour of every class: the corners of the cube."""
+"""The color of every class: the corners of the cube."""
 
 
 def _square(place: int, side: int, columns: int, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -99,7 +99,7 @@ def _square(place: int, side: int, columns: int, rng: np.random.Generator) -> tu
 
 
 class Prism(Encoder):
-    """Takes colours and tones apart. Its first directions are the classes, the others grounds and noise."""
+    """Takes colors and tones apart. Its first directions are the classes, the others grounds and noise."""
 
     info = EncoderInfo(
         DIM, image_size=CELLS * PIXELS, image_grid=(CELLS, CELLS), audio_rate=RATE, audio_seconds=1.0,
@@ -111,14 +111,14 @@ class Prism(Encoder):
         drawn = torch.from_numpy(np.random.default_rng(0).standard_normal((DIM, DIM))).float()
         self.register_buffer("basis", torch.linalg.qr(drawn)[0] * 3)  # (D, D), rows
         rough = torch.from_numpy(np.random.default_rng(1).standard_normal((DIM, 3, PIXELS, PIXELS))).float()
-        self.register_buffer("rough", rough - rough.mean((2, 3), keepdim=True))  # blind to plain colour
+        self.register_buffer("rough", rough - rough.mean((2, 3), keepdim=True))  # blind to plain color
         self.basis: Tensor
         self.rough: Tensor
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        colours = nn.functional.avg_pool2d(images, PIXELS)
+        colors = nn.functional.avg_pool2d(images, PIXELS)
         corners = torch.from_numpy(CORNERS).to(images)
-        classes = (1.5 * torch.einsum("bchw,nc->bnhw", colours, corners) / 2.5 - 0.5).relu()  # (B, 8, h, w)
+        classes = (1.5 * torch.einsum("bchw,nc->bnhw", colors, corners) / 2.5 - 0.5).relu()  # (B, 8, h, w)
         noise = 0.15 * nn.functional.conv2d(images, self.rough, stride=PIXELS)
         tokens = torch.einsum("bnhw,nd->bdhw", classes, self.basis[:8]) + noise + self.basis[8, :, None, None]
         return tokens, tokens.mean((2, 3)), classes
