@@ -45,7 +45,7 @@ class Clips(Blocks):
 
 
 class Seen(Plain):
-    """Plain, whose info a test can change."""
+    """An encoder whose info a test can change; it keeps what that promises."""
 
     changes: dict[str, Any] = {}  # noqa: RUF012
 
@@ -54,8 +54,18 @@ class Seen(Plain):
         known = {field.name: getattr(self.info, field.name) for field in fields(EncoderInfo)}
         self.info = EncoderInfo(**{**known, **self.changes})
 
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        count, (height, width), channels = len(images), self.info.image_grid, self.info.backbone_dim
+        cells = height, width * (images.shape[3] // images.shape[2])
+        backbone = torch.ones(count, channels, *cells) if channels else None
+        return torch.ones(count, self.info.dim, *cells), torch.ones(count, self.info.dim), backbone
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(waves)
+        return torch.ones(count, self.info.dim, *self.info.audio_grid), torch.ones(count, self.info.dim)
+
     def encode_text(self, prompts: Any) -> Tensor:
-        return torch.ones(len(prompts), 3)
+        return torch.ones(len(prompts), self.info.dim)
 
     def fingerprint(self) -> str:
         return "seen"
