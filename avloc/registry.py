@@ -239,6 +239,9 @@ def get_component(kind: Kind, name: str) -> type:
 
     Raises:
         AvlocError: There is no such kind or name ("did you mean"), or its module does not import.
+
+    Example:
+        >>> avloc.get_component("method", "tvsl").title
     """
     return registry().get(kind, name)
 
@@ -246,7 +249,13 @@ def get_component(kind: Kind, name: str) -> type:
 def list_components(kind: Kind) -> list[str]:
     """The names of all encoders, methods, datasets or metrics, sorted; imports none of them.
 
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
+
     Raises:
         AvlocError: There is no such kind ("did you mean"), or two plugins own one name.
+
+    Example:
+        >>> avloc.list_components("metric")
     """
     return list(registry().entries(kind))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from avloc.components import Component
 from avloc.hints import HINT_LEVELS, Hints
-from avloc.types import AvlocError, StrictModel, unknown
+from avloc.types import AvlocError, StrictModel, require_list, unknown
 
 Section = Literal["methods", "controls", "untrained", "shuffled_audio"]
 UNTRAINED, SHUFFLED_AUDIO = "untrained", "shuffled_audio"
@@ -182,6 +182,8 @@ class Suite(StrictModel):
         Raises:
             AvlocError: A setting that cannot be read, or that names no method of the suite.
         """
+        for what, given in (("methods", methods), ("datasets", datasets), ("settings", settings)):
+            require_list(what, given)
         data = self.model_dump()
         if methods is not None:
             data["methods"] = _chosen(methods, data["methods"], {})
@@ -228,9 +230,16 @@ def _is_suite(name: str) -> bool:
 def load_suite(name_or_path: str | Path) -> Suite:
     """A shipped suite by name, or any YAML file by path.
 
+    Args:
+        name_or_path: Such as ``multi_source`` or ``mine.yaml``.
+
     Raises:
         AvlocError: No such suite ("did you mean"), not YAML, or a key or type that does not fit; names the file,
             the key and what was expected.
+
+    Example:
+        >>> suite = avloc.load_suite("multi_source")
+        >>> [method.name for method in suite.methods]
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):

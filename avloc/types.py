@@ -276,6 +276,16 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def require_list(what: str, given: object) -> None:
+    """Refuse a lone string where a list of strings belongs: its letters would be taken for names.
+
+    Raises:
+        AvlocError: It is one.
+    """
+    if isinstance(given, str):
+        raise AvlocError(f"{what} should be a list, but is {given!r}; write [{given!r}].")
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist, with the nearest one that does."""
     known = sorted(known)

@@ -255,9 +255,15 @@ class Protocol(Data):
 def load_protocol(spec: str | Mapping[str, Any]) -> Protocol:
     """A preset by name, or ``{preset: name, key: value, ...}`` with some of its keys changed.
 
+    Args:
+        spec: Such as ``"ezvsl"`` or ``{"preset": "avloc", "binarize": {"top": 0.5}}``.
+
     Raises:
         AvlocError: An unknown preset or key ("did you mean"), or a value of the wrong kind; names the key and what
             was expected.
+
+    Example:
+        >>> print(avloc.load_protocol("ezvsl").describe())
     """
     data = {"preset": spec} if isinstance(spec, str) else dict(spec)
     if not isinstance(data.get("preset"), str):
