@@ -27,7 +27,7 @@ _HOME = {
     ),
     "avloc.progress": ("track",),
 }  # fmt: skip
-_MODULES = ("data", "functional", "progress", "testing", "weights")
+_MODULES = ("data", "functional", "testing", "weights")
 _PLACE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted([*_PLACE, *_MODULES])
 

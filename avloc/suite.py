@@ -225,7 +225,7 @@ def _is_suite(name: str) -> bool:
     return name.endswith(".yaml") and name != "protocols.yaml"
 
 
-def load_suite(name_or_path: str) -> Suite:
+def load_suite(name_or_path: str | Path) -> Suite:
     """A shipped suite by name, or any YAML file by path.
 
     Raises:
@@ -238,9 +238,10 @@ def load_suite(name_or_path: str) -> Suite:
             raise AvlocError(f"Suite file {path} does not exist.")
         text, name = path.read_text(encoding="utf-8"), path.stem
     else:
-        if name_or_path not in suite_names():
-            raise AvlocError(unknown("suite", name_or_path, suite_names()))
-        text, name = (files("avloc_benchmarks") / f"{name_or_path}.yaml").read_text(encoding="utf-8"), name_or_path
+        name = str(name_or_path)
+        if name not in suite_names():
+            raise AvlocError(unknown("suite", name, suite_names()))
+        text = (files("avloc_benchmarks") / f"{name}.yaml").read_text(encoding="utf-8")
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -8,7 +8,8 @@ their arguments and name the clip in the error.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -254,6 +255,21 @@ class Localization:
             raise AvlocError(f"localization: scores {self.scores.shape} and masks {self.masks.shape} differ.")
         if self.confidence.shape != (n,) or self.found.shape != (n,):
             raise AvlocError("localization: confidence and found must have one value per source.")
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Turn whatever a plugin raises inside into an `AvlocError` that says what failed; its own sentences stay.
+
+    Args:
+        what: The plugin and the clip, such as ``The encoder 'tiny' failed on clip 'a'``.
+    """
+    try:
+        yield
+    except AvlocError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise AvlocError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class StrictModel(BaseModel):

@@ -30,7 +30,7 @@ class Died:
     """What takes the place of a result where there is none; `str` of it is the reason.
 
     Attributes:
-        code: The exit status of the process, negative for a signal; 0: it goes on.
+        code: The exit status of the process, negative for a signal; 0: it did not end.
         error: What the function raised instead.
     """
 
@@ -79,7 +79,7 @@ def each(
             if not running:
                 return
             worker, event = events.get()
-            if worker.hear(event):
+            if worker.handle(event):
                 continue
             index = running.pop(worker, None)
             if reuse and worker.process.returncode is None:
@@ -121,7 +121,7 @@ class _Worker(Generic[R]):
         return worker
 
     def give(self, work: Callable[[T], R], item: T, limit: float | None) -> None:
-        """Hand an item over; events follow, `hear` tells which is the last."""
+        """Hand an item over; events follow, `handle` tells which is the last."""
         self.result, self.busy = Died(0), True
         if limit is not None:
             self.guard = threading.Timer(limit, self.process.kill)
@@ -142,8 +142,8 @@ class _Worker(Generic[R]):
                 events.put((self, pickle.load(pipe)))
         events.put((self, ("end", self.process.wait())))
 
-    def hear(self, event: Event) -> bool:
-        """Handle one event; returns whether the item goes on."""
+    def handle(self, event: Event) -> bool:
+        """Handle one event; returns whether the item is unfinished."""
         match event:
             case "result", result:
                 self.result = result

@@ -326,6 +326,7 @@ FIELDS = [
     Row(Dataset, "title", patch(Clips, "title", "Other"), NONE),
     Row(Dataset, "license", patch(Clips, "license", "other"), NONE),
     Row(Dataset, "citation", patch(Clips, "citation", "other"), NONE),
+    Row(Dataset, "leaks", patch(Clips, "leaks", True), NONE),
     Row(Dataset, "url", patch(Clips, "url", "other"), NONE),
     Row(Dataset, "revision", patch(Clips, "revision", 2), PREDICTIONS),
     Row(Dataset, "classes", patch(Clips, "classes", ("red", "green", "blue")), ALL),

@@ -231,7 +231,7 @@ def test_the_bench_over_real_mixtures(folder: Path, tmp_path: Path, wild: Wild) 
     with (REALMINI / "mixtures.csv").open(newline="", encoding="utf-8") as file:
         listed = [line for line in csv.DictReader(file) if (line["split"], line["k"]) == ("test", "2")]
     tested = {line["id"]: json.loads(line["members"]) for line in listed[:LIMIT]}
-    for line in manifest.rows:
+    for line in manifest["rows"]:
         assert line["status"] == "done", line["reason"]
         scores = tmp_path / "r" / "runs" / line["run"] / "scores" / line["score"]
         values = json.loads(scores.with_suffix(".json").read_text())["values"]

@@ -1,4 +1,4 @@
-"""Work in processes of their own: results, progress, deaths; and the bench on two data sets at a time."""
+"""Work in processes of their own: results, progress, crashes; and the bench on two data sets at a time."""
 
 from __future__ import annotations
 
@@ -38,6 +38,27 @@ def _write_for_ever(path: Path) -> None:
         time.sleep(0.02)
 
 
+def _own_id(number: int) -> tuple[int, str | None]:
+    return os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _sleep(path: Path) -> None:
+    path.write_text("started")
+    time.sleep(5)
+    path.write_text("awake")
+
+
+def _unportable(item: int) -> None:
+    class LocalError(Exception):
+        pass
+
+    raise LocalError("it cannot be made again")
+
+
 def test_results_and_progress_come_back() -> None:
     events: list[Event] = []
     with receiving(events.append):
@@ -62,6 +83,53 @@ def test_a_killed_process_costs_its_own_item() -> None:
     started, *_, stopped = events
     assert (started[0], started[2]) == ("start", "cut short")
     assert stopped == ("stop", started[1])
+
+
+def test_a_process_may_take_many_items() -> None:
+    found = [result for _, result in each(_own_id, range(6), jobs=2, reuse=True, threads=3)]
+    assert len({result[0] for result in found if not isinstance(result, Died)}) <= 2
+    assert {result[1] for result in found if not isinstance(result, Died)} == {"3"}
+    assert len({result for _, result in each(_own_id, range(3), jobs=3)}) == 3
+    assert dict(each(_fatal, [0, 1, 2, 3], jobs=1, reuse=True)) == {0: 0, 1: Died(-9), 2: 2, 3: 3}
+
+
+def test_items_are_asked_for_when_a_process_is_free() -> None:
+    taken: list[int] = []
+    for count, _ in enumerate(each(_own_id, (taken.append(n) or n for n in range(9)), jobs=2, reuse=True), start=1):
+        assert len(taken) <= count + 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), ValueError("no"), SystemExit(3)])
+def test_what_a_function_raises_comes_back(error: BaseException) -> None:
+    ((_, found),) = each(_raise, [error], jobs=1)
+    assert isinstance(found, Died) and found.code == 0 and found.error is not None
+    if isinstance(error, OSError):
+        assert isinstance(found.error, OSError) and found.error.errno == 28
+    assert str(error) in str(found)
+
+
+def test_an_error_that_cannot_be_sent_is_described() -> None:
+    ((_, found),) = each(_unportable, [0], jobs=1)
+    assert "it cannot be made again" in str(found)
+
+
+def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
+    found = dict(each(_sleep, [tmp_path / "one"], jobs=1, limit=1.5))
+    assert found == {0: Died(-9)}
+
+
+def test_processes_that_report_nothing_end_with_a_killed_caller_too(tmp_path: Path) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nfrom test_workers import _sleep\n"
+    code += "from avloc.workers import each\nlist(each(_sleep, [Path(sys.argv[2])], 1))"
+    file = tmp_path / "one"
+    caller = subprocess.Popen([sys.executable, "-c", code, str(TESTS), str(file)])
+    while not file.exists():
+        time.sleep(0.05)
+        assert caller.poll() is None
+    caller.kill()
+    caller.wait()
+    time.sleep(5.5)
+    assert file.read_text() == "started"
 
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ In come a data set's split and an encoder, out come `avloc.Features` by clip id.
 from avloc.features.feature_set import (
     FeatureSet,
     cached_features,
+    class_text,
     clip_features,
     computed_features,
     encode_text,
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureSet",
     "cached_features",
     "canvases",
+    "class_text",
     "clip_features",
     "computed_features",
     "copy_of",

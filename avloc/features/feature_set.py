@@ -24,11 +24,13 @@ from avloc.data import load_clip, resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
 from avloc.store import ArrayLog, cache_folder, content_id, exclusive, round_to_half, write_json
-from avloc.types import AvlocError, Clip, DataError, Features, Sample
+from avloc.types import AvlocError, Clip, DataError, Features, Sample, blaming
 
 COMMIT_EVERY = 32
 READERS = 4
 """Threads that decode media ahead of the encoder."""
+ARRAYS = ("image_map", "image", "audio_map", "audio", "backbone_map")
+"""Of `Features`, as the cache keeps them."""
 PREPROCESSING = 3
 """Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""
 
@@ -124,9 +126,7 @@ class FeatureSet:
         device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
         images = torch.stack([encoder_image(clips[id], encoder.info) for id in ids])  # (B, 3, H, W)
         waves = torch.stack([encoder_audio(clips[id], encoder.info) for id in audio_of or ids])  # (B, T)
-        image_map, image, backbone = encoder.encode_image(images.to(device))
-        audio_map, audio = encoder.encode_audio(waves.to(device))
-        return Features(image_map, image, audio_map, audio, backbone)
+        return _encode(encoder, images.to(device), waves.to(device), ids, clips[ids[0]].tiles)
 
 
 @torch.no_grad()
@@ -169,6 +169,12 @@ def clip_features(clip: Clip, encoder: Encoder, device: str, *, rounded: bool) -
     return Features(**found)
 
 
+@torch.no_grad()
+def class_text(encoder: Encoder, names: Sequence[str]) -> Tensor:
+    """``(N, D)`` embeddings of class names, rounded to half precision as in the cache."""
+    return torch.from_numpy(np.stack([round_to_half(row) for row in _embed(encoder, names)]))
+
+
 def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
     """Everything that decides what an encoder makes of a clip."""
     return {
@@ -194,10 +200,20 @@ def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> T
             log = ArrayLog(folder)
             todo = [name for name in dict.fromkeys(classes) if name not in log.records]
             if todo:  # unless another process embedded them while this one waited
-                for name, row in zip(todo, encoder.encode_text(todo).float().cpu().numpy(), strict=True):
+                for name, row in zip(todo, _embed(encoder, todo), strict=True):
                     log.append(name, {"text": row})
                 log.commit()
     return torch.from_numpy(np.stack([log.read(name)["text"] for name in classes]))
+
+
+def _embed(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
+    """``(N, D)``."""
+    name, wanted = f"The encoder {type(encoder).__name__}", (len(names), encoder.info.dim)
+    with blaming(f"{name} failed on the class names {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"):
+        found = encoder.encode_text(names).float().cpu().numpy()
+    if found.shape != wanted:
+        raise AvlocError(f"{name} promised text of shape {wanted}, but returned {found.shape}.")
+    return found
 
 
 def _usable(
@@ -218,7 +234,8 @@ def _usable(
     for id in listed:
         try:
             if id in present:
-                keys[id] = dataset.content(id)[:24]
+                with blaming(f"The data set {type(dataset).__name__} failed on clip {id!r}"):
+                    keys[id] = dataset.content(id)[:24]
         except DataError as error:
             broken[id] = str(error)
     log = ArrayLog(folder)
@@ -259,9 +276,10 @@ def _encode_clips(
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
         try:
             arrays = {} if encoder is None else _arrays(clip, encoder, device)
-            log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
-        except AvlocError as error:  # features that are not finite
+        except DataError as error:  # features that are not finite
             broken[id] = str(error)
+            continue
+        log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()
@@ -270,12 +288,40 @@ def _encode_clips(
 
 
 def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:
-    image = encoder_image(clip, encoder.info)[None].to(device)
-    image_map, pooled_image, backbone = encoder.encode_image(image)
-    audio_map, pooled_audio = encoder.encode_audio(encoder_audio(clip, encoder.info)[None].to(device))
-    arrays = {"image_map": image_map, "image": pooled_image, "audio_map": audio_map, "audio": pooled_audio}
-    arrays |= {} if backbone is None else {"backbone_map": backbone}
-    return {name: array[0].float().cpu().numpy() for name, array in arrays.items()}
+    image, wave = encoder_image(clip, encoder.info), encoder_audio(clip, encoder.info)
+    found = _encode(encoder, image[None].to(device), wave[None].to(device), [clip.id], clip.tiles)
+    tensors = {name: getattr(found, name) for name in ARRAYS}
+    return {name: x[0].float().cpu().numpy() for name, x in tensors.items() if x is not None}
+
+
+def _encode(encoder: Encoder, images: Tensor, waves: Tensor, ids: Sequence[str], tiles: int) -> Features:
+    """What an encoder makes of clips of equally many tiles, checked.
+
+    Raises:
+        AvlocError: It fails, or returns something else than it promised.
+        DataError: The features of a clip are not finite.
+    """
+    name = f"The encoder {type(encoder).__name__}"
+    with blaming(f"{name} failed on clip {', '.join(map(repr, ids[:3]))}{', ...' if len(ids) > 3 else ''}"):
+        image_map, image, backbone = encoder.encode_image(images)
+        found = Features(image_map, image, *encoder.encode_audio(waves), backbone)
+    dim, (height, width) = encoder.info.dim, encoder.info.image_grid
+    promised: dict[str, tuple[int, ...]] = {
+        "image_map": (dim, height, width * tiles), "image": (dim,), "audio_map": (dim, *encoder.info.audio_grid),
+        "audio": (dim,), "backbone_map": (encoder.info.backbone_dim, height, width * tiles),
+    }  # fmt: skip
+    if backbone is None and not encoder.info.backbone_dim:
+        del promised["backbone_map"]
+    for array, shape in promised.items():
+        tensor, wanted = getattr(found, array), (len(ids), *shape)
+        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        if got != wanted:
+            raise AvlocError(f"{name} promised {array} of shape {wanted} for clip {ids[0]!r}, but returned {got}.")
+        finite = tensor.isfinite().flatten(1).all(1)
+        if not finite.all():
+            id = ids[int(finite.int().argmin())]
+            raise DataError(f"{name} made values of clip {id!r} that are not finite ({array}).")
+    return found
 
 
 def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample | DataError]]:

@@ -33,7 +33,7 @@ def copy_of(id: str, number: int) -> str:
 class Altered(Dataset):
     """Altered copies of a split's clips: the sound shifted in time, and where asked every tile's pixels changed.
 
-    The sound starts at a random place and goes round, so that the encoder's window hears another part of it. Pixels
+    The sound is rotated by a random amount, so that the encoder's window covers another part of it. Pixels
     are changed by quarter turns, flips, shifts, blur, colors and grayscale (after Senocak et al., ICCV 2023).
 
     Args:

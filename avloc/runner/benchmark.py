@@ -6,9 +6,11 @@ Finished runs are reused; a run that fails leaves ``error.txt``, and the others 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +66,7 @@ def bench(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         force: Fit, predict and score again what is there.
         jobs: How many data sets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
-        command: What made the table, for its notes; empty: this call in words.
+        command: What makes the table again, for its notes; empty: this call.
 
     Returns:
         The results: a table, scores per source, and the raw predictions.
@@ -72,16 +74,27 @@ def bench(
     Raises:
         AvlocError: Something that was asked for does not exist, or the results folder cannot be written.
     """
-    chosen = _suite(suite).override(
+    command = command or _call(suite, locals())
+    opened = suite if isinstance(suite, Suite) else load_suite(suite)
+    chosen = opened.override(
         methods=methods, datasets=datasets, seeds=seeds, encoder=encoder, hints=hints, limit=limit, settings=settings
     )
-    command = command or f"avloc.bench({chosen.name!r}, ...)"
     options = Options(Path(results), Path(data) if data else None, device, force, jobs, command)
     return Results(run_suite(chosen, options), options.results)
 
 
-def _suite(suite: str | Path | Suite) -> Suite:
-    return suite if isinstance(suite, Suite) else load_suite(str(suite))
+def _call(suite: str | Path | Suite, given: Mapping[str, Any]) -> str:
+    """The call of `bench` that makes the same table, with the arguments that are not as by default."""
+    known = signature(bench).parameters
+    changed = {name: given[name] for name in known if name != "suite" and given[name] != known[name].default}
+    named = f"<suite {suite.name!r}>" if isinstance(suite, Suite) else repr(str(suite))
+    return f"avloc.bench({', '.join([named, *(f'{name}={_literal(value)}' for name, value in changed.items())])})"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Path):
+        return repr(str(value))
+    return repr(list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value)
 
 
 def run_suite(suite: Suite, options: Options) -> Manifest:
@@ -200,7 +213,7 @@ def _run_dataset(plan: Plan, index: int) -> None:
         for _, row in pairs:
             row.status, row.reason = "skipped", f"{entry.name}: {absent!s}"
         return
-    except Exception as error:  # a data set or an encoder may raise anything; the others must go on
+    except (Exception, SystemExit) as error:  # a data set or an encoder may raise anything; the others must go on
         _fail(plan, index, str(error) if isinstance(error, AvlocError) else repr(error))
         return
     shown.title = entry.title or shown.name.replace(entry.name, type(task.test).title or entry.name)

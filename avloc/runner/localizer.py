@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from avloc.components import Component, component_id, make_encoder, method_class
-from avloc.features import clip_features
-from avloc.hints import Hints, disclose
+from avloc.features import class_text, clip_features, encoder_identity
+from avloc.hints import Hints, disclose, suffices
 from avloc.interfaces import Encoder, Method
+from avloc.runner.plan import torch_device
+from avloc.runner.run import localized
 from avloc.store import RunFolder
 from avloc.training import ENCODER, Trained, load_weights, to_device
 from avloc.types import AvlocError, Batch, Clip, Prediction, unknown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Localizer:
-    """A method with its encoder, in evaluation mode.
+    """A method with its encoder, in evaluation mode; `load` makes one.
 
     Attributes:
+        name: Of the method.
         method, encoder: On `device`.
         classes: The class names that the method was trained on.
-        cached: Whether it was trained on cached features, whose rounding to half precision it then gets here, too.
+        cached: Whether the run read features from the cache, whose rounding to half precision they then get here, too.
         device: Of torch.
+        seed: Of the run, for methods that draw when they localize.
+
+    Example:
+        >>> localizer = avloc.load("results/runs/8f0c12ab34cd")
+        >>> localizer.localize(image, audio, 16000, vocabulary=["dog", "violin", "piano"]).labels
     """
 
+    name: str
     method: Method
     encoder: Encoder
     classes: tuple[str, ...]
     cached: bool
     device: str
+    seed: int
+    _text: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
     def localize(
@@ -55,98 +67,145 @@ class Localizer:
             audio: ``(T,)`` float32, mono, full scale at 1.
             rate: Samples per second.
             sources: The classes that sound; the method maps each.
-            vocabulary: The classes among which the method finds those that sound; default: what it was trained on.
+            vocabulary: The classes among which the method finds those that sound; ``None``: what it was trained on.
             tiles: Square frames side by side in the image.
 
         Returns:
-            Raw maps, higher where a source more likely is, named where the method names its sources.
+            Raw maps ``(Q, h, w)``, higher where a source more likely is, named where the method names its sources.
 
         Raises:
-            AvlocError: The image or the sound is none, or the method cannot map a class.
+            AvlocError: The image or the sound cannot be used, or the method cannot map a class.
+
+        Example:
+            >>> prediction = localizer.localize(image, audio, 16000, sources=["dog", "violin"])
+            >>> prediction.maps.shape, prediction.labels
         """
-        names = tuple(dict.fromkeys([*(vocabulary or self.classes), *(sources or ())]))
-        self._check(names)
-        clip = Clip("clip", image, audio, rate, tiles=tiles)
-        hints: Hints = "oracle" if sources is not None else "vocabulary"
-        text = self.encoder.encode_text(names).float().cpu() if self.encoder.info.has_text else None
+        names = self._names(sources, vocabulary)
+        hints: Hints = "vocabulary" if sources is None else "oracle"
+        clip = Clip("clip", np.asarray(image), np.asarray(audio), rate, tiles=tiles)
         features, batch = disclose(
             clip_features(clip, self.encoder, self.device, rounded=self.cached),
             Batch((clip.id,), torch.tensor([tiles]), (clip.id,)),
-            hints, classes=names, text=text, labels=[tuple(dict.fromkeys(sources or ()))],
+            hints, classes=names, text=self._embedded(names), labels=[tuple(dict.fromkeys(sources or ()))],
         )  # fmt: skip
-        device = torch.device(self.device)
-        module = self.method.evaluation_module()
-        (found,) = module.localize(to_device(features, device), to_device(batch, device))
-        return found
+        device, module = torch.device(self.device), self.method.evaluation_module()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            (found,) = localized(self.name, module, to_device(features, device), to_device(batch, device))
+        return found if vocabulary is None or not found.labels else _only(found, {*vocabulary, *(sources or ())})
 
-    def _check(self, names: Sequence[str]) -> None:
-        for name in names:
-            if self.method.needs.closed_set and name not in self.classes:
-                raise AvlocError(
-                    f"{self.method.title} maps only its own classes. {unknown('class', name, self.classes)}"
-                )
+    def _names(self, sources: Sequence[str] | None, vocabulary: Sequence[str] | None) -> tuple[str, ...]:
+        """The classes that the method may name; all of its own where it knows no others."""
+        for what, names in (("sources", sources), ("vocabulary", vocabulary)):
+            if isinstance(names, str):
+                raise AvlocError(f"{what} should be a list of class names, but is {names!r}; write [{names!r}].")
+        if vocabulary is not None and not vocabulary:
+            raise AvlocError("The vocabulary has no class names; leave it out to use those of the training.")
+        needs = self.method.needs
+        if sources is None and not suffices("vocabulary", needs.hints):
+            raise AvlocError(f"{self.name} does not find out what sounds; name the classes: sources=[...].")
+        asked = tuple(dict.fromkeys([*(self.classes if vocabulary is None else vocabulary), *(sources or ())]))
+        if not needs.closed_set:
+            return asked
+        for name in asked:
+            if name not in self.classes:
+                raise AvlocError(f"{self.name} maps only its own classes. {unknown('class', name, self.classes)}")
+        return self.classes
+
+    def _embedded(self, names: Sequence[str]) -> Tensor | None:
+        """``(N, D)``, or ``None`` where the encoder has no text tower; what was embedded before is kept."""
+        if not self.encoder.info.has_text:
+            return None
+        todo = [name for name in names if name not in self._text]
+        if todo:
+            self._text.update(zip(todo, class_text(self.encoder, todo), strict=True))
+        return torch.stack([self._text[name] for name in names])
 
 
-def load(run: str | Path, *, results: str | Path = "results", device: str = "cpu") -> Localizer:
+def _only(found: Prediction, names: set[str]) -> Prediction:
+    """The maps of these classes."""
+    kept = [place for place, label in enumerate(found.labels) if label in names]
+    scores = None if found.scores is None else found.scores[kept]
+    return replace(found, maps=found.maps[kept], labels=tuple(found.labels[place] for place in kept), scores=scores)
+
+
+def load(run: str | Path, *, results: str | Path = "results", device: str = "auto") -> Localizer:
     """A method as a run left it, with its encoder, to localize in anybody's images and sounds.
+
+    Args:
+        run: The folder of a run, or its id; of a training or of predictions.
+        results: The folder with the results, where `run` is an id.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Returns:
+        The method with its encoder.
+
+    Raises:
+        AvlocError: There is no such run, it is not finished, or what made it has changed since.
 
     Example:
         >>> localizer = avloc.load("results/runs/8f0c12ab34cd")
         >>> prediction = localizer.localize(image, audio, rate, sources=["dog", "violin"])
-
-    Args:
-        run: The folder of a run, or its id; of a training or of predictions.
-        results: The store, where `run` is an id.
-        device: ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises:
-        AvlocError: There is no such run, it is not finished, or what made it has changed since.
     """
-    folder = _folder(run, Path(results))
+    device, folder = torch_device(device), _folder(run, Path(results))
     identity = folder.identity()["identity"]
     if identity["stage"] not in ("fit", "predict"):
-        raise AvlocError(f"{folder.path} holds predictions made elsewhere; there is no method to load.")
-    fitted = folder if identity["stage"] == "fit" else _of(folder, identity["fit"])
-    about = fitted.identity()["identity"] if fitted else identity
-    classes = about["classes"] if fitted else about["classes"]["train"]
-    kind, encoder = _method(about), _encoder(about)
-    torch.manual_seed(about["seed"])
-    method = kind(encoder.info, tuple(classes), **about["method"]["params"])
-    if fitted:
+        raise AvlocError(f"{folder.path} holds predictions that were made elsewhere; there is no method to load.")
+    fit = folder.id if identity["stage"] == "fit" else identity["fit"]
+    classes = identity["classes"] if identity["stage"] == "fit" else identity["classes"]["train"]
+    encoder = _encoder(identity["encoder"])
+    method = _method(identity, encoder, classes)
+    cached = identity.get("cache", True)
+    if fit:
+        fitted = RunFolder(folder.path.parents[1], fit)
+        _require_finished(fitted)
+        train = fitted.identity()["identity"]["train"]
+        cached = train["cache"] and not train["train_encoder"]
         tensors = load_weights(fitted.path / "checkpoint.safetensors")
         Trained(method, encoder if any(name.startswith(ENCODER) for name in tensors) else None).put(tensors)
-    train = about.get("train", {})
-    computed = train.get("train_encoder") or not train.get("cache", about.get("cache", True))
-    return Localizer(method.to(device).eval(), encoder.to(device), tuple(classes), not computed, device)
+    method, encoder = method.to(device).eval(), encoder.to(device).eval()
+    return Localizer(identity["method"]["name"], method, encoder, tuple(classes), cached, device, identity["seed"])
 
 
 def _folder(run: str | Path, results: Path) -> RunFolder:
+    """The finished run in a folder, or with an id."""
     path = Path(run)
-    folder = RunFolder(path.parent.parent, path.name) if path.parent.name == "runs" else RunFolder(results, path.name)
-    if not folder.complete:
-        raise AvlocError(f"There is no finished run {folder.path}; avloc bench makes them.")
+    if path.is_dir():
+        path = path.resolve()
+        folder = RunFolder(path.parents[1], path.name)
+    else:
+        folder = RunFolder(path.parents[1] if path.parent.name == "runs" else results, path.name)
+    _require_finished(folder)
     return folder
 
 
-def _of(folder: RunFolder, fit: str | None) -> RunFolder | None:
-    """The training that predictions come from; ``None`` where nothing was trained."""
-    return None if fit is None else _folder(folder.path.parent / fit, folder.path.parent.parent)
+def _require_finished(folder: RunFolder) -> None:
+    if not folder.path.is_dir():
+        raise AvlocError(f"There is no run {folder.path}; the rows of avloc.load_results(...).manifest name the runs.")
+    if not folder.complete:
+        raise AvlocError(f"The run {folder.path} is not finished, or is no run; run the same avloc bench again.")
 
 
-def _method(identity: dict[str, Any]) -> type[Method]:
-    known = identity["method"]
+def _method(identity: dict[str, Any], encoder: Encoder, classes: Sequence[str]) -> Method:
+    """The method as the run's seed makes it, before any training."""
+    known, seed = identity["method"], identity["seed"]
     component = Component(name=known["name"], params=known["params"])
     kind = method_class(component)
     if not isinstance(kind, type):
         raise kind
     if component_id(component, kind) != known:
         raise AvlocError(f"The method {component.name!r} has changed since the run was made; run avloc bench again.")
-    return kind
+    torch.manual_seed(seed)
+    return kind(encoder.info, tuple(classes), **component.params)
 
 
-def _encoder(identity: dict[str, Any]) -> Encoder:
-    known = identity["encoder"]
-    encoder = make_encoder(Component(name=known["name"], params=known["params"]))
-    if encoder.fingerprint() != known["encoder"]:
-        raise AvlocError(f"The encoder {known['name']!r} has other weights than when the run was made.")
+def _encoder(known: dict[str, Any]) -> Encoder:
+    component = Component(name=known["name"], params=known["params"])
+    encoder = make_encoder(component)
+    now = {**component_id(component, type(encoder)), **encoder_identity(encoder, encoder.fingerprint())}
+    if now != known:
+        raise AvlocError(
+            f"The encoder {component.name!r} has other weights, or reads clips in another way, than when the run was "
+            "made; run avloc bench again."
+        )
     return encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,18 +43,8 @@ class Options:
 
     @property
     def torch_device(self) -> str:
-        """`device` with ``auto`` resolved.
-
-        Raises:
-            AvlocError: A GPU was asked for that torch does not see.
-        """
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device != "cpu":
-            index, count = int(self.device.partition(":")[2] or 0), torch.cuda.device_count()
-            if index >= count:
-                raise AvlocError(f"There is no device {self.device!r}: torch sees {count} GPUs here. Use --device cpu.")
-        return self.device
+        """`device` as torch names it; see `torch_device`."""
+        return torch_device(self.device)
 
     @property
     def processes(self) -> int:
@@ -61,6 +52,24 @@ class Options:
         if self.jobs is None:
             return (os.cpu_count() or 1) if self.torch_device == "cpu" else 1
         return self.jobs
+
+
+def torch_device(device: str) -> str:
+    """A device with ``auto`` resolved: the first GPU where there is one.
+
+    Raises:
+        AvlocError: It is none of ``auto``, ``cpu``, ``cuda`` and ``cuda:1``, or a GPU that torch does not see.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return device
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise AvlocError(f"The device {device!r} is not auto, cpu, cuda or cuda:NUMBER.")
+    index, count = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if index >= count:
+        raise AvlocError(f"There is no device {device!r}: torch sees {count} GPUs here. Use the device cpu.")
+    return device
 
 
 @dataclass(slots=True)

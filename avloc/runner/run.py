@@ -30,7 +30,7 @@ from avloc.scoring import score_run
 from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, provenance, score_path
 from avloc.suite import Run
 from avloc.training import Fit, restore, to_device
-from avloc.types import AvlocError, Batch, Features, Prediction
+from avloc.types import AvlocError, Batch, Features, Prediction, blaming
 
 PREDICT_BATCH = 64
 
@@ -188,7 +188,7 @@ def predict(
         for ids in track(batches, title, len(batches)):
             features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
-            _append(log, test, features, _checked(module.localize(features, batch), batch, run.method.name))
+            _append(log, test, features, localized(run.method.name, module, features, batch))
         about = {"source": _source(method), "clips": len(log.records)}
         folder.finish(identity, {**provenance(started, task.device), **about})
 
@@ -274,12 +274,35 @@ def _other_clips(clips: FeatureSet) -> dict[str, str]:
     return partner
 
 
-def _checked(predictions: Sequence[Prediction], batch: Batch, name: str) -> Iterable[Prediction]:
-    got = tuple(prediction.clip for prediction in predictions)
+def localized(name: str, method: Method, features: Features, batch: Batch) -> list[Prediction]:
+    """What a method predicts, checked.
+
+    Args:
+        name: Of the method.
+        method: Its evaluation module.
+        features, batch: On its device.
+
+    Raises:
+        AvlocError: It fails, or returns something else than a prediction per clip: in order, of disclosed classes, with
+            maps of the canvas' aspect.
+    """
+    shown = ", ".join(map(repr, batch.ids[:3])) + (", ..." if len(batch) > 3 else "")
+    with blaming(f"{name} failed to localize in {shown}"):
+        predictions = list(method.localize(features, batch))
+    got = tuple(one.clip if isinstance(one, Prediction) else type(one).__name__ for one in predictions)
     if got != batch.ids:
-        raise AvlocError(f"{name} must return one prediction per clip, in order; it returned {len(got)} for {got[:3]}…")
+        raise AvlocError(f"{name} must return one prediction per clip, in order: for {shown} it returned {got[:3]}.")
+    height, width = features.image_map.shape[2:]
     for prediction in predictions:
         strange = set(prediction.labels) - set(batch.classes)
         if strange:
-            raise AvlocError(f"{name} named classes that were not disclosed: {sorted(strange)}.")
+            raise AvlocError(
+                f"{name} named classes for clip {prediction.clip!r} that were not disclosed: {sorted(strange)}."
+            )
+        h, w = prediction.maps.shape[1:]
+        if not abs(w * height / width - h) < 1:  # less than a cell: grids are whole numbers
+            raise AvlocError(
+                f"{name} mapped clip {prediction.clip!r} in {h} x {w} cells, whose aspect is not that of its canvas: "
+                f"its image map has {height} x {width}. Maps cover the canvas, all tiles side by side."
+            )
     return predictions

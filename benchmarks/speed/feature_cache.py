@@ -1,6 +1,6 @@
 """How much faster a T-VSL epoch is with cached features than with AudioCLIP in every step.
 
-Random weights and random clips of AudioCLIP's shapes (two frames of 224 pixels side by side, 5 s of sound at 44.1 kHz).
+Random weights and random clips of AudioCLIP's shapes (two tiles of 224 pixels side by side, 5 s of sound at 44.1 kHz).
 Both epochs run in one process, on the same clips, with the same batches::
 
     python benchmarks/speed/feature_cache.py --clips 16 --batch 8
@@ -20,9 +20,10 @@ import torch
 from lightning_fabric import Fabric
 
 from avloc import Clip, Dataset, Encoder, Sample, Status, get_component
-from avloc.features import encode_text
-from avloc.suite import Train
-from avloc.training import Fit, Supply
+from avloc.components import Component
+from avloc.runner import make_task
+from avloc.suite import SuiteDataset, Train
+from avloc.training import Fit
 
 CLASSES = ("dog barking", "playing violin, fiddle", "airplane", "people eating")
 RATE, SECONDS = 44_100, 5
@@ -48,7 +49,7 @@ class Noise(Dataset):
         image = rng.integers(0, 256, (224, 448, 3), dtype=np.uint8)
         audio = rng.uniform(-1, 1, RATE * SECONDS).astype(np.float32)
         labels = (CLASSES[number % 4], CLASSES[(number + 1) % 4])
-        return Sample(Clip(id, image, audio, RATE, frames=2, group=id), None, labels)
+        return Sample(Clip(id, image, audio, RATE, tiles=2, group=id), None, labels)
 
     def content(self, id: str) -> str:
         return id
@@ -61,17 +62,15 @@ def epoch(encoder: Encoder, clips: int, batch: int, *, live: bool) -> tuple[floa
     """Seconds of what comes before the first epoch, and of one epoch (the second: the first one warms up)."""
     started = time.perf_counter()
     splits = {"train": Noise("train", clips), "val": Noise("val", 0), "test": Noise("test", 0)}
-    name = encoder.fingerprint()
-    text = encode_text(encoder, CLASSES, name)
-    supply = Supply(splits, encoder, "noise", None, "cpu", name, live, CLASSES, text)
+    task = make_task(SuiteDataset(name="noise", encoder=Component(name="audioclip")), splits, encoder)
     method = get_component("method", "tvsl")
     train = Train(epochs=2, batch_size=batch, cache=not live)
-    material = supply.material(method.needs, train)
+    data = task.training_data(method.needs, train)
     before = time.perf_counter() - started
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         fit = Fit(
-            method(encoder.info, CLASSES), material, train, seed=0, folder=Path(folder),
+            method(encoder.info, CLASSES), data, train, seed=0, folder=Path(folder),
             fabric=Fabric(accelerator="cpu", devices=1), on_epoch=lambda line: ends.append(line["seconds"]),
         )  # fmt: skip
         fit.run()

@@ -63,7 +63,7 @@ metrics = [get_component("metric", name)() for name in METRICS]
 
 
 def ours(clips: range) -> Values:
-    """``(clips, metrics)``: the rows of every metric, as `avloc.scoring.scores.score` asks for them."""
+    """``(clips, metrics)``: the rows of every metric, as `avloc.scoring.score_run` asks for them."""
     return np.array([[metric.rows(*pair)[0, 0] for metric in metrics] for pair in map(chunk.pair, clips)])
 
 

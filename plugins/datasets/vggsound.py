@@ -218,7 +218,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         DataError: A box reaches out of the frame (but for `CORRUPT`) or is upside down; an id is wrong or twice there.
     """
     tiles: dict[str, Tile] = {}
-    total = corrupt = flat = overlapping = spoilt = 0
+    total = corrupt = flat = overlapping = spoiled = 0
     for id, entry in read_objects(path, ("class", "bbox"), CUT).items():
         boxes = read_boxes(entry.where, entry.values["bbox"])
         bad = (boxes == CORRUPT).any(axis=1)
@@ -228,7 +228,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         empty = ~bad & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
         good = boxes[~bad & ~empty]
         total, corrupt, flat = total + len(boxes), corrupt + int(bad.sum()), flat + int(empty.sum())
-        spoilt += not len(good)
+        spoiled += not len(good)
         overlapping += bool(rasterize(good, 224, 224).max(initial=0) > 1)
         reason = f"{path.name}: of its boxes ({len(boxes)}) none covers anything." if right and not len(good) else ""
         tiles[id] = replace(
@@ -237,7 +237,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
     left_out, scored = ("left out", "broken") if right else ("kept", "scored on an empty truth")
     return tiles, (
         f"VGG-SS: {corrupt} of {total:,} boxes hold the number -2.88e16 and {flat} have no area; they are {left_out}, "
-        f"and {spoilt} clips without any other box are {scored}.",
+        f"and {spoiled} clips without any other box are {scored}.",
         f"{overlapping} clips of VGG-SS have boxes that overlap; their pixels count "
         + ("once (released loaders: once per box)." if right else "once per box, as released."),
     )
@@ -279,9 +279,9 @@ def _published(pairs: Mapping[str, tuple[Tile, Tile]], boxes: str) -> dict[str, 
 
 def _about(pairs: Mapping[str, tuple[Tile, Tile]], alike: int, boxes: str, same_class: bool) -> Iterator[str]:
     """What a table over the duets should say."""
-    spoilt = sum(any(tile.unusable for tile in pair) for pair in pairs.values())
-    if spoilt:
-        yield f"{spoilt} of {len(pairs):,} duets have a clip without any box that covers something and are broken."
+    spoiled = sum(any(tile.unusable for tile in pair) for pair in pairs.values())
+    if spoiled:
+        yield f"{spoiled} of {len(pairs):,} duets have a clip without any box that covers something and are broken."
     yield f"{alike} of {len(pairs):,} duets have two clips of one class and are {'kept' if same_class else 'left out'}."
     if boxes == "avgn":
         yield f"ATTENTION: all {len(pairs):,} duets are scored on the boxes of other clips, as AVGN releases it."

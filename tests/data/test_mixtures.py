@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avloc import Clip, Sample, Truth
-from avloc.data import mix, mixed_truth
+from avloc import Clip, DataError, Dataset, Sample, Status, Truth
+from avloc.data import Mixtures, resize_mask
 
 
 def sample(
     id: str, *, label: str = "dog", size: tuple[int, int] = (8, 8), value: int = 50, audio: list[float] | None = None,
     rate: int = 100, group: str | None = None, truth: bool = True,
 ) -> Sample:  # fmt: skip
-    """A flat grey frame whose source is the left half of it."""
+    """A flat gray frame whose source is the left half of it."""
     height, width = size
     mask = np.zeros((1, height, width), np.float32)
     mask[:, :, : width // 2] = 1
@@ -21,6 +21,31 @@ def sample(
     wave = np.array([0.5] * 6 if audio is None else audio, np.float32)
     clip = Clip(id, image, wave, rate, group=id if group is None else group)
     return Sample(clip, Truth(mask, (label,), (np.array([[0.0, 0.0, 0.5, 1.0]]),)) if truth else None, (label,))
+
+
+class Clips(Dataset):
+    """Samples in memory, of which some have no file."""
+
+    classes = ("dog", "cat", "class0", "class1", "class2", "class3")
+
+    def __init__(self, *samples: Sample, missing: tuple[str, ...] = (), broken: tuple[str, ...] = ()) -> None:
+        self.samples = {sample.clip.id: sample for sample in samples}
+        self.missing, self.broken = missing, broken
+
+    def ids(self) -> list[str]:
+        return list(self.samples)
+
+    def load(self, id: str) -> Sample:
+        return self.samples[id]
+
+    def status(self) -> Status:
+        present = tuple(id for id in self.samples if id not in (*self.missing, *self.broken))
+        return Status(present, dict.fromkeys(self.missing, "no file"), dict.fromkeys(self.broken, "damaged"))
+
+
+def mix(samples: list[Sample], id: str) -> Sample:
+    """The canvas of all of them."""
+    return Mixtures(Clips(*samples), {id: tuple(sample.clip.id for sample in samples)}).load(id)
 
 
 def test_two_clips_on_one_canvas() -> None:
@@ -86,9 +111,60 @@ def test_without_the_truth_of_every_clip_there_is_none() -> None:
 
 
 def test_a_silent_tile_adds_no_source() -> None:
-    nothing = Truth(np.zeros((0, 8, 8), np.float32), ())
-    assert sample("a").truth is not None
-    truth = mixed_truth([nothing, sample("a").truth], 8, 8)
-    assert truth is not None and truth.masks.shape == (1, 8, 16) and truth.masks[0, :, :8].sum() == 0
-    empty = mixed_truth([nothing, nothing], 8, 8)
-    assert empty is not None and empty.masks.shape == (0, 8, 16)
+    def silent(id: str) -> Sample:
+        return Sample(sample(id).clip, Truth(np.zeros((0, 8, 8), np.float32), ()))
+
+    data = Mixtures(Clips(silent("a"), sample("b"), silent("c")), {"ab": ("a", "b"), "ac": ("a", "c")})
+    truth = data.truth("ab")
+    assert truth.masks.shape == (1, 8, 16) and truth.masks[0, :, :8].sum() == 0
+    assert data.truth("ac").masks.shape == (0, 8, 16)
+
+
+def test_masks_take_the_value_at_each_pixels_center() -> None:
+    row = np.array([[[1.0, 2.0, 3.0]]])
+    np.testing.assert_array_equal(resize_mask(row, 1, 2)[0, 0], [1, 3])  # by corners: 1 and 2
+    np.testing.assert_array_equal(resize_mask(row, 2, 6)[0], [[1, 1, 2, 2, 3, 3]] * 2)
+    found = mix([sample("a"), sample("b", size=(3, 6))], "ab").truth
+    assert found is not None and found.masks[1, 0, 8:].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert resize_mask(row > 1, 1, 3).dtype == np.float32 and resize_mask(row, 1, 3).flags.c_contiguous
+
+
+def test_a_canvas_is_as_good_as_its_clips() -> None:
+    clips = [sample(name, label="cat" if name == "b" else "dog") for name in "abcd"]
+    members = {"ab": ("a", "b"), "ac": ("a", "c"), "cd": ("c", "d"), "b": ("b",)}
+    data = Mixtures(Clips(*clips, missing=("c",), broken=("d",)), members)
+    status = data.status()
+    assert status.present == ("ab", "b") and status.missing == {"ac": "no file"} and status.broken == {"cd": "damaged"}
+    assert data.labels("ab") == ("dog", "cat") and data.labels("ac") == ("dog",) and data.classes == Clips.classes
+    loaded, alone = data.load("ab").truth, data.truth("ab")
+    assert loaded is not None and loaded.labels == alone.labels
+    np.testing.assert_array_equal(loaded.masks, alone.masks)
+    np.testing.assert_array_equal(loaded.boxes, alone.boxes)
+
+
+def test_identities_follow_the_members() -> None:
+    clips = Clips(*[sample(name, value=n) for n, name in enumerate("abc")])
+    one, other = Mixtures(clips, {"x": ("a", "b")}), Mixtures(clips, {"x": ("b", "a"), "y": ("a", "b")})
+    assert one.content("x") == other.content("y") != other.content("x")
+    assert one.fingerprint() != other.fingerprint()
+    alone = Mixtures(clips, {"a": ("a",)})
+    assert alone.content("a") == clips.content("a") and alone.load("a").clip.tiles == 1
+
+
+def test_a_list_may_be_drawn_when_it_is_needed() -> None:
+    asked: list[int] = []
+
+    def members() -> dict[str, tuple[str, ...]]:
+        asked.append(1)
+        return {"ab": ("a", "b")}
+
+    data = Mixtures(Clips(sample("a"), sample("b")), members)
+    assert asked == [] and data.ids() == ["ab"] and data.load("ab").clip.tiles == 2 and asked == [1]
+
+
+def test_what_is_no_canvas_is_said() -> None:
+    inner = Mixtures(Clips(sample("a"), sample("b")), {"ab": ("a", "b"), "ba": ("b", "a")})
+    with pytest.raises(DataError, match="'four' would hold canvases of several tiles"):
+        Mixtures(inner, {"four": ("ab", "ba")}).load("four")
+    with pytest.raises(DataError, match="no clip 'x' in this split of Mixtures"):
+        inner.truth("x")

@@ -135,7 +135,7 @@ def test_the_same_content_under_two_ids_is_encoded_once(counting: Counting) -> N
 
 def test_features_that_are_not_finite_break_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        Plain, "encode_audio", lambda self, waves: (torch.full((1, 4, 1, 1), np.nan), torch.zeros(1, 4))
+        Plain, "encode_audio", lambda self, waves: (torch.full((1, 3, 1, 1), np.nan), torch.zeros(1, 3))
     )
     assert set(_encode(Blocks(None, split="train", count=2), Plain()).broken) == {"train0", "train1"}
 

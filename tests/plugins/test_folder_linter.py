@@ -115,7 +115,7 @@ def test_odd_sounds(tmp_path: Path) -> None:
 def test_odd_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avloc_plugins.datasets.folder.linter.LARGE", 90_000)
     sizes = {
-        "dot": ((1, 1), "1 x 1 pixels; no source can be told apart"),
+        "dot": ((1, 1), "1 x 1 pixels; sources cannot be seen in so few"),
         "wide": ((2000, 40), "2000 x 40 pixels; encoders squash it"),
         "large": ((320, 320), "320 x 320 pixels; every load decodes all of them"),
     }

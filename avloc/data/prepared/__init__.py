@@ -31,8 +31,7 @@ from avloc.data.prepared.lists import (
     read_rows,
 )
 from avloc.data.prepared.preparation import Prepared, prepare
-from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings, read_manifest
-from avloc.data.prepared.sources import Index, search, unpack
+from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings
 
 __all__ = [
     "CUT",
@@ -40,7 +39,6 @@ __all__ = [
     "ChecksAnnotations",
     "Entry",
     "HasRecordings",
-    "Index",
     "Listed",
     "Opened",
     "Prepared",
@@ -60,10 +58,7 @@ __all__ = [
     "listings",
     "open_splits",
     "prepare",
-    "read_manifest",
     "read_objects",
     "read_rows",
     "reasons",
-    "search",
-    "unpack",
 ]

@@ -167,9 +167,8 @@ def inspect(split: str, dataset: Dataset, *, classes: bool = False) -> Report:
 
 def _labels(dataset: Dataset, id: str) -> tuple[str, ...]:
     """A clip's class names, or ``("unknown",)`` where they cannot be had without its media."""
-    labels = getattr(dataset, "labels", None)
     try:
-        return tuple(dict.fromkeys(dataset.truth(id).labels if labels is None else labels(id)))
+        return tuple(dict.fromkeys(dataset.labels(id)))
     except AvlocError:
         return ("unknown",)
 

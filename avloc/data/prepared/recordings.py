@@ -278,7 +278,7 @@ def _brief(line: Mapping[str, Any]) -> Made:
 
 
 def listed(folder: Path) -> dict[str, State | None]:
-    """The files of a folder; ``None``: a link that leads nowhere."""
+    """The files of a folder; ``None``: a broken link."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
@@ -305,7 +305,7 @@ def damage(folder: Path, file: str, state: State | None, made: Made | None) -> s
         made: Its line.
     """
     if state is None:
-        return "it is a link that leads nowhere"
+        return "it is a broken link"
     if made is None or made.broken:
         return ""
     size, time = state

@@ -50,8 +50,8 @@ class Negatives(Dataset):
         split: ``train``, ``val`` or ``test``.
         of: The data set.
         kind: What is heard instead: ``silence``, ``noise`` (white), or ``offscreen`` (another test clip's sound).
-        snr: In dB. With it the positives hear the other sound too, that much below their own, so that hearing it gives
-            no negative away; ``None``: the positives are as they are.
+        snr: In dB. With it the other sound is mixed into the positives too, that much below their own, so that its
+            presence alone does not mark a negative; ``None``: the positives are as they are.
 
     Raises:
         AvlocError: An unknown data set or kind, or a ratio that is none.
@@ -59,6 +59,7 @@ class Negatives(Dataset):
 
     title = "Negatives"
     license = "that of the data set it is made of"
+    citation = "Mo and Morgado, A Closer Look at Weakly-Supervised Audio-Visual Source Localization, NeurIPS 2022"
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Negatives(Dataset):
         return [id for own in self._whole.ids() for id in (own, f"{own}{MARK}{self._kind}")]
 
     def status(self) -> Status:
-        """A clip also needs the one whose sound it hears."""
+        """A clip also needs the one whose sound it has."""
         status = self._whole.status()
         usable, unusable = set(status.present), {**status.missing, **status.broken}
         lacking = {id: [clip for clip in self._heard(id) if clip not in usable] for id in self.ids()}

@@ -40,7 +40,7 @@ class Folder(ChecksAnnotations, Mixtures):
             ``train`` rows the list is used as it stands, and nothing is held out for validation.
         sources: Clips of a mixture: only rows of the list with so many, and the bank's number (2 where not given).
         bank: Training mixtures to draw where the list has no ``train`` rows, of clips that share no class; every
-            validation clip then leads one mixture where the list has no ``val`` rows. 0: none.
+            validation clip then comes first in one mixture where the list has no ``val`` rows. 0: none.
 
     Raises:
         DataError: A file is missing or wrong; names the row and what to put there.

@@ -156,7 +156,7 @@ def _odd_image(image: npt.NDArray[np.uint8]) -> Iterator[str]:
     height, width = image.shape[:2]
     size = f"the image is {width} x {height} pixels"
     if min(height, width) < SMALL:
-        yield f"{size}; no source can be told apart in so few."
+        yield f"{size}; sources cannot be seen in so few."
     elif max(height, width) > SLIM * min(height, width):
         yield f"{size}; encoders squash it to a square."
     if height * width > LARGE:

@@ -6,7 +6,7 @@
                                        00000.png   object ids at the middle frame
                                        annotations.jsonl   one line per finished clip, with sizes and hashes
 
-A clip counts once its line is in the log; making goes on after a kill where it stopped. A file that was damaged
+A clip is finished when its line is in the log; an interrupted run resumes after the last one. A file that was damaged
 later no longer fits its line and is reported, never silently made again.
 """
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .kinds import SEEN, Kind
-from .shapes import SIDE as PATCH, Colours, Mask, background, silhouette, surface
+from .shapes import SIDE as PATCH, Colors, Mask, background, silhouette, surface
 from .sounds import SAMPLES, SECONDS, room, voice
 
 SIDE = 112
@@ -128,7 +128,7 @@ def _record(sounding: list[Kind], hidden: list[Kind], rng: Rng) -> npt.NDArray[n
 @dataclass(frozen=True, slots=True)
 class _Actor:
     mask: Mask
-    texture: Colours
+    texture: Colors
     scale: float
     x: float
     y: float
@@ -138,7 +138,7 @@ class _Actor:
     speed: float
 
     def place(self, seconds: float) -> tuple[float, float, float]:
-        """Centre in pixels and rotation in degrees at a time."""
+        """Center in pixels and rotation in degrees at a time."""
         turn = 2 * np.pi * self.speed * seconds
         x = (self.x + self.sway * np.sin(turn + self.phase)) * SIDE
         y = (self.y + self.sway * np.cos(0.7 * turn + self.phase)) * SIDE
@@ -176,7 +176,7 @@ def _actor(kind: Kind, spot: tuple[float, float, float], rng: Rng) -> _Actor:
 
 
 def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
-    """Centre and size of `count` objects, uniform over the frame, with little overlap."""
+    """Center and size of `count` objects, uniform over the frame, with little overlap."""
     while True:
         spots: list[tuple[float, float, float]] = []
         for _ in range(400):
@@ -197,7 +197,7 @@ def _overlap(a: tuple[float, float, float], b: tuple[float, float, float]) -> fl
     return sides[0] * sides[1] / min(a[2], b[2]) ** 2
 
 
-def _draw(actor: _Actor, seconds: float, number: int, frame: Colours, ids: Mask) -> None:
+def _draw(actor: _Actor, seconds: float, number: int, frame: Colors, ids: Mask) -> None:
     """Blend an actor into the frame and write its number where it covers more than half of a pixel."""
     x, y, degrees = actor.place(seconds)
     middle = PATCH / 2

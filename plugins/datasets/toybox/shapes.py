@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 Mask = npt.NDArray[np.uint8]
-Colours = npt.NDArray[np.float32]
+Colors = npt.NDArray[np.float32]
 
 SIDE = 96
 
@@ -35,9 +35,9 @@ class Canvas:
         """Fill a polygon."""
         cv2.fillPoly(self.mask, [np.round(np.asarray(points) * SIDE).astype(np.int32)], 255)
 
-    def ellipse(self, centre: Point, radii: Point, value: int = 255) -> None:
+    def ellipse(self, center: Point, radii: Point, value: int = 255) -> None:
         """Fill an ellipse, or with 0 punch a hole."""
-        middle = (round(centre[0] * SIDE), round(centre[1] * SIDE))
+        middle = (round(center[0] * SIDE), round(center[1] * SIDE))
         cv2.ellipse(self.mask, middle, (round(radii[0] * SIDE), round(radii[1] * SIDE)), 0, 0, 360, value, -1)
 
     def wheel(self, radii: npt.NDArray[np.floating], turn: float = 0.0) -> None:
@@ -115,35 +115,35 @@ SURFACES: dict[str, Callable[[Plane, Plane], npt.NDArray[np.bool_]]] = {
     "zigzag": lambda u, v: _cell(u + 0.7 * np.abs(np.mod(v, 2) - 1)) < 0.5,
     "plain": lambda u, v: np.zeros(u.shape, np.bool_),
 }
-"""Where the second colour goes, given coordinates from the centre in periods of the texture, turned at random."""
+"""Where the second color goes, given coordinates from the center in periods of the texture, turned at random."""
 
 
-def surface(adjective: str, rng: Generator) -> Colours:
+def surface(adjective: str, rng: Generator) -> Colors:
     """``(SIDE, SIDE, 3)`` in [0, 255]: two random hues in the adjective's texture, shaded from above."""
     y, x = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE - 0.5
     angle, periods = rng.uniform(0, np.pi), rng.uniform(4, 5.5)
     u = periods * (x * np.cos(angle) + y * np.sin(angle))
     v = periods * (y * np.cos(angle) - x * np.sin(angle))
-    shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay round the centre
+    shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay round the center
     second = SURFACES[adjective](u + shift[0], v + shift[1])
-    colours = _two_colours(rng)
+    colors = _two_colors(rng)
     shade = 0.925 - 0.35 * y
-    shaded = np.where(second[..., None], colours[1], colours[0]) * shade[..., None]
+    shaded = np.where(second[..., None], colors[1], colors[0]) * shade[..., None]
     return np.asarray(np.clip(shaded, 0, 255), np.float32)
 
 
-def _two_colours(rng: Generator) -> Colours:
+def _two_colors(rng: Generator) -> Colors:
     """``(2, 3)`` RGB whose hues are at least 100 degrees apart."""
     hue = rng.integers(0, 180)  # OpenCV counts hues in steps of two degrees
     other = (hue + rng.integers(50, 130)) % 180
     first = (hue, rng.integers(120, 230), rng.integers(130, 240))
     second = (other, rng.integers(60, 230), rng.integers(60, 250))
-    colours = cv2.cvtColor(np.array([[first, second]], np.uint8), cv2.COLOR_HSV2RGB)[0]
-    return np.asarray(colours, np.float32)
+    colors = cv2.cvtColor(np.array([[first, second]], np.uint8), cv2.COLOR_HSV2RGB)[0]
+    return np.asarray(colors, np.float32)
 
 
-def background(side: int, rng: Generator) -> Colours:
-    """``(side, side, 3)`` in [0, 255]: soft noise at four scales around a random colour."""
+def background(side: int, rng: Generator) -> Colors:
+    """``(side, side, 3)`` in [0, 255]: soft noise at four scales around a random color."""
     picture = np.broadcast_to(rng.uniform(40, 200, 3), (side, side, 3)).astype(np.float32)
     for cells in (4, 8, 16, 32):
         coarse = rng.standard_normal((cells, cells, 3)).astype(np.float32)

@@ -175,7 +175,7 @@ def voice(kind: Kind, rng: Generator) -> Wave:
 
 
 def room(wave: Wave, rng: Generator, *, snr_db: float) -> npt.NDArray[np.float32]:
-    """``(SAMPLES,)`` float32 in [-1, 1]: perhaps reverberation, then noise of some colour, at a random level."""
+    """``(SAMPLES,)`` float32 in [-1, 1]: perhaps reverberation, then noise of some color, at a random level."""
     wave = _unit(wave)
     if rng.random() < 0.5:
         wave = _unit(0.8 * wave + 0.35 * _reverberated(wave, rng.uniform(0.15, 0.5), rng))

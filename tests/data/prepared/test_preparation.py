@@ -24,7 +24,8 @@ import soundfile
 
 from avloc.data import read_audio, read_frame
 from avloc.data.extract import Job, Output, make
-from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare, read_manifest
+from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare
+from avloc.data.prepared.recordings import read_manifest
 from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.store import exclusive

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc.data.prepared import Recording, Recordings, read_manifest
+from avloc.data.prepared import Recording, Recordings
+from avloc.data.prepared.recordings import read_manifest
 from avloc.types import DataError
 
 ONE = Recording("one", "one", ("one",))
@@ -219,4 +220,4 @@ def test_a_link_that_leads_nowhere_is_broken(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "one.jpg").symlink_to(tmp_path / "gone.jpg")
     broken = Recordings(tmp_path).status({"one": [ONE]}).broken
-    assert broken == {"one": "frames/one.jpg: it is a link that leads nowhere; prepare it again."}
+    assert broken == {"one": "frames/one.jpg: it is a broken link; prepare it again."}

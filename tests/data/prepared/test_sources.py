@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from avloc.data.extract import transient
-from avloc.data.prepared import Index, search, unpack
+from avloc.data.prepared.sources import Index, search, unpack
 from avloc.types import AvlocError, DataError
 from helpers.films import pack, put
 
