@@ -11,9 +11,6 @@ from pydantic import ConfigDict, Field, model_serializer, model_validator
 
 from avloc.types import BoolArray, FloatArray, Maps, StrictModel
 
-Resize = Literal["bilinear", "bilinear_unclamped", "bicubic"]
-Normalize = Literal["none", "minmax", "minmax_nan", "minmax_negated", "relu_max"]
-
 
 class Data(StrictModel):
     """What a YAML file may say: unknown keys and infinite numbers are errors."""
@@ -109,7 +106,7 @@ class Refine(Data):
         return minmax(self.alpha * scores + (1 - self.alpha) * minmax(priors))
 
 
-def resized(maps: FloatArray, height: int, width: int, mode: Resize, align_corners: bool) -> Maps:
+def resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
     """``(N, h, w)`` maps of any scale at ``(N, height, width)``.
 
     Args:
@@ -141,7 +138,7 @@ def minmax(maps: Maps, constant: float | None = None) -> Maps:
     return np.asarray(np.where(varies, (maps - low) / np.where(varies, high - low, 1), flat), np.float32)
 
 
-def normalized(maps: Maps, how: Normalize | Range) -> Maps:
+def normalized(maps: Maps, how: str | Range) -> Maps:
     """``(N, H, W)`` maps on the scale that thresholds are meant for, see `avloc.scoring.protocol.Protocol`."""
     if isinstance(how, Range):
         low, high = how.range

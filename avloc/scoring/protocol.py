@@ -18,18 +18,7 @@ import numpy.typing as npt
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from avloc.scoring.maps import (
-    Binarize,
-    Data,
-    Normalize,
-    Range,
-    Refine,
-    Resize,
-    binarized,
-    normalized,
-    resized,
-    top_quarter,
-)  # fmt: skip
+from avloc.scoring.maps import Binarize, Data, Range, Refine, binarized, normalized, resized, top_quarter
 from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
@@ -68,9 +57,9 @@ class Protocol(Data):
     preset: str
     canvas: Literal["whole", "tile"]
     size: int = Field(ge=1)
-    resize: Resize
+    resize: Literal["bilinear", "bilinear_unclamped", "bicubic"]
     align_corners: bool
-    normalize: Normalize | Range
+    normalize: Literal["none", "minmax", "minmax_nan", "minmax_negated", "relu_max"] | Range
     invert: bool
     refine: Refine | None = None
     binarize: Binarize
