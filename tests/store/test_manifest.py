@@ -120,13 +120,13 @@ def test_a_malformed_file_is_named_with_its_key(tmp_path: Path, text: str, words
 
 def test_a_file_that_is_no_text_or_no_file_is_named(tmp_path: Path) -> None:
     path = Manifest.path(tmp_path, "s")
-    with pytest.raises(AvlocError, match="no results of suite 's' in .*Run: avloc bench --suite s"):
+    with pytest.raises(AvlocError, match=r"no results of suite 's' in .*Run: avloc bench --suite s"):
         Manifest.of(tmp_path, "s")
     path.parent.mkdir()
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AvlocError, match="s.json"):
+    with pytest.raises(AvlocError, match=r"s\.json"):
         Manifest.of(tmp_path, "s")
-    with pytest.raises(AvlocError, match="gone.json"):
+    with pytest.raises(AvlocError, match=r"gone\.json"):
         Score.load(tmp_path / "gone.json")
     score().save(tmp_path / "score.json")
     with pytest.raises(AvlocError, match="is not the manifest of a bench"):
