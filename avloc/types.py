@@ -117,7 +117,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Which clips of the official list can be used, by id."""
+    """Which clips of the official list can be used: the ids that are `present`, and why others are not."""
 
     present: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)

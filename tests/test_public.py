@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,20 @@ def _members(name: str) -> list[tuple[str, Any]]:
     return found
 
 
+def _documented_fields(thing: type) -> set[str]:
+    """Fields that the docstring lists or names, and those that have a string of their own below them."""
+    text = inspect.getdoc(thing) or ""
+    listed = re.findall(r"^    (\w[\w, ]*):", text.partition("Attributes:")[2], re.M)
+    (defined,) = ast.parse(inspect.getsource(thing)).body
+    assert isinstance(defined, ast.ClassDef)
+    below = {
+        ast.unparse(field.target)
+        for field, text in itertools.pairwise(defined.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    return {*below, *re.findall(r"\w+", " ".join(listed)), *re.findall(r"(?<!`)`(\w+)`(?!`)", text)}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_documented(name: str) -> None:
     for path, thing in _members(name):
@@ -94,14 +110,15 @@ def test_every_name_is_documented(name: str) -> None:
         assert (text and text[0].isupper()) or text[0] in "`(", path
         assert text.partition("\n\n")[0].rstrip()[-1] in ".:", f"the first line of {path} is no sentence"
         if dataclasses.is_dataclass(thing):
-            said = text.partition("Attributes:")[2]
+            said = _documented_fields(thing)
             for field in dataclasses.fields(thing):
                 assert field.name in said, f"{path} does not say what {field.name} is"
     if name in CALLED:
         text = inspect.getdoc(getattr(avloc, name)) or ""
-        for argument in inspect.signature(getattr(avloc, name)).parameters:
+        arguments = list(inspect.signature(getattr(avloc, name)).parameters)
+        for argument in arguments if len(arguments) > 2 else ():  # of two, names and types say enough
             assert f"    {argument}: " in text, f"{name} does not say what {argument} is"
-        for part in ("Args:", "Raises:", "Example:", ">>> "):
+        for part in ("Raises:", "Example:", ">>> "):
             assert part in text, f"{name} has no {part}"
 
 
