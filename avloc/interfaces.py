@@ -117,7 +117,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where in its training a method is: `epoch` of `epochs` and optimizer steps finished in `phase`, from 0."""
+    """Where in its training a method is: the `epoch` of `epochs` and the optimizer `step` of a `phase`, from 0."""
 
     phase: str = "main"
     epoch: int = 0
