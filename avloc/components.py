@@ -106,7 +106,7 @@ def method_class(component: Component) -> type[Method] | Exception:
         return error
     if not issubclass(found, Method):
         return AvlocError(f"The method {component.name!r} is not derived from avloc.Method.")
-    wrong = _wrong_attribute(found)
+    wrong = wrong_attribute(found)
     return AvlocError(f"The class of the method {component.name!r}: {wrong}") if wrong else found
 
 
@@ -122,7 +122,7 @@ def check_values(component: Component, method: type[Method]) -> None:
         return
 
 
-def _wrong_attribute(method: type[Method]) -> str:
+def wrong_attribute(method: type[Method]) -> str:
     """What is wrong with what a method declares; empty when nothing is."""
     from avloc.interfaces import Needs, View
 
@@ -136,7 +136,6 @@ def _wrong_attribute(method: type[Method]) -> str:
         return unknown("value of needs.hints", str(needs.hints), HINT_LEVELS)
     if not isinstance(needs.labels, bool):
         return f"needs.labels should be True or False, but is {needs.labels!r}."
-    for view in needs.views:
-        if view not in get_args(View):
-            return unknown("view", str(view), get_args(View))
+    if strange := sorted(set(needs.views) - set(get_args(View))):
+        return f"needs.views has {strange}. {unknown('view', str(strange[0]), get_args(View))}"
     return ""

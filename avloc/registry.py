@@ -223,7 +223,11 @@ def registry() -> Registry:
 
 
 def get_component(kind: Kind, name: str) -> type:
-    """The class of an ``encoder``, ``method``, ``dataset`` or ``metric`` that `list_components` names.
+    """The class behind a name, from whichever plugin has it.
+
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
+        name: As `list_components` gives it.
 
     Raises:
         AvlocError: There is no such kind or name ("did you mean"), or its module does not import.

@@ -105,25 +105,32 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a dataset loads."""
+    """What a dataset loads.
+
+    Attributes:
+        clip: What a method may see.
+        truth: What protocols and metrics see. ``None``: this clip is not annotated (most training clips).
+        labels: Weak labels: which classes sound in the video, without any place. For training only.
+    """
 
     clip: Clip
-    """What a method may see."""
     truth: Truth | None
-    """What protocols and metrics see. ``None``: this clip is not annotated (most training clips)."""
     labels: tuple[str, ...] = ()
-    """Weak labels: which classes sound in the video, without any place. For training only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Which clips of the official list can be used: the ids that are `present`, and why others are not."""
+    """Which clips of the official list can be used.
+
+    Attributes:
+        present: Ids whose media are there.
+        missing: Id -> reason, media absent.
+        broken: Id -> reason, media there but known to be unusable.
+    """
 
     present: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Id -> reason, media absent."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Id -> reason, media there but known to be unusable."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

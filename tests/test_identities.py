@@ -45,7 +45,7 @@ class Clips(Blocks):
 
 
 class Seen(Plain):
-    """An encoder whose info a test can change; it keeps what that promises."""
+    """Plain, whose info a test can change."""
 
     changes: dict[str, Any] = {}  # noqa: RUF012
 
@@ -55,14 +55,13 @@ class Seen(Plain):
         self.info = EncoderInfo(**{**known, **self.changes})
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        count, (height, width), channels = len(images), self.info.image_grid, self.info.backbone_dim
-        cells = height, width * (images.shape[3] // images.shape[2])
-        backbone = torch.ones(count, channels, *cells) if channels else None
-        return torch.ones(count, self.info.dim, *cells), torch.ones(count, self.info.dim), backbone
+        (height, width), dim = self.info.image_grid, self.info.dim
+        width *= images.shape[3] // images.shape[2]
+        backbone = torch.ones(len(images), self.info.backbone_dim, height, width) if self.info.backbone_dim else None
+        return torch.ones(len(images), dim, height, width), torch.ones(len(images), dim), backbone
 
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        count = len(waves)
-        return torch.ones(count, self.info.dim, *self.info.audio_grid), torch.ones(count, self.info.dim)
+        return torch.ones(len(waves), self.info.dim, *self.info.audio_grid), torch.ones(len(waves), self.info.dim)
 
     def encode_text(self, prompts: Any) -> Tensor:
         return torch.ones(len(prompts), self.info.dim)
