@@ -28,7 +28,7 @@ class EncoderInfo:
         image_mean, image_std: Per channel, for images in [0, 1].
         image_grid: ``(h, w)`` tokens of one frame.
         audio_rate: Hz.
-        audio_seconds: Length of the window it hears.
+        audio_seconds: Length of the window it gets.
         audio_grid: ``(m, f)`` audio tokens, time x frequency.
         backbone_dim: Channels of the backbone map; 0: it has none.
         has_text: Whether class names have an embedding.

@@ -20,7 +20,7 @@ from avloc.types import AvlocError, StrictModel, require_list, unknown
 
 Section = Literal["methods", "controls", "untrained", "shuffled_audio"]
 UNTRAINED, SHUFFLED_AUDIO = "untrained", "shuffled_audio"
-"""The two controls that are not methods of their own: a method before training, and one that hears another clip."""
+"""The two controls that are not methods of their own: a method before training, and one that gets another clip."""
 
 
 class Train(StrictModel):
@@ -201,7 +201,7 @@ class Run:
 
     @property
     def shuffled_audio(self) -> bool:
-        """Whether the method hears another clip's audio when it localizes."""
+        """Whether the method gets another clip's audio when it localizes."""
         return self.section == SHUFFLED_AUDIO
 
 

@@ -148,7 +148,7 @@ class Batch:
         sources: ``(B, K)`` int64 indices into `classes` of the sources that sound, where that is disclosed, -1 padded.
         source_counts: ``(B,)`` int64, how many sources sound, where that is disclosed.
         labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
-        views: Other versions of the same clips, or partners of them, which `Needs.views` asked for; in training only.
+        views: Other versions of the same clips, or neighbors of them, which `Needs.views` asked for; in training only.
     """
 
     ids: tuple[str, ...]

@@ -146,7 +146,7 @@ class Protocol(Data):
         if isinstance(self.normalize, Range):
             scale = "{:g} to {:g} on [0, 1]".format(*self.normalize.range)
         parts = [
-            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", scale or "min-max per map",
+            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a tile", scale or "min-max per map",
             *["inverted"] * self.invert, self.binarize.in_words(self.strict),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"whole": "on the whole canvas", "tile": "each tile alone"}[self.canvas],
