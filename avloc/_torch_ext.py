@@ -1,10 +1,8 @@
-"""Lets CUDA-built torchvision and torchaudio import beside a CPU-only torch.
+"""Lets CUDA-built torchvision and torchaudio import beside a CPU-only torch, and timm and open_clip with them.
 
-Their compiled extensions need CUDA libraries that a CPU torch does not have, so importing them fails, and timm and
-open_clip with them. All that avloc uses of them is pure Python. The hook changes nothing where the extensions load;
-elsewhere ``torchvision.ops.nms``, ``torchvision.io`` and torchaudio's ``forced_align`` are not available.
-
-The registry installs it just before it imports a plugin, never on ``import avloc``.
+All that avloc uses of them is pure Python. Where their compiled extensions load, the hook changes nothing; elsewhere
+``torchvision.ops.nms``, ``torchvision.io`` and torchaudio's ``forced_align`` are not available. The registry installs
+it just before it imports a plugin, never on ``import avloc``.
 """
 
 from __future__ import annotations

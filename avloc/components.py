@@ -1,6 +1,6 @@
 """A plugin's name with its parameters: how suites write it, what is checked before anything runs, and its identity.
 
-`avloc.interfaces` is imported late, in the functions that need it: reading a suite must not load torch.
+`avloc.interfaces` is imported late: reading a suite must not load torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 
 class Component(StrictModel):
-    """A plugin's name and the parameters that differ from its defaults.
-
-    Written ``name`` or ``{name: ..., parameter: ...}``; keys that are no field of the model are parameters.
-    """
+    """A plugin's name and the parameters that differ from its defaults: ``name`` or ``{name: ..., parameter: ...}``."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -35,8 +32,8 @@ class Component(StrictModel):
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, Mapping) and "params" not in value:
-            fields = {key: item for key, item in value.items() if key in cls.model_fields}
-            return {**fields, "params": {key: item for key, item in value.items() if key not in fields}}
+            fields = {key: value[key] for key in value if key in cls.model_fields}
+            return {**fields, "params": {key: value[key] for key in value if key not in fields}}
         return value
 
 
@@ -64,9 +61,8 @@ def check_parameters(kind: Kind, component: Component, cls: type) -> None:
             raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
         expected = type(known[name])
         accepted = (int, float) if expected is float else expected
-        if expected in (bool, int, float, str) and (
-            not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool)
-        ):
+        fits = isinstance(value, accepted) and (expected is bool or not isinstance(value, bool))
+        if expected in (bool, int, float, str) and not fits:
             raise AvlocError(f"{component.name}: {name} should be of type {expected.__name__}, but is {value!r}.")
 
 
@@ -101,7 +97,7 @@ def open_dataset(component: Component, split: str, data: Path | None) -> Dataset
 
 
 def method_class(component: Component) -> type[Method] | Exception:
-    """The class, or the reason why a registered name does not import or is no method."""
+    """The class, or why a registered name does not import or is no method."""
     from avloc.interfaces import Method
 
     try:
@@ -110,7 +106,7 @@ def method_class(component: Component) -> type[Method] | Exception:
         return error
     if not issubclass(found, Method):
         return AvlocError(f"The method {component.name!r} is not derived from avloc.Method.")
-    wrong = _wrong_attribute(found)
+    wrong = wrong_attribute(found)
     return AvlocError(f"The class of the method {component.name!r}: {wrong}") if wrong else found
 
 
@@ -126,7 +122,7 @@ def check_values(component: Component, method: type[Method]) -> None:
         return
 
 
-def _wrong_attribute(method: type[Method]) -> str:
+def wrong_attribute(method: type[Method]) -> str:
     """What is wrong with what a method declares; empty when nothing is."""
     from avloc.interfaces import Needs, View
 
@@ -140,7 +136,6 @@ def _wrong_attribute(method: type[Method]) -> str:
         return unknown("value of needs.hints", str(needs.hints), HINT_LEVELS)
     if not isinstance(needs.labels, bool):
         return f"needs.labels should be True or False, but is {needs.labels!r}."
-    for view in needs.views:
-        if view not in get_args(View):
-            return unknown("view", str(view), get_args(View))
+    if strange := sorted(set(needs.views) - set(get_args(View))):
+        return f"needs.views has {strange}. {unknown('view', str(strange[0]), get_args(View))}"
     return ""

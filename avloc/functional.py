@@ -1,7 +1,6 @@
 """What methods share: cosines between tokens and queries, contrastive losses, and the way from class scores to maps.
 
-Leaf functions on tensors, usable without the rest of avloc. A *list of sources* is written everywhere as
-``Batch.sources`` is: ``(B, K)`` int64 indices into the class names, padded with -1 where a clip has fewer than K.
+A *list of sources* is written as ``Batch.sources`` is: ``(B, K)`` int64 indices into the class names, -1 padded.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ EPS = 1e-6
 def l2_normalize(x: Tensor, dim: int = -1) -> Tensor:
     """``x`` divided by its L2 norm along `dim`.
 
-    A vector shorter than `EPS` has no direction: it becomes zero and passes no gradient, so that silence and
-    blank images leave losses finite.
+    A vector shorter than `EPS` becomes zero and passes no gradient: silence and blank images leave losses finite.
     """
     norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     return x * torch.where(norm > EPS, 1 / norm.clamp_min(EPS), 0)
@@ -32,15 +30,7 @@ def tokens(feature_map: Tensor) -> Tensor:
 
 
 def cosine_map(image_map: Tensor, queries: Tensor) -> Tensor:
-    """Cosine of every cell with every query of its own clip.
-
-    Args:
-        image_map: ``(B, D, h, w)``.
-        queries: ``(B, K, D)``.
-
-    Returns:
-        ``(B, K, h, w)`` in [-1, 1].
-    """
+    """Cosine of every cell ``(B, D, h, w)`` with every query of its own clip ``(B, K, D)``: ``(B, K, h, w)``."""
     return matched_similarity(l2_normalize(image_map, 1), l2_normalize(queries))
 
 
@@ -89,18 +79,10 @@ def max_similarity(image_map: Tensor, queries: Tensor) -> Tensor:
 
 
 def sigmoid_weighted_mean(maps: Tensor, threshold: float, tau: float) -> Tensor:
-    """Mean over the cells, each weighted by ``sigmoid((x - threshold) / tau)``.
+    """Mean over the cells of ``(..., h, w)``, each weighted by ``sigmoid((x - threshold) / tau)``: ``(...)``.
 
-    Far below the threshold the weights are ``softmax(x / tau)``, so that it is always a mean over some cells. It is
-    computed from the weights' logarithms and in no less than float32, because the weights themselves underflow.
-
-    Args:
-        maps: ``(..., h, w)``.
-        threshold: The value at which a cell counts half.
-        tau: How sharply weights change there; a negative one weighs the cells below the threshold instead.
-
-    Returns:
-        ``(...)``.
+    A negative `tau` weighs the cells below the threshold instead. Far below it the weights are ``softmax(x / tau)``:
+    it is always a mean over some cells. Computed from the weights' logarithms, in no less than float32: they underflow.
     """
     cells = _at_least_single(maps.flatten(-2))
     weights = nn.functional.logsigmoid((cells - threshold) / tau).softmax(-1)
@@ -108,13 +90,9 @@ def sigmoid_weighted_mean(maps: Tensor, threshold: float, tau: float) -> Tensor:
 
 
 class Heads(nn.Module):
-    """A linear head per modality into one space: a 1x1 convolution for image cells, a linear layer for pooled sounds.
+    """A linear head per modality into one space of width `dim`: for image cells (a 1x1 convolution) and pooled sounds.
 
     They start as those of EZ-VSL (Mo and Morgado, ECCV 2022).
-
-    Args:
-        encoder_dim: Width of the features.
-        dim: Width of the space.
     """
 
     def __init__(self, encoder_dim: int, dim: int) -> None:
@@ -177,12 +155,7 @@ def symmetric_cross_entropy(logits: Tensor) -> Tensor:
 
 
 def binary_contrast(positives: Tensor, negatives: Tensor) -> Tensor:
-    """Binary cross-entropy of logits, half of it over the positives and half over the negatives, of which may be none.
-
-    Args:
-        positives: Logits of any shape whose target is 1.
-        negatives: Logits of any shape whose target is 0.
-    """
+    """Binary cross-entropy of logits of any shape, half over the positives and half over the negatives, if any."""
     return (mean(nn.functional.softplus(-positives)) + mean(nn.functional.softplus(negatives))) / 2
 
 
@@ -192,25 +165,17 @@ def mean(x: Tensor) -> Tensor:
 
 
 def require_text(features: Features) -> Tensor:
-    """The class names' embeddings ``(N, D)``.
-
-    Raises:
-        AvlocError: The protocol told no class names, or the encoder has no text tower.
-    """
+    """The class names' embeddings ``(N, D)``, or an `AvlocError`: none are disclosed, or the encoder has none."""
     if features.text is None:
         raise AvlocError(
-            "This method reads the class names' text, but got none: use a protocol that tells at least the "
-            "vocabulary, and an encoder with a text tower."
+            "This method reads the class names' text, but got none: use hints: vocabulary or more, and an encoder with "
+            "a text tower."
         )
     return features.text
 
 
 def require_labels(batch: Batch) -> Tensor:
-    """The video-level labels ``(B, N)``, multi-hot.
-
-    Raises:
-        AvlocError: The batch has none.
-    """
+    """The video-level labels ``(B, N)``, multi-hot, or an `AvlocError`: the batch has none."""
     if batch.labels is None:
         raise AvlocError("This method learns from video-level labels, but the batch has none.")
     return batch.labels
@@ -222,19 +187,18 @@ def labelled_sources(labels: Tensor) -> Tensor:
 
 
 def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-    """Which classes a method maps: told ones, else what its own detector finds.
+    """Which classes a method maps, as a list of sources: disclosed ones, else what its own detector finds.
+
+    Where the batch says how many sources sound, as many most probable ones; where it has only the vocabulary, all above
+    `threshold`, and at least the most probable one.
 
     Args:
-        batch: Told the classes, they are taken; told how many sources sound, as many most probable ones; told
-            only the vocabulary, all above `threshold`, and at least the most probable one.
+        batch: The clips with their hints.
         probabilities: ``(B, N)``, the method's belief that each class sounds.
-        threshold: A probability.
-
-    Returns:
-        A list of sources ``(B, K)``, padded with -1.
+        threshold: Of a probability.
 
     Raises:
-        AvlocError: The protocol told nothing.
+        AvlocError: No classes are disclosed.
     """
     if batch.sources is not None:
         return batch.sources
@@ -268,7 +232,7 @@ def named_predictions(
         batch: The clips.
         sources: A list of sources ``(B, K)``.
         maps: ``(B, K, h, w)``, higher where the source more likely is.
-        probabilities: ``(B, N)``, how sure the method is that each class sounds; ``None``: it has no opinion.
+        probabilities: ``(B, N)``, that each class sounds; ``None``: the method has no opinion.
     """
     found = []
     beliefs = None if probabilities is None else probabilities.detach().float().cpu().numpy()

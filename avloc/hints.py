@@ -1,7 +1,6 @@
 """What a method is told about the clips it localizes: the levels, and the one function that discloses them.
 
-Hints belong to a run, not to a protocol: they change no pixel of a map. A score means nothing without them, since the
-answer may have been given.
+Hints belong to a run, not to a protocol: they change no pixel of a map, but a score means nothing without them.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ IN_WORDS: dict[Hints, str] = {
     "count": "the dataset's class names and how many sources sound",
     "oracle": "which classes sound in each clip",
 }
-"""Level -> what methods are told."""
-
 HINT_LEVELS: tuple[Hints, ...] = tuple(IN_WORDS)
 
 
@@ -46,21 +43,19 @@ def disclose(
     """The features and the batch with what `hints` allow, and nothing else.
 
     Args:
-        features: Of the clips, without text.
-        batch: The clips, without hints.
+        features, batch: Of the clips.
         hints: The level.
         classes: The class names that predictions are about.
         text: ``(N, D)``, their embeddings, where the encoder has a text tower.
         labels: Per clip the names of the classes that sound.
     """
-    import torch  # late: suites name levels, and reading one needs no torch
+    import torch  # late: reading a suite needs no torch
 
-    features = replace(features, text=text if suffices(hints, "vocabulary") else None)
-    batch = replace(batch, classes=(), sources=None, source_counts=None)
-    if suffices(hints, "vocabulary"):
-        batch = replace(batch, classes=tuple(classes))
+    named = suffices(hints, "vocabulary")
+    features = replace(features, text=text if named else None)
+    batch = replace(batch, classes=tuple(classes) if named else (), sources=None, source_counts=None)
     if suffices(hints, "count"):
-        batch = replace(batch, source_counts=torch.tensor([len(names) for names in labels]))
+        batch = replace(batch, source_counts=torch.tensor([len(names) for names in labels], dtype=torch.int64))
     if suffices(hints, "oracle"):
         index = {name: number for number, name in enumerate(classes)}
         width = max(map(len, labels), default=0)

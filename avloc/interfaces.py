@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +15,24 @@ from torch import Tensor, nn
 
 from avloc.hints import Hints
 from avloc.store import digest
-from avloc.types import (
-    AvlocError,
-    Batch,
-    DataError,
-    Features,
-    FloatArray,
-    Localization,
-    Prediction,
-    Sample,
-    Status,
-    Truth,
-)
+from avloc.types import AvlocError, Batch, DataError, Features, Localization, Prediction, Sample, Status, Truth
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """What a method may know of the encoder it sits on.
+    """What a method may know of its encoder.
 
     Attributes:
         dim: Width D of the joint space.
-        image_size: Side of one square input frame, in pixels.
+        image_size: Side of one square frame, in pixels.
         image_mean, image_std: Per channel, for images in [0, 1].
         image_grid: ``(h, w)`` tokens of one frame.
         audio_rate: Hz.
-        audio_seconds: Length of the window the encoder hears.
+        audio_seconds: Length of the window it gets.
         audio_grid: ``(m, f)`` audio tokens, time x frequency.
-        backbone_dim: Channels of the backbone map; 0 when there is none.
+        backbone_dim: Channels of the backbone map; 0: it has none.
         has_text: Whether class names have an embedding.
-        weights: Name of the weights, for tables.
+        weights: Their name, for tables.
     """
 
     dim: int
@@ -68,20 +58,15 @@ class Encoder(nn.Module, ABC):
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """``(B, 3, H, W)`` normalized images, one or more square frames side by side.
 
-        Returns:
-            Token map ``(B, D, h, w)``, pooled ``(B, D)``, and the backbone map ``(B, C, h, w)`` or ``None``.
+        Returns the token map ``(B, D, h, w)``, pooled ``(B, D)``, and the backbone map ``(B, C, h, w)`` or ``None``.
         """
 
     @abstractmethod
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, T)`` waveforms at `EncoderInfo.audio_rate`. Returns ``(B, D, m, f)`` and ``(B, D)``."""
+        """``(B, T)`` waveforms at `EncoderInfo.audio_rate` to tokens ``(B, D, m, f)`` and pooled ``(B, D)``."""
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Class names to ``(N, D)``.
-
-        Raises:
-            NotImplementedError: The encoder has no text tower (``info.has_text`` is False).
-        """
+        """Class names to ``(N, D)``. An encoder whose ``info.has_text`` is False raises `NotImplementedError`."""
         raise NotImplementedError(f"{type(self).__name__} has no text tower.")
 
     @abstractmethod
@@ -98,14 +83,13 @@ class Needs:
 
     Attributes:
         hints: The least it must be told to localize.
-        labels: Its loss reads the video-level labels.
+        labels: Its loss reads video-level labels.
         text: It reads class-name embeddings.
         views: What its loss wants beside every training clip, as ``features.views[name]`` and ``batch.views[name]``:
             ``augmented``, the clip with its pixels changed and its sound cropped elsewhere; ``shifted_audio``, with its
             sound cropped elsewhere only; ``other_video``, a clip of another video; ``neighbor``, whatever clips
             `Method.neighbors` names.
-        tiles: It learns from canvases of that many clips side by side with mixed sound, whatever the data set's
-            clips are; 0: from the clips as they are.
+        tiles: It learns from that many clips side by side with mixed sound; 0: from the data set's clips as they are.
         closed_set: It can map only classes that it was trained on, so it cannot do zero-shot localization.
     """
 
@@ -155,10 +139,10 @@ DatasetPass = Callable[[], Iterator[tuple[Features, Batch]]]
 
 
 class Method(nn.Module, ABC):
-    """Learns from features and weak labels; maps each source. A head over `Features`.
+    """A head over `Features` that learns from weak labels and maps each source.
 
-    Constructors take ``(encoder: EncoderInfo, classes: Sequence[str], *, ...)``: keyword-only hyper-parameters
-    with the paper's defaults, all of them JSON values.
+    Constructors take ``(encoder: EncoderInfo, classes: Sequence[str], *, ...)``: keyword-only hyper-parameters with the
+    paper's defaults, all of them JSON values.
     """
 
     needs: ClassVar[Needs] = Needs()
@@ -186,21 +170,21 @@ class Method(nn.Module, ABC):
         return (Phase(),)
 
     def before_phase(self, phase: str, dataset_pass: DatasetPass) -> None:
-        """Called once at the start of every phase, for clustering, neighbour lists or dictionaries.
+        """Called once at the start of every phase, for clustering, neighbor lists or dictionaries.
 
-        What it finds out belongs into buffers: they are in the checkpoint, whatever shape they have by then. It is
-        not called again when a killed run goes on in the middle of a phase.
+        What it finds out belongs in buffers: they are in the checkpoint, whatever shape they have by then. It is not
+        called again when an interrupted run resumes in the middle of a phase.
 
         Args:
-            phase: The phase's name.
+            phase: Its name.
             dataset_pass: Call it for one pass over all training clips, in the order of the official list, without
                 views: yields ``(features, batch)``, detached, on the method's device.
         """
 
     def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
-        """For the view ``neighbor``: for each training clip the clip whose image, and the one whose sound, is wanted.
+        """For the view ``neighbor``: per training clip the clip whose image, and the one whose sound, is wanted.
 
-        Draw with torch's global generator, which the loop seeds in every step.
+        Draw with torch's global generator, which is seeded in every step.
         """
         raise NotImplementedError(f"{type(self).__name__} asks for the view 'neighbor' but names no neighbors.")
 
@@ -216,8 +200,8 @@ class Dataset(ABC):
     """An official list of clips, with truth where it was annotated.
 
     Constructors take ``(root: Path | None, *, split: str, ...)`` and read annotations only; `load` decodes. A data set
-    needs `classes`, `ids` and `load`. All else has a default that is right, but decodes clips to know: override what
-    can be known from the annotations or the files.
+    needs `classes`, `ids` and `load`; the defaults of all else are right, but decode clips: override what annotations
+    or files tell.
     """
 
     title: ClassVar[str] = ""
@@ -235,10 +219,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def ids(self) -> Sequence[str]:
-        """The official list of the split, all of it, whether the media are there or not. Ids are unique in all splits.
-
-        The tables count clips that are on this list but cannot be used.
-        """
+        """The official list of the split, unusable clips too: tables count them. Ids are unique in all splits."""
 
     @abstractmethod
     def load(self, id: str) -> Sample:
@@ -265,57 +246,44 @@ class Dataset(ABC):
         return Status(tuple(id for id in self.ids() if id not in broken), {}, broken)
 
     def labels(self, id: str) -> tuple[str, ...]:
-        """Video-level class names of one clip. The default loads it.
-
-        Raises:
-            DataError: The clip cannot be read.
-        """
+        """Video-level class names of one clip, or a `DataError`: it cannot be read."""
         return self.load(id).labels
 
     def truth(self, id: str) -> Truth:
-        """The truth of one clip. The default loads it.
-
-        Raises:
-            DataError: The clip is not annotated, or its annotation cannot be read.
-        """
+        """The truth of one clip, or a `DataError`: it is not annotated, or its annotation cannot be read."""
         truth = self.load(id).truth
         if truth is None:
             raise DataError(f"Clip {id!r} has no annotation, so it cannot be scored.")
         return truth
 
     def content(self, id: str) -> str:
-        """A digest of all that `load` returns for a clip but its truth: the feature cache's key. The default loads it.
+        """A digest of all that `load` returns for a clip but its truth, or a `DataError`: it cannot be read.
 
-        Anything that changes image, sound, labels or group must change it.
-
-        Raises:
-            DataError: The clip cannot be read.
+        Anything that changes image, sound, labels or group must change it: it is the feature cache's key.
         """
         sample = self.load(id)
         clip = sample.clip
-        about = digest([int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape])
-        return hashlib.sha256(about.encode() + clip.image.tobytes() + clip.audio.tobytes()).hexdigest()
+        about = [int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape]
+        return _digest(about, clip.image, clip.audio)
 
     def fingerprint(self) -> str:
         """A hash of the ids, and of the contents and truths of what is present: part of every run's id.
 
         The default decodes every clip three times.
         """
-        found = [[id, self._unless_broken(self.content, id), self._unless_broken(self._truth_digest, id)]
-                 for id in self.status().present]  # fmt: skip
+        found = [[id, "", ""] for id in self.status().present]
+        for row in found:
+            with suppress(DataError):  # one bad file is no reason to stop
+                row[1] = self.content(row[0])
+            with suppress(DataError):
+                truth = self.truth(row[0])
+                about = [truth.labels, truth.masks.shape, [boxes.tolist() for boxes in truth.boxes]]
+                row[2] = _digest(about, truth.masks)
         return digest([self.classes, list(self.ids()), found])[:16]
 
-    def _unless_broken(self, method: Callable[[str], str], id: str) -> str:
-        """What a method finds; nothing where it cannot: one bad file is no reason to stop."""
-        try:
-            return method(id)
-        except DataError:
-            return ""
 
-    def _truth_digest(self, id: str) -> str:
-        truth = self.truth(id)
-        about = digest([truth.labels, truth.masks.shape, [boxes.tolist() for boxes in truth.boxes]])
-        return hashlib.sha256(about.encode() + truth.masks.tobytes()).hexdigest()
+def _digest(about: list[Any], *arrays: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(digest(about).encode() + b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 class Metric(ABC):
@@ -336,5 +304,5 @@ class Metric(ABC):
         """``(S, k)`` values, one row per true source. `truth` has the size of `found`."""
 
     @abstractmethod
-    def reduce(self, rows: FloatArray) -> float:
+    def reduce(self, rows: npt.NDArray[np.floating]) -> float:
         """``(n, k)`` rows of all sources to one number, as a fraction (tables print percent)."""

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: loops as bars of tqdm, messages as lines. The only module that knows tqdm.
+"""Progress of long work on stderr: loops as bars of tqdm, messages as lines.
 
 `track` and `say` make events; nothing is shown outside of `shown`, which the command line enters, except in notebooks.
 A process of `avloc.workers` sends its events to its caller, which forwards them: see `receiving` and `forward`.
@@ -20,13 +20,13 @@ T = TypeVar("T")
 Event = tuple[Any, ...]
 """``("start", loop, description, total)``, ``("advance", loop, done)``, ``("stop", loop)`` or ``("say", message)``.
 
-A loop is named by its process and a number, so that no two loops of several processes are mistaken for each other.
+A loop is named by its process and a number.
 """
 Receiver = Callable[[Event], None]
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-LINE = "{desc}: {n}/{total}, {remaining} left"
-LINE_EVERY_SECONDS = 10.0
+BARS = {"leave": False, "dynamic_ncols": True, "miniters": 1, "bar_format": BAR}
+LINES = {"gui": True, "mininterval": 10.0, "bar_format": "{desc}: {n}/{total}, {remaining} left"}
 
 _receiver: ContextVar[Receiver | None] = ContextVar("receiver", default=None)
 _numbers = itertools.count()
@@ -99,12 +99,16 @@ class _Display:
 
     @cached_property
     def _kind(self) -> Any:
-        return _bars() if _in_notebook() or _in_terminal() else _lines()
+        if not _in_notebook() and not _in_terminal():
+            return _lines()
+        from tqdm.auto import tqdm
+
+        return tqdm
 
     def __call__(self, event: Event) -> None:
         match event:
             case "start", loop, description, total:
-                self._open[loop] = self._kind(desc=description, total=total)
+                self._open[loop] = self._kind(desc=description, total=total, **BARS)
             case "advance", loop, done:
                 self._open[loop].update(done - self._open[loop].n)
             case "stop", loop:
@@ -119,25 +123,13 @@ class _Display:
 
 
 @cache
-def _bars() -> Any:
-    """Tqdm's bars, which vanish with their loops."""
-    from tqdm.auto import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]  # it has no types
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options, leave=False, dynamic_ncols=True, bar_format=BAR, miniters=1)
-
-    return Bar
-
-
-@cache
 def _lines() -> Any:
     """Lines for logs: at the start of a loop, every ten seconds, and at its end."""
     from tqdm.std import tqdm
 
-    class Line(tqdm):  # type: ignore[misc]
+    class Line(tqdm):  # type: ignore[misc]  # it has no types
         def __init__(self, **options: Any) -> None:
-            super().__init__(**options, gui=True, mininterval=LINE_EVERY_SECONDS, miniters=1, bar_format=LINE)
+            super().__init__(**options | LINES)
             if not self.disable:
                 self.write(f"{self.desc}: {self.total} to do")
 
@@ -147,8 +139,7 @@ def _lines() -> Any:
 
         def close(self) -> None:
             if not self.disable:
-                elapsed = self.format_interval(self.format_dict["elapsed"])
-                self.write(f"{self.desc}: {self.n}/{self.total} in {elapsed}")
+                self.write(f"{self.desc}: {self.n}/{self.total} in {self.format_interval(self.format_dict['elapsed'])}")
             super().close()
 
         @classmethod

@@ -20,12 +20,11 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import pluggy
 
@@ -36,20 +35,17 @@ GROUP = "avloc"
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
-_FILES: set[str] = set()
-"""Names of the modules that came from plugin files; a later file of the same name may replace them."""
-
 Kind = Literal["encoder", "method", "dataset", "metric"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_FILES: set[str] = set()
+"""Names of the modules that came from plugin files; a later file of the same name may replace them."""
 
 Components = dict[str, str | type]
 """Name -> class, or ``"module:Class"``."""
 
 
 class _Hooks(Protocol):
-    """The hooks a plugin may implement."""
-
     @hookspec
     def avloc_encoders(self) -> Components: ...
     @hookspec
@@ -60,7 +56,7 @@ class _Hooks(Protocol):
     def avloc_metrics(self) -> Components: ...
     @hookspec
     def avloc_run_event(self, run: Any, event: str, values: Mapping[str, Any], folder: Path | None) -> None:
-        """Something happened to a run. Implementations name the arguments that they take, such as `run` and `event`.
+        """Something happened to a run. Implementations name the arguments that they take.
 
         Args:
             run: The run, with its ``method``, ``dataset``, ``seed``, ``hints`` and ``section``.
@@ -71,8 +67,7 @@ class _Hooks(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A registered name, its class or ``"module:Class"``, and the plugin that registered it."""
 
     name: str
@@ -112,7 +107,6 @@ class Registry:
         existing = None if path.stem in _FILES else importlib.util.find_spec(path.stem)
         if existing is not None and Path(existing.origin or "").resolve() != path.resolve():
             raise AvlocError(f"Plugin file {path} has the name of the installed module {path.stem!r}; rename it.")
-
         for name, plugin in self._manager.list_name_plugin():
             if Path(getattr(plugin, "__file__", None) or "").resolve() == path.resolve():
                 self._manager.unregister(name=name)  # installed as well, or named twice: it counts once
@@ -157,11 +151,8 @@ class Registry:
         """
         if kind not in KINDS:
             raise AvlocError(unknown("kind of component", kind, KINDS))
-        if kind not in self._tables:
-            self._tables[kind] = self._collect(kind)
-        return self._tables[kind]
-
-    def _collect(self, kind: Kind) -> dict[str, Entry]:
+        if kind in self._tables:
+            return self._tables[kind]
         table: dict[str, Entry] = {}
         # One at a time rather than through `hook()`: a failing implementation must not silence the rest.
         for call in getattr(self._manager.hook, f"avloc_{kind}s").get_hookimpls():
@@ -171,16 +162,17 @@ class Registry:
                     raise TypeError(f"it returned {found!r}, not a dict of name -> class")
             except Exception as error:
                 self.failures[call.plugin_name] = error
-                warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=3)
+                warnings.warn(f"Plugin {call.plugin_name!r} failed to list its {kind}s: {error!r}", stacklevel=2)
                 continue
             for name, target in found.items():
                 if name in table:
+                    owners = f"{table[name].owner!r} and {call.plugin_name!r}"
                     raise AvlocError(
-                        f"Two plugins register the {kind} {name!r}: {table[name].owner!r} and "
-                        f"{call.plugin_name!r}. Rename or uninstall one of them."
+                        f"Two plugins register the {kind} {name!r}: {owners}. Rename or uninstall one of them."
                     )
                 table[name] = Entry(name, target, call.plugin_name)
-        return dict(sorted(table.items()))
+        self._tables[kind] = dict(sorted(table.items()))
+        return self._tables[kind]
 
     def get(self, kind: Kind, name: str) -> type:
         """The class behind a name.
@@ -231,22 +223,31 @@ def registry() -> Registry:
 
 
 def get_component(kind: Kind, name: str) -> type:
-    """The class of a component, from whichever plugin has it.
+    """The class behind a name, from whichever plugin has it.
 
     Args:
         kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
-        name: As `list_components` has it.
+        name: As `list_components` gives it.
 
     Raises:
         AvlocError: There is no such kind or name ("did you mean"), or its module does not import.
+
+    Example:
+        >>> avloc.get_component("method", "tvsl").title
     """
     return registry().get(kind, name)
 
 
 def list_components(kind: Kind) -> list[str]:
-    """The names of all encoders, methods, datasets or metrics, sorted; imports none of them.
+    """The names of all components of a kind, sorted; imports none of them.
+
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
 
     Raises:
         AvlocError: There is no such kind ("did you mean"), or two plugins own one name.
+
+    Example:
+        >>> avloc.list_components("metric")
     """
     return list(registry().entries(kind))

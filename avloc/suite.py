@@ -1,7 +1,6 @@
 """A suite: YAML -> `Suite` -> list of `Run`. One YAML is one table. Pure: reads no data and trains nothing.
 
-Everything is written with one grammar, ``name`` or ``{name: ..., parameter: ...}``. Unknown keys are errors that
-name the file, the key and its neighbours.
+Components are written ``name`` or ``{name: ..., parameter: ...}``; unknown keys are errors that name the nearest.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from avloc.components import Component
 from avloc.hints import HINT_LEVELS, Hints
-from avloc.types import AvlocError, StrictModel, unknown
+from avloc.types import AvlocError, StrictModel, require_list, unknown
 
 Section = Literal["methods", "controls", "untrained", "shuffled_audio"]
 UNTRAINED, SHUFFLED_AUDIO = "untrained", "shuffled_audio"
-"""The two controls that are not methods of their own: a method before training, and one that hears another clip."""
+"""The two controls that are not methods of their own: a method before training, and one that gets another clip."""
 
 
 class Train(StrictModel):
@@ -35,10 +34,8 @@ class Train(StrictModel):
         accumulate: Micro-batches that one optimizer step is split into.
         precision: Lightning Fabric's name, such as ``32-true`` or ``bf16-mixed``.
         select: Which epoch is kept: the one with the lowest loss on the held-out part of train, or the last.
-        train_encoder: Whether the encoder's image and audio towers learn with the method, from their weights on;
-            its text tower never does.
-        cache: Whether the features of a frozen encoder come from the cache (half precision) or are computed in
-            every step.
+        train_encoder: Whether the encoder's image and audio towers learn with the method; its text tower never does.
+        cache: Whether a frozen encoder's features come from the cache (half precision) or are computed in every step.
         copies: Altered copies of every training clip that are encoded for methods that learn from such.
     """
 
@@ -60,15 +57,12 @@ class Train(StrictModel):
 
 
 class SuiteMethod(Component):
-    """A method (or control) of a suite.
-
-    Attributes:
-        train: What differs from the suite's ``train`` for this method.
-        of: For the controls ``untrained`` and ``shuffled``: the methods they apply to; empty means all.
-    """
+    """A method (or control) of a suite."""
 
     train: dict[str, Any] = Field(default_factory=dict)
+    """What differs from the suite's ``train`` for this method."""
     of: tuple[str, ...] = ()
+    """For the controls ``untrained`` and ``shuffled_audio``: the methods they apply to; empty: all."""
 
 
 class SuiteDataset(Component):
@@ -76,8 +70,8 @@ class SuiteDataset(Component):
 
     Attributes:
         encoder: What the methods see it through.
-        obtain: The command that puts the data on the machine. A dataset that has one may be absent: the table
-            then says so. A dataset without one must be there.
+        obtain: The command that puts the data on the machine. Only a dataset that has one may be absent: the table
+            then says so.
         printed: The column of the paper's table that it stands beside, where that is not its name.
         title: As the table prints it, where that is not the dataset's own.
     """
@@ -118,23 +112,20 @@ class Suite(StrictModel):
     limit: int | None = Field(default=None, ge=1)
     reference: str = ""
 
-    @field_validator("protocol", mode="before")
+    @field_validator("protocol", "hints", mode="before")
     @classmethod
-    def _preset(cls, value: Any) -> Any:
-        return {"preset": value} if isinstance(value, str) else value
+    def _one(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {"preset": value} if info.field_name == "protocol" else (value,)
 
     @field_validator("seeds")
     @classmethod
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(value))
 
-    @field_validator("hints", mode="before")
-    @classmethod
-    def _levels(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
     def runs(self) -> list[Run]:
-        """The product of datasets, told levels, methods and seeds, in table order."""
+        """The product of datasets, methods, hints and seeds, in table order."""
         return [
             Run(section, entry, dataset, hints, seed, self._train(entry, section), self.limit)
             for dataset in self.datasets
@@ -170,18 +161,17 @@ class Suite(StrictModel):
         """The suite with what the command line said in place of what the file says.
 
         Args:
-            methods: Keep only these methods; one that the suite does not list is added with its defaults.
-            datasets: Keep only these of the suite's datasets; others are added, seen through `encoder` or the
-                suite's first encoder.
-            seeds: Seeds.
-            encoder: One encoder for all datasets.
-            hints: Levels.
-            limit: Use only the first clips of every split.
+            methods: Only these; one that the suite does not list is added with its defaults.
+            datasets: Only these; one that the suite does not list is added, with `encoder` or the suite's first.
+            seeds, hints, limit: In place of the suite's.
+            encoder: One for all datasets.
             settings: ``"method.parameter=value"`` or ``"train.epochs=5"``; values are YAML.
 
         Raises:
             AvlocError: A setting that cannot be read, or that names no method of the suite.
         """
+        for what, given in (("methods", methods), ("datasets", datasets), ("settings", settings)):
+            require_list(what, given)
         data = self.model_dump()
         if methods is not None:
             data["methods"] = _chosen(methods, data["methods"], {})
@@ -211,60 +201,54 @@ class Run:
 
     @property
     def shuffled_audio(self) -> bool:
-        """Whether the method hears another clip's audio when it localizes."""
+        """Whether the method gets another clip's audio when it localizes."""
         return self.section == SHUFFLED_AUDIO
 
 
 def suite_names() -> list[str]:
     """The suites that ship with avloc."""
-    folder = files("avloc_benchmarks")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if _is_suite(f.name))
-
-
-def _is_suite(name: str) -> bool:
-    return name.endswith(".yaml") and name != "protocols.yaml"
+    shipped = (Path(file.name) for file in files("avloc_benchmarks").iterdir())
+    return sorted(file.stem for file in shipped if file.suffix == ".yaml" and file.stem != "protocols")
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
     """A shipped suite by name, or any YAML file by path.
 
+    Args:
+        name_or_path: Such as ``multi_source`` or ``mine.yaml``.
+
     Raises:
         AvlocError: No such suite ("did you mean"), not YAML, or a key or type that does not fit; names the file,
             the key and what was expected.
+
+    Example:
+        >>> suite = avloc.load_suite("multi_source")
+        >>> [method.name for method in suite.methods]
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise AvlocError(f"Suite file {path} does not exist.")
-        text, name = path.read_text(encoding="utf-8"), path.stem
-    else:
-        name = str(name_or_path)
-        if name not in suite_names():
-            raise AvlocError(unknown("suite", name, suite_names()))
-        text = (files("avloc_benchmarks") / f"{name}.yaml").read_text(encoding="utf-8")
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in suite_names():
+            raise AvlocError(unknown("suite", str(name_or_path), suite_names()))
+        path = Path(str(files("avloc_benchmarks"))) / f"{name_or_path}.yaml"
+    elif not path.is_file():
+        raise AvlocError(f"Suite file {path} does not exist.")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise AvlocError(f"Suite {name_or_path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise AvlocError(f"Suite {name_or_path} must be a mapping of keys such as 'datasets' and 'methods'.")
-    suite = _validated(Suite, {"name": name, **data}, f"suite {name_or_path}")
-    _check_controls(suite)
-    return suite
-
-
-def _check_controls(suite: Suite) -> None:
+    suite = _validated(Suite, {"name": path.stem, **data}, f"suite {name_or_path}")
     listed = {entry.name for entry in suite.methods}
     for control in suite.controls:
         if control.name not in (UNTRAINED, SHUFFLED_AUDIO):
             continue
         for key in control.params:
-            raise AvlocError(
-                f"In suite {suite.name}: {unknown(f'key of the control {control.name!r} named', key, ['of'])}"
-            )
-        for name in control.of:
-            if name not in listed:
-                raise AvlocError(f"In suite {suite.name}, {control.name}: {unknown('method', name, listed)}")
+            wrong = unknown(f"key of the control {control.name!r} named", key, ["of"])
+            raise AvlocError(f"In suite {suite.name}: {wrong}")
+        for method in [name for name in control.of if name not in listed]:
+            raise AvlocError(f"In suite {suite.name}, {control.name}: {unknown('method', method, listed)}")
+    return suite
 
 
 def _chosen(names: Sequence[str], entries: Sequence[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
@@ -284,15 +268,13 @@ def _apply(setting: str, data: dict[str, Any]) -> None:
     if target == "train":
         data["train"] = {**data["train"], key: value}
         return
-    entries = [e for group in ("methods", "controls") for e in data[group] if e["name"] == target]
-    if not entries:
-        known = [e["name"] for group in ("methods", "controls") for e in data[group]]
+    entries = [*data["methods"], *data["controls"]]
+    if target not in (known := [entry["name"] for entry in entries]):
         raise AvlocError(f"--set {setting!r}: {unknown('method of this suite', target, [*known, 'train'])}")
+    part, name = ("train", key.removeprefix("train.")) if key.startswith("train.") else ("params", key)
     for entry in entries:
-        if key.startswith("train."):
-            entry["train"] = {**entry.get("train", {}), key.removeprefix("train."): value}
-        else:
-            entry["params"] = {**entry.get("params", {}), key: value}
+        if entry["name"] == target:
+            entry[part] = {**entry.get(part, {}), name: value}
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -306,19 +288,15 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
 
 
 def _sentence(model: type[BaseModel], error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        neighbours = _fields(model, error["loc"][:-1])
-        parent = ".".join(str(part) for part in error["loc"][:-1])
-        return unknown(f"key under {parent!r} named" if parent else "key", str(error["loc"][-1]), neighbours)
+        *parent, key = map(str, error["loc"])
+        nested: dict[str, type[BaseModel]] = {"train": Train, "datasets": SuiteDataset, "methods": SuiteMethod}
+        known = nested.get(parent[0], model).model_fields if parent else model.model_fields
+        return unknown(f"key under {'.'.join(parent)!r} named" if parent else "key", key, known)
     if error["type"] == "missing":
         return f"The key {place!r} is missing."
     if error["loc"][:1] == ("hints",):
         return f"The key {place!r}: it must be one of {', '.join(HINT_LEVELS)}, but is {error['input']!r}."
     expected = error["msg"].replace("tuple", "list").replace("Input should be", "it should be")
     return f"The key {place!r}: {expected}, but it is {error['input']!r}."
-
-
-def _fields(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {"train": Train, "datasets": SuiteDataset, "methods": SuiteMethod}
-    return list(nested.get(str(loc[0]) if loc else "", model).model_fields)

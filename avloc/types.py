@@ -1,8 +1,7 @@
 """The nouns of avloc: what flows from a video to a score.
 
-``Clip -> Features -> Prediction -> Localization -> scores``. A method only ever meets `Clip`, `Batch` and
-`Features`; ground truth lives in `Truth`, which is handed to protocols and metrics alone. Constructors check
-their arguments and name the clip in the error.
+``Clip -> Features -> Prediction -> Localization -> scores``. Methods see `Batch` and `Features`; ground truth lives in
+`Truth`, which only protocols and metrics get. Constructors check their arguments and name the clip in the error.
 """
 
 from __future__ import annotations
@@ -42,11 +41,10 @@ class Clip:
 
     Attributes:
         id: Stable for ever.
-        image: ``(H, W, 3)`` uint8 RGB; `tiles` tiles side by side when ``tiles > 1``.
+        image: ``(H, W, 3)`` uint8 RGB, `tiles` equal tiles side by side.
         audio: ``(T,)`` float32, mono, full scale at 1. Lossy decoders overshoot it, and so may float files and a
             mixture, the sum of its parts; no part exceeds `LOUDEST`.
         rate: Samples per second.
-        tiles: How many equal tiles the canvas is made of.
         group: The video the clip comes from; statistics cluster by it.
     """
 
@@ -60,13 +58,13 @@ class Clip:
     def __post_init__(self) -> None:
         where = f"clip {self.id!r}"
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            got = f"{self.image.shape} {self.image.dtype}"
-            raise DataError(f"{where}: the image must be (H, W, 3) uint8, but is {got}.")
+            raise DataError(
+                f"{where}: the image must be (H, W, 3) uint8, but is {self.image.shape} {self.image.dtype}."
+            )
         if 0 in self.image.shape:
             raise DataError(f"{where}: the image has no pixels.")
         if self.audio.ndim != 1 or self.audio.dtype != np.float32:
-            got = f"{self.audio.shape} {self.audio.dtype}"
-            raise DataError(f"{where}: the audio must be (T,) float32, but is {got}.")
+            raise DataError(f"{where}: the audio must be (T,) float32, but is {self.audio.shape} {self.audio.dtype}.")
         if self.audio.size == 0:
             raise DataError(f"{where}: the audio has no samples.")
         if not np.isfinite(self.audio).all():
@@ -85,11 +83,9 @@ class Truth:
     """Where the sounding sources of a clip are. Never handed to a method.
 
     Attributes:
-        masks: ``(S, H, W)`` float32 in [0, 1], one soft mask per sounding source; ``S = 0`` when nothing
-            visible sounds.
+        masks: ``(S, H, W)`` float32 in [0, 1], one soft mask per sounding source; ``S = 0``: nothing visible sounds.
         labels: ``(S,)`` class names.
-        boxes: Per source an ``(n, 4)`` array of the annotators' boxes, xyxy, normalized to the canvas; empty
-            arrays where the annotation is a mask.
+        boxes: Per source the annotators' boxes ``(n, 4)``, xyxy, normalized to the canvas; empty where it has a mask.
     """
 
     masks: npt.NDArray[np.float32]
@@ -109,12 +105,12 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a dataset loads: the clip, its truth, and the weak labels of its video (training only).
+    """What a dataset loads.
 
     Attributes:
         clip: What a method may see.
         truth: What protocols and metrics see. ``None``: this clip is not annotated (most training clips).
-        labels: Video-level class names (which classes sound), without any place.
+        labels: Weak labels: which classes sound in the video, without any place. For training only.
     """
 
     clip: Clip
@@ -145,14 +141,14 @@ class Batch:
         ids: ``(B,)`` clip ids.
         tiles: ``(B,)`` int64, tiles on the canvas.
         groups: ``(B,)`` the videos the clips come from.
-        classes: ``(N,)`` the class names that `sources`, `labels` and ``Features.text`` index; empty where the
-            protocol tells nothing. They are the test set's names in a zero-shot run.
+        classes: ``(N,)`` the class names that `sources`, `labels` and ``Features.text`` index, the test set's in a
+            zero-shot run; empty where none are disclosed.
         images: ``(B, 3, H, W)`` encoder-normalized; ``None`` where features come from the cache.
         audio: ``(B, T)`` at the encoder's rate; ``None`` where features come from the cache.
         sources: ``(B, K)`` int64 indices into `classes` of the sources that sound, where that is disclosed, -1 padded.
-        source_counts: ``(B,)`` int64, how many sources sound, where the protocol discloses it.
+        source_counts: ``(B,)`` int64, how many sources sound, where that is disclosed.
         labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
-        views: Other versions of the same clips, or partners of them, which `Needs.views` asked for; in training only.
+        views: Other versions of the same clips, or neighbors of them, which `Needs.views` asked for; in training only.
     """
 
     ids: tuple[str, ...]
@@ -179,10 +175,8 @@ class Features:
         image: ``(B, D)`` pooled image.
         audio_map: ``(B, D, m, f)`` audio tokens, time x frequency.
         audio: ``(B, D)`` pooled audio.
-        backbone_map: ``(B, C, h, w)`` before the projection, for audio-free saliency; ``None``: the encoder
-            has none.
-        text: ``(N, D)``, one row per class name; ``None``: the encoder has no text, or the protocol tells
-            the method nothing.
+        backbone_map: ``(B, C, h, w)`` before the projection, for audio-free saliency; ``None``: the encoder has none.
+        text: ``(N, D)``, one row per class name; ``None``: the encoder has no text, or no names are disclosed.
         views: Features of `Batch.views`, row for row those of the batch.
     """
 
@@ -200,7 +194,7 @@ class Prediction:
     """Raw evidence of one clip, before any resize, sign, normalization or threshold.
 
     Attributes:
-        clip: The clip's id.
+        clip: Its id.
         maps: ``(Q, h, w)`` float, native resolution, any scale; higher means more likely sounding.
         labels: ``(Q,)`` class names, or ``()`` when the maps are unnamed.
         scores: ``(Q,)`` how sure the method is that this source sounds; ``None``: the protocol derives it.
@@ -221,11 +215,10 @@ class Prediction:
             raise AvlocError(f"{where}: maps have values that are not finite.")
         if self.labels and len(self.labels) != len(self.maps):
             raise AvlocError(f"{where}: {len(self.maps)} maps but {len(self.labels)} labels.")
-        if self.scores is not None:
-            if self.scores.shape != (len(self.maps),):
-                raise AvlocError(f"{where}: {len(self.maps)} maps but scores of shape {self.scores.shape}.")
-            if not np.isfinite(self.scores).all():
-                raise AvlocError(f"{where}: scores have values that are not finite.")
+        if self.scores is not None and self.scores.shape != (len(self.maps),):
+            raise AvlocError(f"{where}: {len(self.maps)} maps but scores of shape {self.scores.shape}.")
+        if self.scores is not None and not np.isfinite(self.scores).all():
+            raise AvlocError(f"{where}: scores have values that are not finite.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,8 +229,8 @@ class Localization:
         scores: ``(S, H, W)`` float32, after resize, normalization and sign.
         masks: ``(S, H, W)`` bool, what the method claims the source covers.
         confidence: ``(S,)`` float, how sure the method is that the source sounds.
-        found: ``(S,)`` bool; False where the method offered no map for this source (its maps and masks are
-            then zero, and every metric counts it as a miss).
+        found: ``(S,)`` bool; False where the method offered no map for this source: its maps and masks are zero, and
+            every metric counts it as a miss.
         false_alarms: Named maps that match no true source.
         named: Whether the method says which source a map shows. Maps without names are found for every source.
     """
@@ -250,20 +243,15 @@ class Localization:
     named: bool = True
 
     def __post_init__(self) -> None:
-        n = len(self.scores)
         if self.scores.ndim != 3 or self.masks.shape != self.scores.shape:
             raise AvlocError(f"localization: scores {self.scores.shape} and masks {self.masks.shape} differ.")
-        if self.confidence.shape != (n,) or self.found.shape != (n,):
+        if not self.confidence.shape == self.found.shape == self.scores.shape[:1]:
             raise AvlocError("localization: confidence and found must have one value per source.")
 
 
 @contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Turn whatever a plugin raises inside into an `AvlocError` that says what failed; its own sentences stay.
-
-    Args:
-        what: The plugin and the clip, such as ``The encoder 'tiny' failed on clip 'a'``.
-    """
+    """Turn whatever a plugin raises inside into an `AvlocError` that says `what` failed; its own sentences stay."""
     try:
         yield
     except AvlocError:
@@ -274,6 +262,16 @@ def blaming(what: str) -> Iterator[None]:
 
 class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def require_list(what: str, given: object) -> None:
+    """Refuse a lone string where a list of strings belongs: its letters would be taken for names.
+
+    Raises:
+        AvlocError: It is one.
+    """
+    if isinstance(given, str):
+        raise AvlocError(f"{what} should be a list, but is {given!r}; write [{given!r}].")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -54,8 +54,17 @@ class Seen(Plain):
         known = {field.name: getattr(self.info, field.name) for field in fields(EncoderInfo)}
         self.info = EncoderInfo(**{**known, **self.changes})
 
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        (height, width), dim = self.info.image_grid, self.info.dim
+        width *= images.shape[3] // images.shape[2]
+        backbone = torch.ones(len(images), self.info.backbone_dim, height, width) if self.info.backbone_dim else None
+        return torch.ones(len(images), dim, height, width), torch.ones(len(images), dim), backbone
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones(len(waves), self.info.dim, *self.info.audio_grid), torch.ones(len(waves), self.info.dim)
+
     def encode_text(self, prompts: Any) -> Tensor:
-        return torch.ones(len(prompts), 3)
+        return torch.ones(len(prompts), self.info.dim)
 
     def fingerprint(self) -> str:
         return "seen"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avloc.store import Row
     from avloc.tables import Cell, Group, Table
 
-WIDTH_OF_FILES = 160
+WIDTH_OF_FILES = 180
 GAP = 2
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
@@ -40,21 +40,20 @@ def show_table(table: Table, out: Console) -> None:
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
-    """Indices of the groups that fit beside each other."""
+    """Indices of the groups that fit beside each other; data sets that are absent are in the notes only."""
     label = max((len(text) for row in table.rows for text in (row.label, row.section)), default=0)
     parts: list[list[int]] = []
     room = 0
-    for index, group in enumerate(table.groups):
-        cells = [row.cells[index] for row in table.rows]
+    there = [index for index, group in enumerate(table.groups) if group.headers != ("absent",)]
+    for index in there or range(len(table.groups)):
+        group, cells = table.groups[index], [row.cells[index] for row in table.rows]
         need = sum(GAP + max(map(len, column)) for column in _columns(group, cells))
         if not parts or need > room:
             parts.append([])
             room = width - label
         parts[-1].append(index)
         room -= need
-    # A part with nothing but absent data sets would be a page of dashes; the notes name them.
-    telling = [part for part in parts if any(table.groups[index].headers != ("absent",) for index in part)]
-    return telling or parts
+    return parts
 
 
 def _columns(group: Group, cells: Sequence[Sequence[Cell]]) -> Iterator[list[str]]:

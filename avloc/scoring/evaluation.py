@@ -14,7 +14,7 @@ from avloc.scoring.protocol import Protocol, load_protocol
 from avloc.scoring.scores import clip_rows, score_clips
 from avloc.store import Counts
 from avloc.suite import load_suite
-from avloc.types import AvlocError, Maps, Prediction, Truth, unknown
+from avloc.types import AvlocError, Maps, Prediction, Truth, require_list, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def evaluate(
         >>> scores = avloc.evaluate(maps, masks, protocol="ezvsl", metrics=["ciou_success@0.5", "auc"])
         >>> scores.values["auc"]
     """
+    require_list("metrics", metrics)
     rules = protocol if isinstance(protocol, Protocol) else load_protocol(protocol)
     chosen = make_metrics(metric_components(metrics))
     for id in predictions:

@@ -146,7 +146,7 @@ class Protocol(Data):
         if isinstance(self.normalize, Range):
             scale = "{:g} to {:g} on [0, 1]".format(*self.normalize.range)
         parts = [
-            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", scale or "min-max per map",
+            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a tile", scale or "min-max per map",
             *["inverted"] * self.invert, self.binarize.in_words(self.strict),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"whole": "on the whole canvas", "tile": "each tile alone"}[self.canvas],
@@ -212,9 +212,15 @@ class Protocol(Data):
 def load_protocol(spec: str | Mapping[str, Any]) -> Protocol:
     """A preset by name, or ``{preset: name, key: value, ...}`` with some of its keys changed.
 
+    Args:
+        spec: Such as ``"ezvsl"`` or ``{"preset": "avloc", "binarize": {"top": 0.5}}``.
+
     Raises:
         AvlocError: An unknown preset or key ("did you mean"), or a value of the wrong kind; names the key and what
             was expected.
+
+    Example:
+        >>> print(avloc.load_protocol("ezvsl").describe())
     """
     data = {"preset": spec} if isinstance(spec, str) else dict(spec)
     if not isinstance(data.get("preset"), str):

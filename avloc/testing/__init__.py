@@ -7,11 +7,4 @@ from avloc.testing.checks import CHECKS, conformance, conformance_checks
 from avloc.testing.harness import ConformanceError
 from avloc.testing.scenes import CLASSES, scene
 
-__all__ = [
-    "CHECKS",
-    "CLASSES",
-    "ConformanceError",
-    "conformance",
-    "conformance_checks",
-    "scene",
-]
+__all__ = ["CHECKS", "CLASSES", "ConformanceError", "conformance", "conformance_checks", "scene"]

@@ -1,13 +1,7 @@
 """Conformance: what every method must do so that a table can trust it, as checks that work for anybody's class.
 
-In a test module of yours one line gives a pytest case per check::
-
-    from avloc.testing import conformance
-
-    test_conformance = conformance("mine")  # or the class itself
-
-``avloc check mine`` prints the same. The checks run on one CPU core in seconds, on the small made-up world of
-`avloc.testing.scenes`, where it is known what sounds where. What a check finds wrong it raises as a sentence.
+They run on one CPU core in seconds, on the synthetic world of `avloc.testing.scenes`, and raise what is wrong as a
+sentence. ``avloc check NAME`` prints them.
 """
 
 from __future__ import annotations
@@ -18,15 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from avloc.components import wrong_attribute
 from avloc.hints import HINT_LEVELS
-from avloc.interfaces import Context, Method, Needs, View
+from avloc.interfaces import Context, Method
 from avloc.registry import get_component
 from avloc.testing.harness import (
     ConformanceError,
@@ -44,7 +37,7 @@ from avloc.testing.harness import (
     tensors,
 )
 from avloc.testing.scenes import CLASSES, Prism, Scene, pairs, scene
-from avloc.training import Trained, load_weights
+from avloc.training import Trained
 from avloc.types import AvlocError, Batch, Features
 
 ATTEMPTS = ((0, 6), (0, 12), (1, 12), (2, 12))
@@ -55,11 +48,7 @@ SAME = 1e-3
 """Maps that differ by less than this share of their peak are the same."""
 
 
-Check = tuple[str, Callable[[], None]]
-"""What is checked, and the function that raises where it does not hold."""
-
-
-def conformance_checks(method: str | type[Method], **parameters: Any) -> list[Check]:
+def conformance_checks(method: str | type[Method], **parameters: Any) -> list[tuple[str, Callable[[], None]]]:
     """All checks of a method.
 
     Args:
@@ -67,8 +56,8 @@ def conformance_checks(method: str | type[Method], **parameters: Any) -> list[Ch
         parameters: Other values than the defaults of its constructor.
 
     Returns:
-        Title and function of each. The functions share what they build, so that later ones are quicker; they raise
-        `ConformanceError`, or let through what the method raises.
+        Title and function of each. The functions share what they build; they raise `ConformanceError`, or let through
+        what the method raises.
 
     Raises:
         AvlocError: No plugin has this name, or what has it is no method.
@@ -81,17 +70,16 @@ def conformance_checks(method: str | type[Method], **parameters: Any) -> list[Ch
 
 
 def conformance(method: str | type[Method], **parameters: Any) -> Callable[..., None]:
-    """A pytest function with one case per check: ``test_conformance = conformance("mine")``.
+    """A pytest function with one case per check; takes what `conformance_checks` does.
 
-    Args:
-        method: A registered name, or the class.
-        parameters: Other values than the defaults of its constructor.
+    Example:
+        >>> test_conformance = conformance("mine")  # or the class itself
     """
     import pytest
 
-    @pytest.mark.parametrize(
-        "check", [pytest.param(run, id=title) for title, run in conformance_checks(method, **parameters)]
-    )
+    cases = [pytest.param(run, id=title) for title, run in conformance_checks(method, **parameters)]
+
+    @pytest.mark.parametrize("check", cases)
     def test(check: Callable[[], None]) -> None:
         check()
 
@@ -115,12 +103,10 @@ def described(subject: Subject) -> None:
 def parametrized(subject: Subject) -> None:
     """So that a suite can set them and a run's id can hold them."""
     values = list(inspect.signature(subject.kind).parameters.values())
-    first, rest = values[:2], values[2:]
-    require(
-        [p.name for p in first] == ["encoder", "classes"] and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in first),
-        "The constructor must begin with (self, encoder, classes, *, ...).",
-    )
-    for value in rest:
+    first = [(value.name, value.kind) for value in values[:2]]
+    wanted = [(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("encoder", "classes")]
+    require(first == wanted, "The constructor must begin with (self, encoder, classes, *, ...).")
+    for value in values[2:]:
         where = f"The constructor's parameter {value.name!r}"
         require(value.kind is value.KEYWORD_ONLY, f"{where} must be keyword-only: put it behind a bare *.")
         require(value.default is not value.empty, f"{where} has no default; give the paper's value.")
@@ -134,15 +120,10 @@ def parametrized(subject: Subject) -> None:
 
 def declared(subject: Subject) -> None:
     """Else the bench would ask for what there is not."""
-    needs = subject.needs
-    require(isinstance(needs, Needs), f"The class attribute 'needs' must be avloc.Needs(...), but is {needs!r}.")
-    require(needs.hints in HINT_LEVELS, f"needs.hints must be one of {', '.join(HINT_LEVELS)}, not {needs.hints!r}.")
-    require(isinstance(needs.labels, bool), f"needs.labels must be True or False, not {needs.labels!r}.")
-    strange = set(needs.views) - set(get_args(View))
-    require(not strange, f"needs.views has {sorted(strange)}; there are {', '.join(get_args(View))}.")
-    if "neighbor" in needs.views:
-        own = subject.kind.neighbors is not Method.neighbors
-        require(own, "It needs the view 'neighbor', but has no method 'neighbors' that names them.")
+    wrong = wrong_attribute(subject.kind)
+    require(not wrong, wrong)
+    able = "neighbor" not in subject.needs.views or subject.kind.neighbors is not Method.neighbors
+    require(able, "It needs the view 'neighbor', but has no method 'neighbors' that names them.")
 
 
 def maps_sources(subject: Subject) -> None:
@@ -151,23 +132,20 @@ def maps_sources(subject: Subject) -> None:
     for tiles in (1, 2):
         tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         h, w = tried.features.image_map.shape[2:]
-        found = localize(method, tried.features, tried.batch)
-        for prediction, truth in zip(found, tried.truths, strict=True):
+        for prediction, truth in zip(localize(method, tried.features, tried.batch), tried.truths, strict=True):
             where = f"For a clip with {len(truth.labels)} sources on {h} x {w} tokens"
-            asked = sorted(truth.labels)
-            names, shape = sorted(prediction.labels), prediction.maps.shape
-            require(len(prediction.maps), f"{where} it gave no map.")
+            asked, names, (count, *shape) = sorted(truth.labels), sorted(prediction.labels), prediction.maps.shape
+            require(count, f"{where} it gave no map.")
             require(names in ([], asked), f"{where}, told {asked}, it named {names}; name each told class once.")
-            require(shape[1] * w == shape[2] * h, f"{where} its maps are {shape[1]} x {shape[2]}: other proportions.")
+            require(shape[0] * w == shape[1] * h, f"{where} its maps are {shape[0]} x {shape[1]}: other proportions.")
 
 
-def honours_needs(subject: Subject) -> None:
+def honors_needs(subject: Subject) -> None:
     """From the least that it declared upwards, with class names in whatever order."""
     method, world = subject.taught, scene(2, sources=(1, 2, 3))
     for level in HINT_LEVELS[HINT_LEVELS.index(subject.needs.hints) :]:
         tried = subject.given(world, level)
-        found = localize(method, tried.features, tried.batch)
-        for prediction, truth in zip(found, world.truths, strict=True):
+        for prediction, truth in zip(localize(method, tried.features, tried.batch), world.truths, strict=True):
             if prediction.labels and level in ("count", "oracle"):
                 count, named = len(truth.labels), len(prediction.labels)
                 require(named == count, f"Told that {count} sources sound, it named {named}; name as many.")
@@ -179,9 +157,8 @@ def _reads_names(method: Method, tried: Scene) -> None:
     """Class names in another order give the same maps: numbers in a batch are places in its own list of names."""
     sources = tried.batch.sources
     assert sources is not None
-    turned = replace(
-        tried.batch, classes=CLASSES[::-1], sources=torch.where(sources >= 0, len(CLASSES) - 1 - sources, -1)
-    )
+    moved = torch.where(sources >= 0, len(CLASSES) - 1 - sources, -1)
+    turned = replace(tried.batch, classes=CLASSES[::-1], sources=moved)
     text = None if tried.features.text is None else tried.features.text.flip(0)
     found = localize(method, replace(tried.features, text=text), turned)
     change = max(map(difference, localize(method, tried.features, tried.batch), found))
@@ -210,9 +187,7 @@ def deterministic(subject: Subject) -> None:
     first, second = (localize(one, tried.features, tried.batch) for _ in range(2))
     require(max(map(difference, first, second)) == 0, "The same clips give different maps in eval mode.")
     if subject.learns:
-        with TemporaryDirectory() as folder:
-            again = load_weights(subject.fit(Path(folder))[1])
-        same = equal(subject.briefly_fitted[1], again)
+        same = equal(subject.briefly_fitted[1], subject.fit()[1])
         require(same, "Training twice with one seed gives different weights; draw with torch's generator.")
 
 
@@ -267,7 +242,7 @@ def _learn(method: Method, features: Features, batch: Batch, context: Context, w
         method.train(mode).zero_grad()
         with named(f"the loss of {what}"):
             terms = method.loss(features, batch, context)
-        require(terms, "loss() returned no terms, but the method has weights; set trains = False if it never learns.")
+        require(terms, "loss() returned no terms, but the method has weights; trainable = False if it never learns.")
         for name, term in terms.items():
             where = f"The loss term {name!r} of {what}, in phase {context.phase!r},"
             require(isinstance(term, Tensor) and term.ndim == 0, f"{where} is no scalar tensor.")
@@ -298,10 +273,9 @@ def without_extras(subject: Subject) -> None:
     except ConformanceError:
         raise
     except Exception as error:
-        raise ConformanceError(
-            f"With an encoder without text and backbone map it crashes ({error!r}). Declare needs = Needs(text=True), "
-            "or raise an AvlocError that says what it needs."
-        ) from error
+        remedy = "Declare needs = Needs(text=True), or raise an AvlocError that says what it needs."
+        what = f"With an encoder without text and backbone map it crashes ({error!r})."
+        raise ConformanceError(f"{what} {remedy}") from error
 
 
 def keeps_state(subject: Subject) -> None:
@@ -316,11 +290,8 @@ def keeps_state(subject: Subject) -> None:
     Trained(fresh, None).put(kept)
     found = (localize(method, tried.features, tried.batch) for method in (fitted, fresh))
     change = max(map(difference, *found))
-    require(
-        change < SAME,
-        f"Loaded from its checkpoint, its maps differ by {change:.2g} of their peak: keep all that they depend on in "
-        "parameters or buffers.",
-    )
+    remedy = "keep all that they depend on in parameters or buffers"
+    require(change < SAME, f"Loaded from its checkpoint, its maps differ by {change:.2g} of their peak: {remedy}.")
 
 
 def lights_up(subject: Subject) -> None:
@@ -353,21 +324,17 @@ def _mean_rank(method: Method, tried: Scene) -> float:
 
 
 def uses_audio(subject: Subject) -> None:
-    """Unless it is a control that is deaf by design."""
+    """Unless it is a control."""
     method, tried = subject.fitted(*ATTEMPTS[0]), subject.given(scene(8), "oracle")
     found = tried.features
     other = replace(found, audio=found.audio.roll(1, 0), audio_map=found.audio_map.roll(1, 0))
     one, two = (localize(method, features, tried.batch) for features in (found, other))
     if subject.kind.uses_audio:
-        require(
-            max(map(shape_difference, one, two)) >= SAME,
-            "Another clip's sound changes nothing in its maps but their scale; one deaf by design declares "
-            "hears = False.",
-        )
+        finding = "Another clip's sound changes nothing in its maps but their scale"
+        require(max(map(shape_difference, one, two)) >= SAME, f"{finding}; a control declares uses_audio = False.")
     else:
-        require(
-            max(map(difference, one, two)) == 0, "It declares hears = False, but another clip's sound changes its maps."
-        )
+        finding = "It declares uses_audio = False, but another clip's sound changes its maps."
+        require(max(map(difference, one, two)) == 0, finding)
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
@@ -375,7 +342,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "parameters are keyword-only JSON values with defaults": parametrized,
     "needs are possible": declared,
     "one map per source on 7x7 and 7x14 for 1 to 4 sources": maps_sources,
-    "works with what it needs to be told, and no more": honours_needs,
+    "works with what it needs to be told, and no more": honors_needs,
     "a clip does not depend on its batch": lonely,
     "one seed, one result": deterministic,
     "inputs are left as they are": leaves_inputs,

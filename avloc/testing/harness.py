@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from avloc.hints import Hints, disclose
-from avloc.interfaces import Context, EncoderInfo, Method, Needs
+from avloc.interfaces import Context, EncoderInfo, Method
 from avloc.suite import Train
 from avloc.testing.scenes import CLASSES, Prism, Scene, training_data
 from avloc.training import Fit, Trained, TrainingData, load_weights
@@ -37,21 +37,11 @@ def require(condition: object, sentence: str) -> None:
 
 
 class Subject:
-    """A method on trial, and what its checks share.
-
-    Args:
-        kind: The class.
-        parameters: Of its constructor.
-    """
+    """A method on trial with parameters of its constructor, and what its checks share."""
 
     def __init__(self, kind: type[Method], parameters: Mapping[str, Any]) -> None:
-        self.kind, self.parameters = kind, parameters
+        self.kind, self.parameters, self.needs = kind, parameters, kind.needs
         self._fitted: dict[tuple[int, int], Method] = {}
-
-    @property
-    def needs(self) -> Needs:
-        """What it declares."""
-        return self.kind.needs
 
     def build(self, seed: int = 0, info: EncoderInfo = Prism.info) -> Method:
         """The method as the seed makes it."""
@@ -81,19 +71,18 @@ class Subject:
             method.before_step(context)
             yield data.features(rows), data.batch(rows, labels=labels), context
 
-    def fit(self, folder: Path, *, seed: int = 0, epochs: int = 1) -> tuple[Method, Path]:
+    def fit(self, seed: int = 0, epochs: int = 1) -> tuple[Method, dict[str, Tensor]]:
         """Train it; returns the method and its checkpoint."""
         method, train = self.build(seed), TRAIN.model_copy(update={"epochs": epochs})
         fabric = Fabric(accelerator="cpu", devices=1)
-        work = Fit(method, self.data, train, seed=seed, folder=folder, fabric=fabric)
-        return method, work.run()
+        with TemporaryDirectory() as folder:
+            work = Fit(method, self.data, train, seed=seed, folder=Path(folder), fabric=fabric)
+            return method, load_weights(work.run())
 
     @cached_property
     def briefly_fitted(self) -> tuple[Method, dict[str, Tensor]]:
         """The method after an epoch of every phase, and its checkpoint."""
-        with TemporaryDirectory() as folder:
-            method, checkpoint = self.fit(Path(folder))
-            return method, load_weights(checkpoint)
+        return self.fit()
 
     @property
     def taught(self) -> Method:
@@ -105,9 +94,7 @@ class Subject:
         if (seed, epochs) not in self._fitted:
             method = self.build(seed)
             if self.learns:
-                with TemporaryDirectory() as folder:
-                    _, checkpoint = self.fit(Path(folder), seed=seed, epochs=epochs)
-                    Trained(method, None).put(load_weights(checkpoint))
+                Trained(method, None).put(self.fit(seed, epochs)[1])
             self._fitted[seed, epochs] = method
         return self._fitted[seed, epochs]
 
@@ -122,9 +109,8 @@ class Subject:
 def localize(method: Method, features: Features, batch: Batch) -> list[Prediction]:
     """What the bench would get: one prediction per clip, in order, that names disclosed classes only."""
     found = method.eval().evaluation_module().eval().localize(features, batch)
-    for one in found:
-        kind = type(one).__name__
-        require(isinstance(one, Prediction), f"localize() must return avloc.Prediction objects, not {kind}.")
+    for kind in map(type, found):
+        require(issubclass(kind, Prediction), f"localize() must return avloc.Prediction objects, not {kind.__name__}.")
     ids = [prediction.clip for prediction in found]
     require(ids == list(batch.ids), f"localize() must return one prediction per clip, in order; it returned {ids}.")
     for prediction in found:
@@ -160,6 +146,7 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 def degenerate(features: Features) -> dict[str, Features]:
     """The same batch, broken in every way that real data are broken now and then."""
+    images, sounds = ("image_map", "image", "backbone_map"), ("audio_map", "audio")
 
     def everywhere(change: Any) -> Features:
         views = {name: replace(view, **change(view)) for name, view in features.views.items()}
@@ -168,9 +155,6 @@ def degenerate(features: Features) -> dict[str, Features]:
     def opposed(x: Features) -> dict[str, Tensor]:
         return {"image": -x.audio, "image_map": (-x.audio[:, :, None, None]).expand_as(x.image_map).clone()}
 
-    per_clip = ("image_map", "image", "audio_map", "audio", "backbone_map")
-    images, sounds = ("image_map", "image", "backbone_map"), ("audio_map", "audio")
-
     def each(names: Sequence[str], change: Any) -> Features:
         return everywhere(lambda x: {n: change(getattr(x, n)) for n in names if getattr(x, n) is not None})
 
@@ -178,8 +162,8 @@ def degenerate(features: Features) -> dict[str, Features]:
         "silence": each(sounds, torch.zeros_like),
         "black images": each(images, torch.zeros_like),
         "constant images": each(images, torch.ones_like),
-        "nothing but zeros": each(per_clip, torch.zeros_like),
-        "identical clips": each(per_clip, lambda x: x[:1].expand_as(x).clone()),
+        "nothing but zeros": each(images + sounds, torch.zeros_like),
+        "identical clips": each(images + sounds, lambda x: x[:1].expand_as(x).clone()),
         "sounds opposed to every cell": everywhere(opposed),
     }
 

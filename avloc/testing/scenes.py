@@ -1,21 +1,21 @@
-"""A small made-up world in which it is known what sounds where: what `avloc.testing` tries methods on.
+"""A small synthetic world in which it is known what sounds where: what `avloc.testing` tries methods on.
 
-Eight classes, each a colour and a tone. A clip is a grey, noisy image with a square per source, and the sum of their
-tones. Its encoder maps squares, tones and names of one class to one direction of a joint space, so that the tokens
-under a square carry the embedding of what sounds. To learn from there are sources that fill the frame as well: from
-small ones alone, a few dozen clips do not tell heads that start at random what to look for.
+Eight classes, each a color and a tone. A clip is a gray, noisy image with a square per source, and the sum of their
+tones. Its encoder maps squares, tones and names of a class to one direction of a joint space, so that the tokens under
+a square carry the embedding of what sounds. Sources to learn from fill the frame as well: from small ones alone, a few
+dozen clips do not tell heads that start at random what to look for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -39,14 +39,9 @@ SIDES = (7, 5)
 
 
 class Planted(Dataset):
-    """Squares and tones: 2 x 2 cells in one of the corners for every source, or in training one larger source.
+    """`count` clips of squares and tones: 2 x 2 cells in one of the corners for every source, or one of `SIDES`.
 
-    Args:
-        split: Part of the clips' ids, from which all else is drawn.
-        count: Clips.
-        sources: Of every clip, 1 to 4, all of different classes.
-        tiles: Tiles of every canvas, 1 or 2.
-        large: Whether sources are as large as `SIDES` says.
+    The ids, `split` among them, are what all else is drawn from; `sources` are 1 to 4, of different classes.
     """
 
     title = "Planted"
@@ -85,7 +80,7 @@ class Planted(Dataset):
 
 
 CORNERS = np.array(list(product((-1.0, 1.0), repeat=3)))
-"""The colour of every class: the corners of the cube."""
+"""The color of every class: the corners of the cube."""
 
 
 def _square(place: int, side: int, columns: int, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -99,26 +94,26 @@ def _square(place: int, side: int, columns: int, rng: np.random.Generator) -> tu
 
 
 class Prism(Encoder):
-    """Takes colours and tones apart. Its first directions are the classes, the others grounds and noise."""
+    """Takes colors and tones apart. Its first directions are the classes, the others grounds and noise."""
 
     info = EncoderInfo(
         DIM, image_size=CELLS * PIXELS, image_grid=(CELLS, CELLS), audio_rate=RATE, audio_seconds=1.0,
         audio_grid=(4, 2), backbone_dim=8, weights="planted",
     )  # fmt: skip
+    basis: Tensor
+    rough: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         drawn = torch.from_numpy(np.random.default_rng(0).standard_normal((DIM, DIM))).float()
         self.register_buffer("basis", torch.linalg.qr(drawn)[0] * 3)  # (D, D), rows
         rough = torch.from_numpy(np.random.default_rng(1).standard_normal((DIM, 3, PIXELS, PIXELS))).float()
-        self.register_buffer("rough", rough - rough.mean((2, 3), keepdim=True))  # blind to plain colour
-        self.basis: Tensor
-        self.rough: Tensor
+        self.register_buffer("rough", rough - rough.mean((2, 3), keepdim=True))  # blind to plain color
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        colours = nn.functional.avg_pool2d(images, PIXELS)
+        colors = nn.functional.avg_pool2d(images, PIXELS)
         corners = torch.from_numpy(CORNERS).to(images)
-        classes = (1.5 * torch.einsum("bchw,nc->bnhw", colours, corners) / 2.5 - 0.5).relu()  # (B, 8, h, w)
+        classes = (1.5 * torch.einsum("bchw,nc->bnhw", colors, corners) / 2.5 - 0.5).relu()  # (B, 8, h, w)
         noise = 0.15 * nn.functional.conv2d(images, self.rough, stride=PIXELS)
         tokens = torch.einsum("bnhw,nd->bdhw", classes, self.basis[:8]) + noise + self.basis[8, :, None, None]
         return tokens, tokens.mean((2, 3)), classes
@@ -126,14 +121,12 @@ class Prism(Encoder):
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         spectrum = torch.fft.rfft(waves.reshape(len(waves), 4, -1)).abs()[:, :, 5:85:5] / 15  # (B, 4, 16)
         tones, noise = spectrum[:, :, 1::2], spectrum[:, :, ::2]
-        low, high = (self._sounds(tones[..., part], noise[..., part], part) for part in (slice(4), slice(4, 8)))
-        tokens = torch.stack([low, high], 3)  # (B, D, 4, 2)
+        halves = [
+            tones[..., part] @ self.basis[:8][part] + noise[..., part] @ self.basis[10:18][part] + 0.3 * self.basis[9]
+            for part in (slice(4), slice(4, 8))
+        ]
+        tokens = torch.stack([half.mT for half in halves], 3)  # (B, D, 4, 2)
         return tokens, tokens.mean((2, 3))
-
-    def _sounds(self, tones: Tensor, noise: Tensor, part: slice) -> Tensor:
-        """``(B, D, 4)``: what a half of the spectrum says at each of four times."""
-        tokens = tones @ self.basis[:8][part] + noise @ self.basis[10:18][part] + 0.3 * self.basis[9]
-        return tokens.mT
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return self.basis[[CLASSES.index(prompt) for prompt in prompts]]
@@ -144,14 +137,7 @@ class Prism(Encoder):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Clips of a planted world, as a method is asked to localize them, and where their sources are.
-
-    Attributes:
-        features: With the class names' text.
-        batch: With all hints.
-        truths: Of every clip.
-        labels: Per clip the names of the classes that sound.
-    """
+    """Clips of a planted world with all hints, where their objects are, and the classes that sound in each."""
 
     features: Features
     batch: Batch
@@ -198,34 +184,20 @@ def pairs(count: int) -> Scene:
     return _scene(replace(seen.features, **found), ids, 1, truths, labels)
 
 
-def training_data(needs: Needs, train: Train) -> TrainingData:
-    """What a method with these needs learns from in the planted world, views and canvases included."""
-    with _own_cache():
-        return _task().training_data(needs, train)
-
-
-@cache
-def _task() -> Task:
-    splits = {split: Planted(split=split, count=count, large=split != "test") for split, count in SPLITS.items()}
-    with _own_cache():
-        encoder = Prism().eval().requires_grad_(False)
-        return make_task(SuiteDataset(name="planted", encoder=Component(name="prism")), splits, encoder)
-
-
 @cache
 def _folder() -> TemporaryDirectory[str]:
     """Goes away with the process."""
     return TemporaryDirectory(prefix="avloc-")
 
 
-@contextmanager
-def _own_cache() -> Iterator[None]:
-    """Leave nothing in the user's cache."""
-    before = os.environ.get("AVLOC_CACHE")
-    os.environ["AVLOC_CACHE"] = _folder().name
-    try:
-        yield
-    finally:
-        os.environ.pop("AVLOC_CACHE")
-        if before is not None:
-            os.environ["AVLOC_CACHE"] = before
+@cache
+def _task() -> Task:
+    splits = {split: Planted(split=split, count=count, large=split != "test") for split, count in SPLITS.items()}
+    encoder = Prism().eval().requires_grad_(False)
+    return make_task(SuiteDataset(name="planted", encoder=Component(name="prism")), splits, encoder)
+
+
+def training_data(needs: Needs, train: Train) -> TrainingData:
+    """What a method with these needs learns from in the planted world; leaves nothing in the user's cache."""
+    with patch.dict(os.environ, AVLOC_CACHE=_folder().name):
+        return _task().training_data(needs, train)

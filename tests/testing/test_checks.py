@@ -412,7 +412,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Salient, "another sound gives another map", "nothing in its maps but their scale"),
     (Late, "loss and gradients are finite on degenerate features", "not finite on silence, in phase .main., epoch 99"),
     (Unordered, "works with what it needs to be told, and no more", "change with the order of batch.classes"),
-    (Mute, "another sound gives another map", "declares hears = False"),
+    (Mute, "another sound gives another map", "declares uses_audio = False"),
     (Pretending, "another sound gives another map", "another clip's sound changes its maps"),
 ]
 
