@@ -8,10 +8,4 @@ from avloc.results.external import score_external
 from avloc.results.rescoring import LONGEST_NAME, rescore
 from avloc.results.stored import Results, load_results
 
-__all__ = [
-    "LONGEST_NAME",
-    "Results",
-    "load_results",
-    "rescore",
-    "score_external",
-]
+__all__ = ["LONGEST_NAME", "Results", "load_results", "rescore", "score_external"]

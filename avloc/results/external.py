@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from avloc.components import Component, check_parameters, component_id, make_met
 from avloc.hints import HINT_LEVELS
 from avloc.progress import track
 from avloc.registry import registry
-from avloc.results.rescoring import find_entry, open_declared, suite_manifest
+from avloc.results.rescoring import find_entry, open_declared, run_data, suite_manifest
 from avloc.results.stored import Results, manifest_metrics, metric_entries
 from avloc.scoring import Predictions, load_protocol, metric_components, score_run
 from avloc.store import ArrayLog, Counts, DatasetEntry, Manifest, Row, RunFolder, content_id, provenance
@@ -76,7 +77,12 @@ def score_external(
             )
         manifest = suite_manifest(folder, suite)
         entry = find_entry(manifest, dataset)
-        component, opened = _column_data(manifest, entry, folder, data)
+        done = next((row for row in manifest.rows if row.dataset == entry.name and row.status == "done"), None)
+        if done is None:
+            raise AvlocError(f"Suite {manifest.suite!r} has no finished run on {entry.name!r} to compare with.")
+        declared = run_data(folder, done)
+        component = Component(name=declared["name"], params=declared["params"])
+        opened = open_declared(declared, data, entry.name)  # what the suite was run on
     else:
         component = _component(dataset)
         opened = open_dataset(component, "test", data)
@@ -89,49 +95,28 @@ def score_external(
         method=f"{name}{EXTERNAL}", label=f"{name}{EXTERNAL}", dataset=entry.name, encoder=entry.encoder,
         hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score,
     )  # fmt: skip
-    others = [other for other in manifest.rows if not _same_place(other, row)]
+    place = attrgetter("method", "dataset", "hints", "encoder")
+    others = [other for other in manifest.rows if place(other) != place(row)]
     manifest = manifest.model_copy(update={"rows": [*others, row]})
     manifest.save(Manifest.path(folder, manifest.suite))
     return Results(manifest, folder)
 
 
-def _same_place(one: Row, other: Row) -> bool:
-    return all(getattr(one, key) == getattr(other, key) for key in ("method", "dataset", "hints", "encoder"))
-
-
 def _alone(
-    name: str,
-    component: Component,
-    data: Dataset,
-    protocol: str | None,
-    metrics: Sequence[str] | None,
-    command: str,
+    name: str, component: Component, data: Dataset, protocol: str | None, metrics: Sequence[str] | None, command: str
 ) -> Manifest:
     """A manifest without rows."""
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
     if not stem:
         raise AvlocError(f"--name {name!r} has no letters or digits to name the results by.")
     rules, components = load_protocol(protocol or "avloc"), metric_components(metrics or None)
-    entry = DatasetEntry(
-        name=component.name, title=data.title or component.name, encoder="unknown", notes=list(data.notes)
-    )
+    title = data.title or component.name
     return Manifest(
         suite=f"external.{stem}", title=f"Predictions of {name}", command=command, protocol=rules.model_dump(),
         protocol_text=rules.describe(), train_text="no training here: made elsewhere",
-        metrics=metric_entries(components, make_metrics(components)), datasets=[entry], rows=[],
+        metrics=metric_entries(components, make_metrics(components)), rows=[],
+        datasets=[DatasetEntry(name=component.name, title=title, encoder="unknown", notes=list(data.notes))],
     )  # fmt: skip
-
-
-def _column_data(
-    manifest: Manifest, entry: DatasetEntry, results: Path, data: Path | None
-) -> tuple[Component, Dataset]:
-    """The data set of a suite's column and its test split, which must be what the suite was run on."""
-    done = [row for row in manifest.rows if row.dataset == entry.name and row.status == "done"]
-    if not done:
-        raise AvlocError(f"Suite {manifest.suite!r} has no finished run on {entry.name!r} to compare with.")
-    declared = RunFolder(results, done[0].run).identity()["identity"]["data"]
-    component = Component(name=declared["name"], params=declared["params"])
-    return component, open_declared(declared, data, entry.name)
 
 
 def _component(text: str) -> Component:
@@ -161,20 +146,15 @@ def _store(
     with folder.exclusive(f"the predictions in {predictions}"):
         if not folder.complete:
             folder.clear()
-            started = time.time()
-            broken = _append(ArrayLog(folder.path), files, data, [id for id in listed if id in files and id in present])
+            started, log = time.time(), ArrayLog(folder.path)
+            broken = _append(log, files, data, [id for id in listed if id in files and id in present])
             about = {**provenance(started, "cpu"), "from": str(predictions), "command": command}
-            folder.finish(identity, {**about, "clips": len(ArrayLog(folder.path).records), "broken": broken})
+            folder.finish(identity, {**about, "clips": len(log.records), "broken": broken})
     broken = {**status.broken, **folder.identity()["provenance"]["broken"]}
-    missing = {id: "it has no prediction" for id in listed if id not in files} | _within(listed, status.missing)
-    counts = Counts(
-        listed=len(ids), unread=len(ids) - len(listed), missing=missing, broken=_within(listed, broken)
-    )  # fmt: skip
-    return folder, counts
-
-
-def _within(ids: Sequence[str], reasons: Mapping[str, str]) -> dict[str, str]:
-    return {id: reasons[id] for id in ids if id in reasons}
+    missing = {id: "it has no prediction" for id in listed if id not in files}
+    missing |= {id: status.missing[id] for id in listed if id in status.missing}
+    broken = {id: broken[id] for id in listed if id in broken}
+    return folder, Counts(listed=len(ids), unread=len(ids) - len(listed), missing=missing, broken=broken)
 
 
 def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) -> dict[str, str]:

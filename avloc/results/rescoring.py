@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,21 +55,25 @@ def rescore(
     folder = Path(results)
     manifest = suite_manifest(folder, suite)
     names = protocol.split(",") if protocol else []
-    protocols = _protocols(names) or [load_protocol(manifest.protocol)]
+    for name in names:
+        if names.count(name) > 1:
+            raise AvlocError(f"The protocol {name!r} is listed twice.")
+    protocols = [load_protocol(name) for name in names] or [load_protocol(manifest.protocol)]
     components = metric_components(metrics) if metrics else manifest_metrics(manifest)
     kept = {find_entry(manifest, name).name for name in datasets or [entry.name for entry in manifest.datasets]}
     entries = [entry for entry in manifest.datasets if entry.name in kept]
+    made = make_metrics(components)
     rows = [row for row in manifest.rows if row.dataset in kept]
-    work = _Scoring(folder, data, make_metrics(components))
+    absent = {(entry.name, entry.encoder) for entry in entries if entry.status == "absent"}
+    rows = _scored(rows, absent, protocols, made, folder, data)
     if len(protocols) == 1:
-        rows = [work.row(row, protocols[0]) for row in rows]
         text = {"protocol": protocols[0].model_dump(), "protocol_text": protocols[0].describe()}
     else:  # every column has its own
-        entries, rows = work.side_by_side(entries, rows, protocols)
+        entries = [part for entry in entries for part in _split(entry, protocols)]
         title = f"{manifest.title}: the same predictions under {len(protocols)} protocols"
         text = {"title": title, "protocol": {}, "protocol_text": ""}
     fresh = manifest.changed(
-        suite=_name(suite, names), command=command, metrics=metric_entries(components, work.metrics), datasets=entries,
+        suite=_name(suite, names), command=command, metrics=metric_entries(components, made), datasets=entries,
         rows=rows, **text,
     )  # fmt: skip
     fresh.save(Manifest.path(folder, fresh.suite))
@@ -78,11 +81,7 @@ def rescore(
 
 
 def suite_manifest(results: Path, suite: str) -> Manifest:
-    """What was run here under a suite's name, by one protocol.
-
-    Raises:
-        AvlocError: Nothing was, or it is a table of several protocols.
-    """
+    """What was run here under a suite's name, by one protocol."""
     manifest = Manifest.of(results, suite)
     if not manifest.protocol:
         raise AvlocError(
@@ -92,93 +91,61 @@ def suite_manifest(results: Path, suite: str) -> Manifest:
 
 
 def find_entry(manifest: Manifest, name: str) -> DatasetEntry:
-    """The data set of this name.
-
-    Raises:
-        AvlocError: The manifest has none ("did you mean").
-    """
+    """The data set of this name, or an error that says which there are."""
     known = {entry.name: entry for entry in manifest.datasets}
     if name not in known:
         raise AvlocError(unknown(f"dataset of suite {manifest.suite!r} named", name, known))
     return known[name]
 
 
+def run_data(results: Path, row: Row) -> dict[str, Any]:
+    """The data in the identity of a row's run."""
+    declared: dict[str, Any] = RunFolder(results, row.run).identity()["identity"]["data"]
+    return declared
+
+
 def open_declared(declared: Mapping[str, Any], data: Path | None, name: str) -> Dataset:
-    """The test split that a run was made on.
-
-    Args:
-        declared: The data in the run's identity.
-        data: Where the user's data sets are.
-        name: Of the column, for the error.
-
-    Raises:
-        AvlocError: The data changed since.
-    """
+    """The test split of `run_data`, which must not have changed since; `name` is its column's, for the error."""
     opened = open_dataset(Component(name=declared["name"], params=declared["params"]), "test", data)
     if opened.fingerprint() != declared["fingerprints"]["test"]:
         raise AvlocError(f"The test data of {name} changed since the suite was run; run avloc bench again.")
     return opened
 
 
-@dataclass(slots=True)
-class _Scoring:
-    """Scores runs again.
-
-    Attributes:
-        results: The folder with the runs.
-        data: Where the user's data sets are.
-        metrics: By key.
-        opened: Test splits by the data in the identity of runs.
-    """
-
-    results: Path
-    data: Path | None
-    metrics: dict[str, Metric]
-    opened: dict[str, Dataset] = field(default_factory=dict)
-
-    def row(self, row: Row, protocol: Protocol) -> Row:
-        """The row with new scores; one without predictions does not change."""
-        if row.status != "done":
-            return row
-        folder, counts = (
-            RunFolder(self.results, row.run),
-            Score.load(score_path(self.results, row.run, row.score)).counts,
-        )
-        score = score_run(folder, self._open(row), protocol, self.metrics, counts, f"score {row.method} again")
-        return row.model_copy(update={"score": score})
-
-    def side_by_side(
-        self, entries: Sequence[DatasetEntry], rows: Sequence[Row], protocols: Sequence[Protocol]
-    ) -> tuple[list[DatasetEntry], list[Row]]:
-        """Columns and rows for every protocol; data that are absent keep their one column."""
-        absent = {(entry.name, entry.encoder) for entry in entries if entry.status == "absent"}
-        new_entries = [part for entry in entries for part in _split(entry, protocols)]
-        new_rows = []
-        for row in rows:
-            if (row.dataset, row.encoder) in absent:
-                new_rows.append(row)
-                continue
+def _scored(
+    rows: Sequence[Row],
+    absent: Container[tuple[str, str]],
+    protocols: Sequence[Protocol],
+    metrics: Mapping[str, Metric],
+    results: Path,
+    data: Path | None,
+) -> list[Row]:
+    """Rows with new scores; of several protocols each has its own rows, which say so where it cannot be applied."""
+    opened: dict[str, Dataset] = {}
+    fresh = []
+    for row in rows:
+        if (row.dataset, row.encoder) in absent:
+            fresh.append(row)
+            continue
+        if row.status == "done":  # data that changed are an error whatever the protocol
+            declared = run_data(results, row)
+            key = content_id(declared)
+            opened[key] = opened[key] if key in opened else open_declared(declared, data, row.dataset)
+        for protocol in protocols:
+            update: dict[str, Any] = {} if len(protocols) == 1 else {"dataset": _column_name(row.dataset, protocol)}
             if row.status == "done":
-                self._open(row)  # data that changed are an error whatever the protocol
-            new_rows += [self._under(row, protocol) for protocol in protocols]
-        return new_entries, new_rows
-
-    def _under(self, row: Row, protocol: Protocol) -> Row:
-        """The row in the column of a protocol; it says so where the protocol cannot be applied."""
-        update: dict[str, Any] = {"dataset": _column_name(row.dataset, protocol)}
-        try:
-            update["score"] = self.row(row, protocol).score
-        except AvlocError as error:
-            reason = f"the protocol {protocol.preset} cannot be applied: {error}"
-            update |= {"status": "skipped", "reason": reason, "score": ""}
-        return row.model_copy(update=update)
-
-    def _open(self, row: Row) -> Dataset:
-        declared = RunFolder(self.results, row.run).identity()["identity"]["data"]
-        key = content_id(declared)
-        if key not in self.opened:
-            self.opened[key] = open_declared(declared, self.data, row.dataset)
-        return self.opened[key]
+                title = f"score {row.method} again"
+                try:
+                    counts = Score.load(score_path(results, row.run, row.score)).counts
+                    run = RunFolder(results, row.run)
+                    update["score"] = score_run(run, opened[key], protocol, metrics, counts, title)
+                except AvlocError as error:
+                    if len(protocols) == 1:
+                        raise
+                    reason = f"the protocol {protocol.preset} cannot be applied: {error}"
+                    update |= {"status": "skipped", "reason": reason, "score": ""}
+            fresh.append(row.model_copy(update=update))
+    return fresh
 
 
 def _split(entry: DatasetEntry, protocols: Sequence[Protocol]) -> list[DatasetEntry]:
@@ -205,10 +172,3 @@ def _name(suite: str, protocols: Sequence[str]) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     return f"{suite}.{len(protocols)}-protocols-{content_id({'protocols': protocols})[:6]}"
-
-
-def _protocols(names: Sequence[str]) -> list[Protocol]:
-    for name in names:
-        if names.count(name) > 1:
-            raise AvlocError(f"The protocol {name!r} is listed twice.")
-    return [load_protocol(name) for name in names]

@@ -33,6 +33,7 @@ class Results:
         >>> results = avloc.load_results("multi_source")
         >>> results.table().save("table.md")
         >>> results.scores().groupby(["method", "label"]).cap.mean()
+        >>> results.predictions("tvsl", "toybox_duet", hints="oracle")
     """
 
     manifest: Manifest
@@ -51,14 +52,13 @@ class Results:
         Args:
             published: Add the numbers that the suite's paper printed, in columns of their own.
             intervals: Add a 95 % interval to every number.
-            reference: The method that all others are tested against; ``None``: the suite's own, ``""``: no tests.
-            digits: Significant digits of every mean; ``None``: one decimal.
+            reference: The method, by name or label, that all others are tested against; ``None``: the suite's own,
+                ``""``: no tests.
+            digits: Significant digits of every mean, at least 1; the numbers behind a mean have as many decimals as
+                it. ``None``: one decimal.
 
         Raises:
             AvlocError: A score is gone or damaged, or what is asked for does not exist.
-
-        Example:
-            >>> print(avloc.load_results("multi_source").table(reference="tvsl").to_markdown())
         """
         from avloc.tables import build_table, collect_scores  # late: pandas is slow to import
 
@@ -77,10 +77,6 @@ class Results:
 
         Raises:
             AvlocError: The rows of a score are gone or damaged.
-
-        Example:
-            >>> frame = avloc.load_results("multi_source").scores()
-            >>> frame[frame.method == "tvsl"].groupby("label")["cap"].mean()
         """
         import pandas as pd
 
@@ -89,10 +85,9 @@ class Results:
         parts = []
         for row in self.manifest.rows:
             if row.status == "done":
-                about = {name: getattr(row, name) for name in RUN}
                 rows = read_rows(self.folder, row.run, row.score)
-                params = pd.Series([row.params] * len(rows), index=rows.index, dtype=object)
-                parts.append(rows.assign(**about, params=params)[[*about, "params", *rows.columns]])
+                about = {name: getattr(row, name) for name in RUN} | {"params": [row.params] * len(rows)}
+                parts.append(rows.assign(**about)[[*about, *rows.columns]])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def predictions(
@@ -112,10 +107,6 @@ class Results:
 
         Raises:
             AvlocError: There is no such run, or more than one, or it has not finished.
-
-        Example:
-            >>> found = avloc.load_results("multi_source").predictions("tvsl", "toybox_duet", hints="oracle")
-            >>> next(iter(found.values())).maps.shape
         """
         row = self._row({"method": method, "dataset": dataset, "section": section, "seed": seed, **others})
         if row.status != "done":
@@ -150,8 +141,7 @@ def load_results(suite: str, results: Path | str = "results") -> Results:
         AvlocError: Nothing was run under this name here, or its file is damaged.
 
     Example:
-        >>> results = avloc.load_results("multi_source", results="results")
-        >>> results.table().to_frame()
+        >>> avloc.load_results("multi_source").table().to_frame()
     """
     return Results(Manifest.of(Path(results), suite), Path(results))
 

@@ -6,8 +6,7 @@ torch.
 
 from avloc.tables.layout import build_table
 from avloc.tables.published import Printed, printed_tables
-from avloc.tables.scores import Scores, collect_scores, load_scores, read_rows
-from avloc.tables.statistics import holm, mean_and_deviation, percentile_interval, replicate, replicate_means, sign_flip
+from avloc.tables.scores import collect_scores, load_scores, read_rows
 from avloc.tables.table import DASH, Cell, Group, Row, Table, column_names, select, transposed
 
 __all__ = [
@@ -16,20 +15,13 @@ __all__ = [
     "Group",
     "Printed",
     "Row",
-    "Scores",
     "Table",
     "build_table",
     "collect_scores",
     "column_names",
-    "holm",
     "load_scores",
-    "mean_and_deviation",
-    "percentile_interval",
     "printed_tables",
     "read_rows",
-    "replicate",
-    "replicate_means",
     "select",
-    "sign_flip",
     "transposed",
 ]

@@ -36,12 +36,7 @@ def build_table(
 
     Args:
         scores: From `load_scores`.
-        published: Add the numbers that the suite's paper printed, in columns of their own.
-        intervals: Add a 95 % interval to every number.
-        reference: The method (name or label) that all others are tested against; ``None``: the suite's own
-            reference, ``""``: no tests.
-        digits: Significant digits of every mean, at least 1; the numbers behind a mean have as many decimals as it.
-            ``None``: one decimal.
+        published, intervals, reference, digits: As in `avloc.results.Results.table`.
         reducer: Returns the function that turns a metric's rows into one number. Without it, metrics that are not the
             mean of their rows get no interval.
 
@@ -50,8 +45,7 @@ def build_table(
             per-source rows are gone.
 
     Example:
-        >>> table = build_table(load_scores(Path("results"), "multi_source"), intervals=True)
-        >>> table.save("table.tex")
+        >>> build_table(load_scores(Path("results"), "multi_source"), intervals=True).save("table.tex")
     """
     manifest, keys = scores.manifest, scores.row_keys()
     labels = _labels(keys)

@@ -20,7 +20,6 @@ from avloc.tables.table import DASH, Cell, Group, Row, Table, transposed
 from avloc.types import AvlocError, unknown
 
 Line = dict[str, str]
-METHODS = "methods"
 YES, NO = "✓", "✗"
 
 
@@ -92,21 +91,21 @@ class Printed:
 
     def table(self) -> Table:
         """The printed numbers alone, as the paper lays them out."""
-        places = list(dict.fromkeys((line["dataset"], line["metric"]) for line in self.lines))
-        metrics = {name: tuple(metric for dataset, metric in places if dataset == name) for name, _ in places}
-        groups = [Group(self.titles[name], found, name, found) for name, found in metrics.items()]
+        metrics: dict[str, dict[str, None]] = {}
+        for line in self.lines:
+            metrics.setdefault(line["dataset"], {})[line["metric"]] = None
         (corner, *others), heads = self._heads()
+        groups = [Group("", tuple(others))] if others else []
+        groups += [Group(self.titles[name], tuple(found), name, tuple(found)) for name, found in metrics.items()]
         numbers = {(_row_of(line), line["dataset"], line["metric"]): line["percent"] for line in self.lines}
         rows = []
         for row, (label, *texts) in heads.items():
-            cells = [
-                tuple(printed_cell(numbers.get((row, name, metric), "")) for metric in found)
-                for name, found in metrics.items()
-            ]
-            rows.append(Row(row[0], label, (*([tuple(map(Cell, texts))] if others else []), *map(tuple, cells))))
-        lead = [Group("", tuple(others))] if others else []
+            cells = [tuple(map(Cell, texts))] if others else []
+            for name, found in metrics.items():
+                cells.append(tuple(printed_cell(numbers.get((row, name, metric), "")) for metric in found))
+            rows.append(Row(row[0], label, tuple(cells)))
         note = f"Printed in {self.paper}; transcribed in {self.file}. A dash is a number that the paper does not have."
-        table = Table(f"{self.caption} ({self.paper})", (*lead, *groups), tuple(rows), (note,), corner)
+        table = Table(f"{self.caption} ({self.paper})", tuple(groups), tuple(rows), (note,), corner)
         return transposed(table) if self.transposed else table
 
     def _heads(self) -> tuple[list[str], dict[tuple[str, ...], list[str]]]:
@@ -114,16 +113,17 @@ class Printed:
         lines = {_row_of(line): line for line in self.lines}
         switches = {row: _switches(line) for row, line in lines.items()}
         names = list(next(iter(switches.values())))
-        if names:
-            boolean = {name: {found[name] for found in switches.values()} <= {"0", "1"} for name in names}
-            spelt = {
-                row: [{"0": NO, "1": YES}[found[name]] if boolean[name] else found[name] for name in names]
-                for row, found in switches.items()
-            }
-            return [name.replace("_", " ").capitalize() for name in names], spelt
-        if len({line["venue"] for line in self.lines}) > 1:
-            return ["Method", "Venue"], {row: [line["label"], line["venue"]] for row, line in lines.items()}
-        return ["Method"], {row: [line["label"]] for row, line in lines.items()}
+        if not names:
+            titles = {"label": "Method", "venue": "Venue"}
+            if len({line["venue"] for line in self.lines}) < 2:
+                del titles["venue"]
+            return list(titles.values()), {row: [line[key] for key in titles] for row, line in lines.items()}
+        for name in names:
+            if {found[name] for found in switches.values()} <= {"0", "1"}:
+                for found in switches.values():
+                    found[name] = {"0": NO, "1": YES}[found[name]]
+        texts = {row: [found[name] for name in names] for row, found in switches.items()}
+        return [name.replace("_", " ").capitalize() for name in names], texts
 
 
 @cache
@@ -131,17 +131,14 @@ def printed_tables() -> dict[str, Printed]:
     """Every table that ships with avloc, by what a suite's ``paper`` calls it."""
     found = {}
     folder = files("avloc_benchmarks") / "published"
-    for entry in sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda e: e.name):
-        about = yaml.safe_load(entry.read_text(encoding="utf-8"))
-        name = entry.name.removesuffix(".yaml") + ".csv"
+    for name in sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".csv")):
+        about = yaml.safe_load((folder / name.replace(".csv", ".yaml")).read_text(encoding="utf-8"))
         lines = list(csv.DictReader((folder / name).read_text(encoding="utf-8").splitlines()))
         for number, layout in about["tables"].items():
-            paper = f"{about['paper']}, Table {number}"
+            paper, across = f"{about['paper']}, Table {number}", layout.get("transposed", False)
             mine = tuple(line for line in lines if line["table"] == str(number))
-            found[paper] = Printed(
-                paper, f"benchmarks/published/{name}", mine, about["datasets"], layout["caption"],
-                layout.get("transposed", False),
-            )  # fmt: skip
+            file = f"benchmarks/published/{name}"
+            found[paper] = Printed(paper, file, mine, about["datasets"], layout["caption"], across)
     return found
 
 
@@ -164,7 +161,7 @@ def _same(line: Line, row: RowKey | Line) -> bool:
     """Whether a printed line is about a row: the same method, and the same switches where the paper varies them."""
     if isinstance(row, dict):  # a line of `missing`
         return _row_of(row) == _row_of(line)
-    if row.section != METHODS or row.method != line["method"]:
+    if row.section != "methods" or row.method != line["method"]:
         return False
     params = json.loads(row.params)
     return all(key in params and float(params[key]) == float(value) for key, value in _switches(line).items())

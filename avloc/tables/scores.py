@@ -62,11 +62,7 @@ class Scores:
         return sorted((RowKey(*row) for row in found), key=lambda row: list(SECTIONS).index(row.section))
 
     def to_csv(self) -> str:
-        """The frame as CSV: one line per row, data set, metric and seed; values are fractions.
-
-        Example:
-            >>> Path("numbers.csv").write_text(load_scores(Path("results"), "smoke").to_csv())
-        """
+        """The frame as CSV: one line per row, data set, metric and seed; values are fractions."""
         frame = self.frame.copy()
         texts = frame.select_dtypes(include=["object", "string"]).columns
         frame[texts] = frame[texts].map(lambda value: inert(value) if isinstance(value, str) else value)
@@ -95,19 +91,17 @@ def collect_scores(manifest: Manifest, results: Path) -> Scores:
     Raises:
         AvlocError: A score cannot be read, or lacks a metric of the manifest; names the file.
     """
-    done = {row.score: row for row in manifest.rows if row.status == "done"}
-    files = {score: _score(score_path(results, row.run, score), manifest) for score, row in done.items()}
+    files = {}
+    for row in manifest.rows:
+        if row.status == "done":
+            path = score_path(results, row.run, row.score)
+            files[row.score] = Score.load(path)
+            lacking = [metric.key for metric in manifest.metrics if metric.key not in files[row.score].values]
+            if lacking:
+                raise AvlocError(f"{path} has no value of {lacking[0]}. Delete it and run the same command again.")
     texts = {entry.name: protocol_text(manifest, entry) for entry in manifest.datasets}
     lines = [line for row in manifest.rows for line in _lines(row, manifest, files.get(row.score), texts[row.dataset])]
     return Scores(manifest, pd.DataFrame(lines, columns=list(COLUMNS)), files, results)
-
-
-def _score(path: Path, manifest: Manifest) -> Score:
-    score = Score.load(path)
-    lacking = [metric.key for metric in manifest.metrics if metric.key not in score.values]
-    if lacking:
-        raise AvlocError(f"{path} has no value of {lacking[0]}. Delete it and run the same command again.")
-    return score
 
 
 def _lines(row: Row, manifest: Manifest, score: Score | None, protocol: str) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from avloc import AvlocError, cli
 from avloc.cli.terminal import show_table
 from avloc.store import Counts, Manifest, read_json, write_json
-from avloc.tables import Row, Table, load_scores, percentile_interval, replicate_means, select, sign_flip, transposed
+from avloc.tables import Row, Table, load_scores, select, transposed
+from avloc.tables.statistics import percentile_interval, replicate_means, sign_flip
 from helpers.stored import COUNTS, Store
 
 

@@ -8,15 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from avloc.tables import (
-    holm,
-    mean_and_deviation,
-    percentile_interval,
-    replicate,
-    replicate_means,
-    sign_flip,
-    statistics,
-)
+from avloc.tables import statistics
+from avloc.tables.statistics import holm, mean_and_deviation, percentile_interval, replicate, replicate_means, sign_flip
 
 Values = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.intp]
