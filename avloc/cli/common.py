@@ -38,10 +38,8 @@ SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name (see avl
 Results = Annotated[Path, typer.Option(envvar="AVLOC_RESULTS", help="The folder of results.")]
 Data = Annotated[Path | None, typer.Option(envvar="AVLOC_DATA", help="The folder of your own data sets.")]
 Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:1.")]
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", callback=_load_plugins, help="A Python file with hook implementations; repeatable."),
-]
+_FILE = typer.Option("--plugin", callback=_load_plugins, help="A Python file with hook implementations; repeatable.")
+Plugins = Annotated[list[Path] | None, _FILE]
 Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
 
 
@@ -66,7 +64,7 @@ def stem(suite: str) -> str:
 
 
 def typed() -> str:
-    """The command as the user typed it, quoted so that it can be typed again."""
+    """The command as the user can type it again."""
     return shlex.join(["avloc", *sys.argv[1:]])
 
 
