@@ -6,8 +6,6 @@ import errno
 import re
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,28 +67,24 @@ def typed() -> str:
 
 
 class Group(TyperGroup):
-    """Every command shows its progress and answers mistakes with a sentence."""
+    """Every command shows its progress; what the user can solve ends it with a sentence and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
-        with _answers(), shown():
-            return super().invoke(ctx)
+        try:
+            with shown():
+                return super().invoke(ctx)
+        except AvlocError as error:
+            _stop(f"avloc: {error}", BAD_USAGE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise
+            where = f" {error.filename}" if error.filename else ""
+            hint = "Free some space or choose a folder that you can write to, then run the same command again."
+            _stop(f"avloc: Cannot write{where}: {error.strerror}. {hint}", BAD_USAGE)
+        except KeyboardInterrupt:
+            _stop(f"Interrupted. Resume with: {typed()}", INTERRUPTED)
 
 
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what the user can solve into one sentence on stderr and an exit status; bugs keep their traceback."""
-    try:
-        yield
-    except AvlocError as error:
-        typer.echo(f"avloc: {error}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        hint = "Free some space or choose a folder that you can write to, then run the same command again."
-        typer.echo(f"avloc: Cannot write{where}: {error.strerror}. {hint}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except KeyboardInterrupt as error:
-        typer.echo(f"Interrupted. Resume with: {typed()}", err=True)
-        raise typer.Exit(INTERRUPTED) from error
+def _stop(sentence: str, status: int) -> None:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(status)
