@@ -26,13 +26,25 @@ def repair_torch_extensions() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-class _Finder(MetaPathFinder):
+class _Finder(MetaPathFinder, Loader):
+    """Finds ``torchaudio._extension`` where it does not load, as the package has it where it ships no compiled code."""
+
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name == "torchvision._meta_registrations":
             _declare_nms()
         if name != "torchaudio._extension" or not path or all(map(_loads, Path(path[0]).glob("lib/_torchaudio*.so"))):
             return None
-        return ModuleSpec(name, _NoExtension())
+        return ModuleSpec(name, self)
+
+    def exec_module(self, module: ModuleType) -> None:
+        internal = importlib.import_module("torchaudio._internal.module_utils")
+        vars(module).update(
+            _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+            _IS_ALIGN_AVAILABLE=False,
+            fail_if_no_align=internal.fail_with_message("torchaudio's compiled extension does not load here."),
+            _check_cuda_version=lambda: None,
+            _load_lib=lambda name: False,
+        )
 
 
 def _loads(library: Path) -> bool:
@@ -56,20 +68,3 @@ def _declare_nms() -> None:
         if not hasattr(torch.ops.torchvision, operator):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _KEEP_ALIVE.append(library)
-
-
-class _NoExtension(Loader):
-    """``torchaudio._extension`` as the package has it where it ships no compiled code."""
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return ModuleType(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        internal = importlib.import_module("torchaudio._internal.module_utils")
-        vars(module).update(
-            _IS_TORCHAUDIO_EXT_AVAILABLE=False,
-            _IS_ALIGN_AVAILABLE=False,
-            fail_if_no_align=internal.fail_with_message("torchaudio's compiled extension does not load here."),
-            _check_cuda_version=lambda: None,
-            _load_lib=lambda name: False,
-        )

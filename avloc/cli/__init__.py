@@ -11,23 +11,19 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli import bench, cache, check, data, list as list_names, new, protocols, score, table, weights
+from avloc.cli import bench, cache, check, data, list, new, protocols, score, table, weights
 from avloc.cli.common import Group
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    name="avloc",
-    help="Benchmarks for audio-visual sound source localization.",
-    cls=Group,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (bench, score, table, list_names, new, check):
-    app.add_typer(command.app)
-for name, group in {"data": data, "weights": weights, "cache": cache, "protocols": protocols}.items():
-    app.add_typer(group.app, name=name)
+    name="avloc", help="Benchmarks for audio-visual sound source localization.", cls=Group, no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+for command in (bench.bench, score.score, table.table, list.list_names, new.new, check.check):
+    app.command(command.__name__.removesuffix("_names"))(command)
+for group in (data, weights, cache, protocols):
+    app.add_typer(group.app)
 
 
 def _version(wanted: bool) -> None:

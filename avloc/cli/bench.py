@@ -8,15 +8,12 @@ from typing import Annotated
 import typer
 
 from avloc.cli.common import Commas, Data, Device, Plugins, Results, SuiteName, names, numbers, typed
-from avloc.types import AvlocError, unknown
 
 JOBS = "How many data sets at a time, each in its own process; default: one per core, or one on a GPU."
 HINTS = "What methods are told: none, vocabulary, count or oracle; several with commas between."
+SET = "method.parameter=value or train.epochs=5; repeatable."
 
-app = typer.Typer()
 
-
-@app.command()
 def bench(
     suite: SuiteName = "multi_source",
     methods: Commas = None,
@@ -24,9 +21,7 @@ def bench(
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.")] = None,
     hints: Annotated[str | None, typer.Option(help=HINTS)] = None,
     encoder: Annotated[str | None, typer.Option(help="One encoder for all data sets.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="method.parameter=value or train.epochs=5; repeatable.")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SET)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips of every split.")] = None,
     device: Device = "auto",
     results: Results = Path("results"),
@@ -38,28 +33,22 @@ def bench(
 ) -> None:
     """Run a suite and print its table. Finished runs are reused; an interrupted bench resumes."""
     chosen_seeds = numbers(seeds)
-    _require_encoder(encoder)
+    from avloc.registry import get_component
     from avloc.suite import load_suite
 
+    if encoder is not None:
+        get_component("encoder", encoder)  # a suite's encoder may be absent with its plugin; this one may not
     chosen = load_suite(suite).override(
         methods=names(methods), datasets=names(datasets), seeds=chosen_seeds, encoder=encoder, hints=names(hints),
         limit=limit, settings=settings or (),
     )  # fmt: skip
-    from avloc.cli.terminal import show_plan, show_results
+    from avloc.cli.terminal import show_plan, show_table
     from avloc.runner import Options, bench as run, plan_suite
 
     if dry_run:
         show_plan(plan_suite(chosen, Options(results, data, device)))
         return
     found = run(chosen, results=results, data=data, device=device, force=force, jobs=jobs, command=typed())
-    show_results(found)
+    show_table(found.table())
     if any(row.status == "failed" for row in found.manifest.rows):
         raise typer.Exit(1)
-
-
-def _require_encoder(name: str | None) -> None:
-    """A suite's encoder may be absent with its plugin; one that the user typed may not."""
-    from avloc.registry import registry
-
-    if name is not None and name not in registry().entries("encoder"):
-        raise AvlocError(unknown("encoder", name, registry().entries("encoder")))

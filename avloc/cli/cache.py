@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Show what the cache holds, and clear it. Everything in it can be made again.")
+app = typer.Typer(name="cache", help="Show what the cache holds, and clear it. Everything in it can be made again.")
 
 
 @app.callback(invoke_without_command=True)
@@ -18,10 +18,8 @@ def show(context: typer.Context) -> None:
     from avloc.store import cache_folder, entries
 
     found = entries()
-    rows = [
-        [e.name, e.what, f"{e.clips:,}" if e.clips else "", _megabytes(e.size), f"{e.written:%Y-%m-%d %H:%M}"]
-        for e in found
-    ]
+    rows = [[e.name, e.what, f"{e.clips:,}" if e.clips else "", _megabytes(e.size), f"{e.written:%Y-%m-%d %H:%M}"]
+            for e in found]  # fmt: skip
     show_rows(["name", "what", "records", "size", "written (UTC)"], rows, title=str(cache_folder()))
     typer.echo(f"{_megabytes(sum(e.size for e in found))} in all.")
 

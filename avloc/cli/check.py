@@ -10,13 +10,9 @@ import typer
 from avloc.cli.common import Plugins
 from avloc.types import AvlocError
 
-app = typer.Typer()
 
-
-@app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A method; see avloc list methods.")],
-    plugin: Plugins = None,
+    name: Annotated[str, typer.Argument(help="A method; see avloc list methods.")], plugin: Plugins = None
 ) -> None:
     """Try a method on a small synthetic world: does it do all that a table relies on?"""
     from avloc.testing import conformance_checks
@@ -39,6 +35,5 @@ def _reason(error: Exception) -> str:
     """The sentence of a finding; of any other exception what it is and where it was raised."""
     if isinstance(error, AvlocError | AssertionError) and str(error):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     return f"It raised {type(error).__name__}: {error} ({own[-1].filename}, line {own[-1].lineno})"

@@ -6,8 +6,6 @@ import errno
 import re
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,10 +36,8 @@ SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name (see avl
 Results = Annotated[Path, typer.Option(envvar="AVLOC_RESULTS", help="The folder of results.")]
 Data = Annotated[Path | None, typer.Option(envvar="AVLOC_DATA", help="The folder of your own data sets.")]
 Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:1.")]
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", callback=_load_plugins, help="A Python file with hook implementations; repeatable."),
-]
+_FILE = typer.Option("--plugin", callback=_load_plugins, help="A Python file with hook implementations; repeatable.")
+Plugins = Annotated[list[Path] | None, _FILE]
 Commas = Annotated[str | None, typer.Option(help="Names with commas between.")]
 
 
@@ -66,33 +62,29 @@ def stem(suite: str) -> str:
 
 
 def typed() -> str:
-    """The command as the user typed it, quoted so that it can be typed again."""
+    """The command as the user can type it again."""
     return shlex.join(["avloc", *sys.argv[1:]])
 
 
 class Group(TyperGroup):
-    """Every command shows its progress and answers mistakes with a sentence."""
+    """Every command shows its progress; what the user can solve ends it with a sentence and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
-        with _answers(), shown():
-            return super().invoke(ctx)
+        try:
+            with shown():
+                return super().invoke(ctx)
+        except AvlocError as error:
+            _stop(f"avloc: {error}", BAD_USAGE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise
+            where = f" {error.filename}" if error.filename else ""
+            hint = "Free some space or choose a folder that you can write to, then run the same command again."
+            _stop(f"avloc: Cannot write{where}: {error.strerror}. {hint}", BAD_USAGE)
+        except KeyboardInterrupt:
+            _stop(f"Interrupted. Resume with: {typed()}", INTERRUPTED)
 
 
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what the user can solve into one sentence on stderr and an exit status; bugs keep their traceback."""
-    try:
-        yield
-    except AvlocError as error:
-        typer.echo(f"avloc: {error}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        hint = "Free some space or choose a folder that you can write to, then run the same command again."
-        typer.echo(f"avloc: Cannot write{where}: {error.strerror}. {hint}", err=True)
-        raise typer.Exit(BAD_USAGE) from error
-    except KeyboardInterrupt as error:
-        typer.echo(f"Interrupted. Resume with: {typed()}", err=True)
-        raise typer.Exit(INTERRUPTED) from error
+def _stop(sentence: str, status: int) -> None:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(status)

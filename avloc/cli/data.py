@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +11,16 @@ import typer
 from avloc.cli.common import Data, Plugins
 
 if TYPE_CHECKING:
-    from avloc.data.prepared import Opened, Prepared, Report
+    from avloc.data.prepared import Opened, Prepared
 
-app = typer.Typer(help="Prepare, inspect and check data sets.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Prepare, inspect and check data sets.", no_args_is_help=True)
 
 NAMED = 5
 """How many clips or reasons are named; the others are counted."""
 
 Name = Annotated[str, typer.Argument(help="A data set; see avloc data list.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="parameter=value of the data set, such as csv=clips.csv; repeatable.")
-]
+_SET = typer.Option("--set", help="parameter=value of the data set, such as csv=clips.csv; repeatable.")
+Settings = Annotated[list[str] | None, _SET]
 
 
 @app.command("list")
@@ -33,8 +32,8 @@ def list_data(data: Data = None, plugin: Plugins = None) -> None:
 
     found = listings(data)
     show_rows(["name", "needs", "where", "state"], [[one.name, one.needs, one.place, one.state] for one in found])
-    classes = {one.name: registry().get("dataset", one.name) for one in found if not one.state.startswith("broken")}
-    for name, cls in classes.items():
+    for name in (one.name for one in found if not one.state.startswith("broken")):
+        cls = registry().get("dataset", name)
         about = [f"{key}: {getattr(cls, key)}" for key in ("license", "citation", "url") if getattr(cls, key, "")]
         if about:
             typer.echo(f"{name}: {'; '.join(about)}")
@@ -54,8 +53,7 @@ def prepare(
     """Extract each clip's frame and sound, once. Finished files are reused; an interrupted run resumes."""
     from avloc.data.prepared import open_splits, prepare as prepare_media
 
-    done = prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
-    _show_done(done)
+    _show_done(prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ()))
     _show_splits(name, open_splits(name, data, settings or ()), classes=False)
 
 
@@ -83,9 +81,7 @@ def check(
     from avloc.data.prepared import check_file
 
     problems = check_file(file)
-    for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{file}: {_number(len(problems), 'problem')}." if problems else f"{file}: no problems.")
+    typer.echo("\n".join([*problems, f"{file}: {_number(len(problems), 'problem') if problems else 'no problems'}."]))
     if problems:
         raise typer.Exit(1)
 
@@ -96,33 +92,32 @@ def _show_done(done: Prepared) -> None:
         typer.echo(f"Copied {', '.join(done.copied)}.")
     for shard, reason in done.damaged.items():
         typer.echo(f"{shard}: {reason}.")
-    manifest = f"in {done.folder / 'manifest.jsonl'}"
     if done.doubles:
-        doubles = _number(len(done.doubles), "file")
-        typer.echo(f"{doubles} had several sources of one name; arrays come before pictures, then the first by name:")
-        _first([f"{file}: {source} was taken" for file, source in done.doubles.items()], manifest)
+        rule = "arrays come before pictures, then the first by name"
+        typer.echo(f"{_number(len(done.doubles), 'file')} had several sources of one name; {rule}:")
+        _first([f"{file}: {source} was taken" for file, source in done.doubles.items()], done)
     failures = _number(len(done.broken) + len(done.transient), "failure")
     typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {failures}.")
-    _first([f"{file}: {reason}" for file, reason in done.broken.items()], manifest)
+    _first([f"{file}: {reason}" for file, reason in done.broken.items()], done)
     if done.transient:
         typer.echo(f"{_number(len(done.transient), 'file')} failed for a temporary reason; the next run tries again:")
-        _first([f"{file}: {reason}" for file, reason in done.transient.items()], manifest)
+        _first([f"{file}: {reason}" for file, reason in done.transient.items()], done)
     if done.kept:
-        typer.echo(
-            f"{_number(done.kept, 'file')} failed before and were not tried again: their sources did not change."
-        )
+        kept = _number(done.kept, "file")
+        typer.echo(f"{kept} failed before and were not tried again: their sources did not change.")
 
 
-def _first(lines: Sequence[str], where: str) -> None:
+def _first(lines: Sequence[str], done: Prepared) -> None:
     for line in lines[:NAMED]:
         typer.echo(f"  {line}")
     if len(lines) > NAMED:
-        typer.echo(f"  and {len(lines) - NAMED:,} more, {where}")
+        typer.echo(f"  and {len(lines) - NAMED:,} more, in {done.folder / 'manifest.jsonl'}")
 
 
 def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
     """Every split's counts, reasons and verdict."""
-    from avloc.data.prepared import inspect
+    from avloc.cli.terminal import show_rows
+    from avloc.data.prepared import inspect, reasons
 
     for split, reason in opened.failed.items():
         typer.echo(f"{name}, {split}: cannot be opened. {reason}")
@@ -130,30 +125,16 @@ def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
         typer.echo(f"Optional: {file}, which {', '.join(opened.splits)} can do without. It is published at {place}.")
     for split, dataset in opened.splits.items():
         report = inspect(split, dataset, classes=classes)
-        status = report.status
-        counts = f"{len(status.present):,} present, {len(status.missing):,} missing, {len(status.broken):,} broken"
-        typer.echo(f"{name}, {split}: {counts}")
-        _reasons("missing", status.missing)
-        _reasons("broken", status.broken)
+        clips = {state: getattr(report.status, state) for state in ("present", "missing", "broken")}
+        typer.echo(f"{name}, {split}: {', '.join(f'{len(ids):,} {state}' for state, ids in clips.items())}")
+        for state in ("missing", "broken"):
+            for found in reasons(clips[state]):
+                ids = ", ".join(found.ids[:NAMED]) + (", ..." if len(found.ids) > NAMED else "")
+                typer.echo(f"  {len(found.ids):,} {state}: {found.text.rstrip('.')} ({ids})")
         if classes:
-            _classes(report)
+            rows = [[label, *(f"{counts[state]:,}" for state in clips)] for label, counts in report.classes.items()]
+            show_rows(["class", *clips], rows)
         typer.echo(report.verdict)
-
-
-def _reasons(state: str, clips: Mapping[str, str]) -> None:
-    from avloc.data.prepared import reasons
-
-    for reason in reasons(clips):
-        ids = ", ".join(reason.ids[:NAMED]) + (", ..." if len(reason.ids) > NAMED else "")
-        typer.echo(f"  {len(reason.ids):,} {state}: {reason.text.rstrip('.')} ({ids})")
-
-
-def _classes(report: Report) -> None:
-    from avloc.cli.terminal import show_rows
-
-    states = ("present", "missing", "broken")
-    rows = [[label, *(f"{counts[state]:,}" for state in states)] for label, counts in report.classes.items()]
-    show_rows(["class", *states], rows)
 
 
 def _number(count: int, noun: str) -> str:

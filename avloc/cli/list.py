@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from avloc.cli.common import Plugins
 
-app = typer.Typer()
+Listed = Literal["methods", "encoders", "datasets", "metrics", "suites", "protocols"]
 
 
-class Listed(StrEnum):
-    """What `avloc list` can show."""
-
-    methods = "methods"
-    encoders = "encoders"
-    datasets = "datasets"
-    metrics = "metrics"
-    suites = "suites"
-    protocols = "protocols"
-
-
-@app.command("list")
 def list_names(
     what: Annotated[Listed | None, typer.Argument(help="One kind; default: all of them.")] = None,
     plugin: Plugins = None,
@@ -31,22 +18,21 @@ def list_names(
     """List the methods, encoders, data sets, metrics, suites and protocols."""
     from avloc.cli.terminal import show_rows
 
-    for kind in [what] if what else list(Listed):
-        headers, rows = _listing(kind)
-        show_rows(headers, rows, title=kind.value)
+    for kind in [what] if what else get_args(Listed):
+        show_rows(*_listing(kind), title=kind)
 
 
-def _listing(kind: Listed) -> tuple[list[str], list[list[str]]]:
-    if kind is Listed.suites:
+def _listing(kind: str) -> tuple[list[str], list[list[str]]]:
+    if kind == "suites":
         from avloc.suite import load_suite, suite_names
 
         suites = [load_suite(name) for name in suite_names()]
         return ["name", "title", "paper"], [[suite.name, suite.title, suite.paper] for suite in suites]
-    if kind is Listed.protocols:
+    if kind == "protocols":
         from avloc.scoring import load_protocol, preset_names
 
         return ["name", "source"], [[name, load_protocol(name).source] for name in preset_names()]
     from avloc.registry import KINDS, registry
 
-    entries = next(registry().entries(one) for one in KINDS if kind.value == f"{one}s")
+    entries = next(registry().entries(one) for one in KINDS if kind == f"{one}s")
     return ["name", "plugin"], [[entry.name, entry.owner] for entry in entries.values()]

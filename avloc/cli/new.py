@@ -5,36 +5,24 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
-from enum import StrEnum
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from avloc.types import AvlocError
 
-app = typer.Typer()
-
 TEMPLATES = {
-    "pyproject.toml.tmpl": "pyproject.toml",
-    "plugin.py.tmpl": "avloc_{name}.py",
-    "test_plugin.py.tmpl": "test_{name}.py",
-    "README.md.tmpl": "README.md",
-}
-"""Template -> the file it becomes."""
+    "avloc_{name}.py": "plugin.py.tmpl", "pyproject.toml": "pyproject.toml.tmpl",
+    "test_{name}.py": "test_plugin.py.tmpl", "README.md": "README.md.tmpl",
+}  # fmt: skip
+"""File -> what it is made of; the plugin first."""
 
 
-class Made(StrEnum):
-    """What `avloc new` can start."""
-
-    method = "method"
-
-
-@app.command()
 def new(
-    what: Annotated[Made, typer.Argument(help="What to start.")],
+    what: Annotated[Literal["method"], typer.Argument(help="What to start.")],
     name: Annotated[str, typer.Argument(help="Its name in suites and tables, such as my_method.")],
     to: Annotated[Path, typer.Option(help="The folder in which its own is made.")] = Path(),
 ) -> None:
@@ -47,14 +35,7 @@ def new(
 
 
 def new_method(name: str, folder: Path) -> list[Path]:
-    """Write the package of a method that trains, is tested and appears in a table at once.
-
-    Args:
-        name: The method's, in lower case: ``my_method``.
-        folder: Where the package's folder, of that name, is made.
-
-    Returns:
-        The files written: the plugin first.
+    """Write a package ``folder / name``; returns its files, the plugin first.
 
     Raises:
         AvlocError: The name cannot be used or is taken, or the folder exists.
@@ -65,13 +46,13 @@ def new_method(name: str, folder: Path) -> list[Path]:
     package = folder / name
     if package.exists():
         raise AvlocError(f"{package} exists, and nothing is overwritten; choose another name or --to.")
-    texts = _texts(name)
+    fields = {"name": name, "class_name": _class_name(name), "title": name.replace("_", " ").capitalize()}
+    files = {package / file.format(name=name): Template(_template(text)) for file, text in TEMPLATES.items()}
     with writing(package):
         package.mkdir(parents=True)
-        for file, text in texts.items():
-            (package / file).write_text(text, encoding="utf-8")
-    plugin = package / f"avloc_{name}.py"
-    return [plugin, *(package / file for file in texts if package / file != plugin)]
+        for file, template in files.items():
+            file.write_text(template.substitute(fields), encoding="utf-8")
+    return list(files)
 
 
 def _check_name(name: str) -> None:
@@ -79,10 +60,8 @@ def _check_name(name: str) -> None:
     from avloc.suite import SHUFFLED_AUDIO, UNTRAINED
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or any(map(keyword.iskeyword, (name, _class_name(name)))):
-        raise AvlocError(
-            f"{name!r} cannot name a method: use lower-case letters, digits and single underscores, beginning with a "
-            "letter, and no keyword of Python."
-        )
+        letters = "lower-case letters, digits and single underscores, beginning with a letter, and no keyword of Python"
+        raise AvlocError(f"{name!r} cannot name a method: use {letters}.")
     owner = registry().entries("method").get(name)
     if owner is not None:
         raise AvlocError(f"There is a method {name!r} already, of the plugin {owner.owner!r}; choose another name.")
@@ -98,11 +77,5 @@ def _class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _texts(name: str) -> dict[str, str]:
-    """File name -> its content."""
-    fields = {"name": name, "class_name": _class_name(name), "title": name.replace("_", " ").capitalize()}
-    return {file.format(name=name): Template(_template(text)).substitute(fields) for text, file in TEMPLATES.items()}
-
-
 def _template(name: str) -> str:
-    return (files("avloc.cli") / "templates" / "method" / name).read_text(encoding="utf-8")
+    return (resources.files("avloc.cli") / "templates" / "method" / name).read_text(encoding="utf-8")

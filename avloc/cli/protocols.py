@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="How published evaluators turn maps into numbers, and how avloc does.")
+app = typer.Typer(name="protocols", help="How published evaluators turn maps into numbers, and how avloc does.")
 
 
 @app.callback(invoke_without_command=True)
@@ -26,7 +26,5 @@ def show(name: Annotated[str | None, typer.Argument(help="A protocol to explain;
     for title, text in (("Note", protocol.note), ("Warning", protocol.warning)):
         if text:
             typer.echo(f"{title}: {text}\n")
-    rows = [[key, value, meaning] for key, value, meaning in protocol.explain()]
-    show_rows(["key", "value", "what it is"], rows)
-    checked = protocol.checked or "nothing recorded: what is known of it is its text"
-    typer.echo(f"Checked against: {checked}.")
+    show_rows(["key", "value", "what it is"], protocol.explain())
+    typer.echo(f"Checked against: {protocol.checked or 'nothing recorded: what is known of it is its text'}.")

@@ -13,10 +13,7 @@ from avloc.types import AvlocError
 PROTOCOL = "A protocol's name, see avloc protocols; several with commas between stand side by side."
 DATASET = "Whose test clips they are: a name, or '{name: ..., parameter: ...}'; with --suite, one of its columns."
 
-app = typer.Typer()
 
-
-@app.command()
 def score(
     suite: Annotated[str | None, typer.Option(help="A suite that was run here; default multi_source.")] = None,
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
@@ -40,7 +37,7 @@ def score(
     """
     _check(predictions, datasets, {"--dataset": dataset, "--name": name, "--hints": hints})
     chosen, given = None if suite is None else stem(suite), names(metrics)
-    from avloc.cli.terminal import show_results
+    from avloc.cli.terminal import show_table
     from avloc.results import rescore, score_external
 
     if predictions is not None:
@@ -53,7 +50,7 @@ def score(
             chosen or "multi_source", protocol=",".join(names(protocol) or ()) or None, metrics=given,
             datasets=names(datasets), results=results, data=data, command=typed(),
         )  # fmt: skip
-    show_results(found)
+    show_table(found.table())
 
 
 def _check(predictions: Path | None, datasets: str | None, theirs: dict[str, str | None]) -> None:

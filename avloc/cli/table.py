@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -17,20 +17,7 @@ from avloc.types import AvlocError
 if TYPE_CHECKING:
     from avloc.tables import Table
 
-app = typer.Typer()
-
-
-class Format(StrEnum):
-    """What `avloc table` can print."""
-
-    terminal = "terminal"
-    csv = "csv"
-    sheet = "sheet"
-    latex = "latex"
-    markdown = "markdown"
-    json = "json"
-
-
+Format = Literal["terminal", "csv", "sheet", "latex", "markdown", "json"]
 FORMATS = "csv: one line per number and seed, as stored. sheet: the table itself, as CSV for spreadsheets."
 PUBLISHED_ONLY = "A paper's own table instead of a suite's, such as 'T-VSL, Table 1'."
 DIGITS = "Significant digits of every mean; default: one decimal."
@@ -43,10 +30,9 @@ def _label(value: str | None) -> str | None:
     return value
 
 
-@app.command()
 def table(
     suite: SuiteName = "multi_source",
-    format: Annotated[Format, typer.Option(help=FORMATS)] = Format.terminal,
+    format: Annotated[Format, typer.Option(help=FORMATS)] = "terminal",
     published: Annotated[bool, typer.Option("--published", help="Add the paper's printed numbers, marked.")] = False,
     published_only: Annotated[str | None, typer.Option(help=PUBLISHED_ONLY)] = None,
     intervals: Annotated[bool, typer.Option("--intervals", help="Add 95 % intervals, by video.")] = False,
@@ -61,50 +47,38 @@ def table(
     plugin: Plugins = None,
 ) -> None:
     """Print the table of a suite that was run, or one that a paper printed."""
-    ours: dict[str, Any] = {"--published": published, "--intervals": intervals, "--reference": reference}
-    ours["--digits"] = digits is not None
+    ours = {"--published": published, "--intervals": intervals, "--reference": reference, "--digits": digits}
     looks = {"--columns": columns, "--transpose": transpose, "--caption": caption, "--label": label}
     from avloc.results import load_results
     from avloc.tables import Printed, load_scores
 
-    if label and format not in (Format.latex, Format.json):
-        raise AvlocError(f"A --label is for --format latex or json; {format.value} has no place for it.")
+    if label and format not in ("latex", "json"):
+        raise AvlocError(f"A --label is for --format latex or json; {format} has no place for it.")
     if published_only is not None:
         _refuse(ours, "is about a suite's numbers and not about those that a paper printed.")
         laid_out = Printed.of(published_only).table()
+    elif format == "csv":
+        _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
+        _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
+        return
     else:
-        if format is Format.csv:
-            _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-        if format is Format.csv:
-            _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
-            return
-        laid_out = load_results(stem(suite), results).table(
-            published=published, intervals=intervals, reference=reference, digits=digits
-        )
+        options: dict[str, Any] = {key.removeprefix("--"): value for key, value in ours.items()}
+        laid_out = load_results(stem(suite), results).table(**options)
     shown = _arranged(laid_out, columns, transpose, caption, label)
-    if format is Format.terminal:
-        _print(shown, output)
-    else:
-        _write(*_text(shown, format), output)
+    if format == "terminal":
+        from avloc.cli.terminal import show_table
+
+        with _open(output, "utf-8") as file:
+            show_table(shown, file)
+        return
+    write = {"latex": shown.to_latex, "markdown": shown.to_markdown, "json": shown.to_json}.get(format, shown.to_csv)
+    _write(write(), "utf-8-sig" if format in ("csv", "sheet") else "utf-8", output)  # Excel needs the mark
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
     for option, value in given.items():
         if value:
             raise AvlocError(f"{option} {why}")
-
-
-def _text(table: Table, format: Format) -> tuple[str, str]:
-    """A table as text, and its encoding: Excel takes a file for UTF-8 only if it says so."""
-    match format:
-        case Format.latex:
-            return table.to_latex(), "utf-8"
-        case Format.markdown:
-            return table.to_markdown(), "utf-8"
-        case Format.json:
-            return table.to_json(), "utf-8"
-        case _:
-            return table.to_csv(), "utf-8-sig"
 
 
 def _arranged(
@@ -121,19 +95,18 @@ def _arranged(
     return replace(table, title=table.title if caption is None else caption, label=label or "")
 
 
-def _print(table: Table, output: Path | None) -> None:
-    from avloc.cli.terminal import console, show_table
-    from avloc.store import writing
-
-    with writing(output or Path()), output.open("w", encoding="utf-8") if output else nullcontext() as file:
-        show_table(table, console(file))
-
-
 def _write(text: str, encoding: str, output: Path | None) -> None:
+    with _open(output, encoding) as file:
+        typer.echo(text, file, nl=False)
+
+
+@contextmanager
+def _open(output: Path | None, encoding: str) -> Iterator[TextIO | None]:
+    """A file to write; without one, None for stdout."""
+    if output is None:
+        yield None
+        return
     from avloc.store import writing
 
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    with writing(output):
-        output.write_text(text, encoding=encoding)
+    with writing(output), output.open("w", encoding=encoding) as file:
+        yield file

@@ -13,25 +13,25 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from avloc.results import Results
     from avloc.store import Row
-    from avloc.tables import Cell, Group, Table
+    from avloc.tables import Cell, Table
 
 WIDTH_OF_FILES = 180
 GAP = 2
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
 
-def console(file: TextIO | None = None) -> Console:
-    """A console that highlights nothing; files and pipes are wider than the narrowest terminal."""
+def _console(file: TextIO | None = None) -> Console:
+    """Highlights nothing; files and pipes are wider than the narrowest terminal."""
     made = Console(file=file, highlight=False, markup=False)
     if not made.is_terminal:
         made.width = WIDTH_OF_FILES
     return made
 
 
-def show_table(table: Table, out: Console) -> None:
+def show_table(table: Table, file: TextIO | None = None) -> None:
     """Print a table, in parts that fit the width of the terminal, and its notes."""
+    out = _console(file)
     out.print(Text(table.title, "bold"))
     for part in _parts(table, out.width):
         out.print(_grid(table, part), "")
@@ -46,8 +46,7 @@ def _parts(table: Table, width: int) -> list[list[int]]:
     room = 0
     there = [index for index, group in enumerate(table.groups) if group.headers != ("absent",)]
     for index in there or range(len(table.groups)):
-        group, cells = table.groups[index], [row.cells[index] for row in table.rows]
-        need = sum(GAP + max(map(len, column)) for column in _columns(group, cells))
+        need = sum(GAP + max(map(len, column)) for column in _columns(table, index))
         if not parts or need > room:
             parts.append([])
             room = width - label
@@ -56,41 +55,32 @@ def _parts(table: Table, width: int) -> list[list[int]]:
     return parts
 
 
-def _columns(group: Group, cells: Sequence[Sequence[Cell]]) -> Iterator[list[str]]:
+def _columns(table: Table, index: int) -> Iterator[list[str]]:
     """Every text of every column of a group."""
+    group = table.groups[index]
     for place, header in enumerate(group.headers):
-        yield [group.title if place == 0 else "", header, *(f"{row[place].text}{_mark(row[place])}" for row in cells)]
+        cells = [_text(row.cells[index][place]).plain for row in table.rows]
+        yield ["" if place else group.title, header, *cells]
 
 
-def _mark(cell: Cell) -> str:
-    return f" ({cell.mark})" if cell.mark else ""
+def _text(cell: Cell) -> Text:
+    return Text().append(cell.text, _STYLE[cell.rank]).append(f" ({cell.mark})" if cell.mark else "", "dim")
 
 
 def _grid(table: Table, part: Sequence[int]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     grid.add_column(f"\n{table.corner}")
     for index in part:
-        group = table.groups[index]
-        for place, header in enumerate(group.headers):
-            grid.add_column(Text(f"{group.title if place == 0 else ''}\n{header}"))
-    count = sum(len(table.groups[index].headers) for index in part)
+        for title, header, *_ in _columns(table, index):
+            grid.add_column(Text(f"{title}\n{header}"))
     several = len({row.section for row in table.rows}) > 1
     for section, rows in groupby(table.rows, key=lambda row: row.section):
         if several:
             grid.add_section()
-            grid.add_row(Text(section, "italic"), *[""] * count)
+            grid.add_row(Text(section, "italic"))
         for row in rows:
             grid.add_row(Text(row.label), *(_text(cell) for index in part for cell in row.cells[index]))
     return grid
-
-
-def _text(cell: Cell) -> Text:
-    return Text().append(cell.text, _STYLE[cell.rank]).append(_mark(cell), "dim")
-
-
-def show_results(results: Results) -> None:
-    """Print the table of a suite that was run."""
-    show_table(results.table(), console())
 
 
 def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
@@ -101,7 +91,7 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
         grid.add_column(header, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    console().print(grid, "")
+    _console().print(grid, "")
 
 
 def show_plan(rows: Sequence[Row]) -> None:
@@ -118,4 +108,4 @@ def show_plan(rows: Sequence[Row]) -> None:
             lines = [line for line in lines if line not in mine[1:]]
     show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines)
     counts = Counter(str(row.status) for row in rows)
-    console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    _console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avloc.cli.common import Plugins
-from avloc.types import AvlocError
+from avloc.types import AvlocError, unknown
 
 if TYPE_CHECKING:
     from avloc.weights import Checkpoint, HasCheckpoints
 
-app = typer.Typer(help="Fetch, add and list checkpoints of encoders.", no_args_is_help=True)
+app = typer.Typer(name="weights", help="Fetch, add and list checkpoints of encoders.", no_args_is_help=True)
 
+AS = "Which checkpoint; default: the one whose published file has this name."
 Name = Annotated[str, typer.Argument(help="A checkpoint; see avloc weights list.")]
 
 VERIFIED = {
@@ -23,7 +24,7 @@ VERIFIED = {
     "unknown": "its sha256 is {sha256}; nobody published one to compare it with",
     "no": "its sha256 {sha256} is not the published {published}, so it is another version",
 }
-"""`verified` of a card (`avloc.weights.checkpoints.add`) as a sentence's end."""
+"""What `avloc.weights.add` verified, as the end of a sentence."""
 
 
 @app.command("list")
@@ -35,15 +36,12 @@ def list_weights(plugin: Plugins = None) -> None:
     rows = []
     for encoder, _, checkpoint in _published().values():
         size = f"{checkpoint.size / 1e6:,.0f} MB" if checkpoint.size else "unknown"
-        state = _state(card_of(checkpoint))
+        card = card_of(checkpoint)
+        state = "not installed" if card is None else "installed"
+        if card is not None and card.get("verified") == "no":
+            state += ", another version"
         rows.append([checkpoint.name, encoder, size, checkpoint.license, checkpoint.known, state])
     show_rows(["name", "encoder", "size", "license", "sha256", "state"], rows)
-
-
-def _state(card: dict[str, Any] | None) -> str:
-    if card is None:
-        return "not installed"
-    return "installed, another version" if card.get("verified") == "no" else "installed"
 
 
 @app.command()
@@ -61,9 +59,7 @@ def fetch(name: Name, plugin: Plugins = None) -> None:
 @app.command()
 def add(
     path: Annotated[Path, typer.Argument(help="A published file that you have, or a safetensors file made of it.")],
-    name: Annotated[
-        str | None, typer.Option("--as", help="Which checkpoint; default: the one whose published file has this name.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--as", help=AS)] = None,
     plugin: Plugins = None,
 ) -> None:
     """Check a file of weights strictly and install it."""
@@ -93,9 +89,7 @@ def _published() -> dict[str, tuple[str, type[HasCheckpoints], Checkpoint]]:
         except AvlocError as error:  # the weights of the other encoders must still be listed
             typer.echo(f"avloc: {error} Its weights are left out.", err=True)
             continue
-        if not issubclass(encoder, HasCheckpoints):
-            continue
-        for checkpoint in encoder.checkpoints:
+        for checkpoint in encoder.checkpoints if issubclass(encoder, HasCheckpoints) else ():
             if checkpoint.name in found:
                 other = found[checkpoint.name][0]
                 raise AvlocError(f"The encoders {other!r} and {name!r} both name weights {checkpoint.name!r}.")
@@ -104,8 +98,6 @@ def _published() -> dict[str, tuple[str, type[HasCheckpoints], Checkpoint]]:
 
 
 def _find(name: str) -> tuple[str, type[HasCheckpoints], Checkpoint]:
-    from avloc.types import unknown
-
     published = _published()
     if name not in published:
         raise AvlocError(unknown("checkpoint", name, published))

@@ -132,7 +132,7 @@ def maps_sources(subject: Subject) -> None:
     for tiles in (1, 2):
         tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         h, w = tried.features.image_map.shape[2:]
-        for prediction, truth in zip(localize(method, tried.features, tried.batch), tried.truths, strict=True):
+        for prediction, truth in zip(localize(method, tried), tried.truths, strict=True):
             where = f"For a clip with {len(truth.labels)} sources on {h} x {w} tokens"
             asked, names, (count, *shape) = sorted(truth.labels), sorted(prediction.labels), prediction.maps.shape
             require(count, f"{where} it gave no map.")
@@ -145,7 +145,7 @@ def honors_needs(subject: Subject) -> None:
     method, world = subject.taught, scene(2, sources=(1, 2, 3))
     for level in HINT_LEVELS[HINT_LEVELS.index(subject.needs.hints) :]:
         tried = subject.given(world, level)
-        for prediction, truth in zip(localize(method, tried.features, tried.batch), world.truths, strict=True):
+        for prediction, truth in zip(localize(method, tried), world.truths, strict=True):
             if prediction.labels and level in ("count", "oracle"):
                 count, named = len(truth.labels), len(prediction.labels)
                 require(named == count, f"Told that {count} sources sound, it named {named}; name as many.")
@@ -160,8 +160,8 @@ def _reads_names(method: Method, tried: Scene) -> None:
     moved = torch.where(sources >= 0, len(CLASSES) - 1 - sources, -1)
     turned = replace(tried.batch, classes=CLASSES[::-1], sources=moved)
     text = None if tried.features.text is None else tried.features.text.flip(0)
-    found = localize(method, replace(tried.features, text=text), turned)
-    change = max(map(difference, localize(method, tried.features, tried.batch), found))
+    found = localize(method, replace(tried, features=replace(tried.features, text=text), batch=turned))
+    change = max(map(difference, localize(method, tried), found))
     require(change < SAME, "Its maps change with the order of batch.classes: told, labels and text count by that list.")
 
 
@@ -171,9 +171,9 @@ def lonely(subject: Subject) -> None:
     for tiles in (1, 2):
         tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         count = len(tried.batch)
-        whole = localize(method, tried.features, tried.batch)
-        turned = localize(method, *rows(tried.features, tried.batch, range(count)[::-1]))[::-1]
-        alone = [localize(method, *rows(tried.features, tried.batch, [n]))[0] for n in range(count)]
+        whole = localize(method, tried)
+        turned = localize(method, rows(tried, range(count)[::-1]))[::-1]
+        alone = [localize(method, rows(tried, [n]))[0] for n in range(count)]
         for what, found in (("in a batch of other order", turned), ("alone", alone)):
             change = max(map(difference, whole, found))
             require(change < SAME, f"A clip's map {what} differs by {change:.2g} of its peak: clips must not mix.")
@@ -184,7 +184,7 @@ def deterministic(subject: Subject) -> None:
     tried = subject.given(scene(8), "oracle")
     one, other = subject.build(), subject.build()
     require(equal(one.state_dict(), other.state_dict()), "One seed builds different weights; draw with torch.")
-    first, second = (localize(one, tried.features, tried.batch) for _ in range(2))
+    first, second = (localize(one, tried) for _ in range(2))
     require(max(map(difference, first, second)) == 0, "The same clips give different maps in eval mode.")
     if subject.learns:
         same = equal(subject.briefly_fitted[1], subject.fit()[1])
@@ -196,7 +196,7 @@ def leaves_inputs(subject: Subject) -> None:
     method = subject.build()
     tried = subject.given(scene(2, sources=(1, 2)), "oracle")
     with _untouched("localize()", tried.features, tried.batch):
-        localize(method, tried.features, tried.batch)
+        localize(method, tried)
     for features, batch, context in subject.steps(method) if subject.learns else ():
         with _untouched("loss()", features, batch):
             method.train().loss(features, batch, context)
@@ -218,7 +218,7 @@ def survives(subject: Subject) -> None:
         tried = subject.given(scene(1, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
         for what, features in degenerate(tried.features).items():
             with named(f"localizing {what}"):
-                localize(method, features, tried.batch)
+                localize(method, replace(tried, features=features))
 
 
 def finite(subject: Subject) -> None:
@@ -266,8 +266,9 @@ def without_extras(subject: Subject) -> None:
         return  # it said so, and is skipped where there is no text
     info = replace(Prism.info, has_text=False, backbone_dim=0)
     tried = subject.given(scene(2, sources=(1, 2)), subject.needs.hints)
+    bare = replace(tried.features, backbone_map=None, text=None)
     try:
-        localize(subject.build(info=info), replace(tried.features, backbone_map=None, text=None), tried.batch)
+        localize(subject.build(info=info), replace(tried, features=bare))
     except AvlocError:
         return  # a sentence that says what it misses
     except ConformanceError:
@@ -288,7 +289,7 @@ def keeps_state(subject: Subject) -> None:
     require(learned, "Training changed no weight.")
     fresh = subject.build(seed=1)
     Trained(fresh, None).put(kept)
-    found = (localize(method, tried.features, tried.batch) for method in (fitted, fresh))
+    found = (localize(method, tried) for method in (fitted, fresh))
     change = max(map(difference, *found))
     remedy = "keep all that they depend on in parameters or buffers"
     require(change < SAME, f"Loaded from its checkpoint, its maps differ by {change:.2g} of their peak: {remedy}.")
@@ -317,7 +318,7 @@ def lights_up(subject: Subject) -> None:
 def _mean_rank(method: Method, tried: Scene) -> float:
     """Of the source over the silent object where there is one, else over all that is not the source."""
     ranks = []
-    for prediction, truth in zip(localize(method, tried.features, tried.batch), tried.truths, strict=True):
+    for prediction, truth in zip(localize(method, tried), tried.truths, strict=True):
         source = truth.masks[0] > 0
         ranks.append(rank(prediction, source, truth.masks[1] > 0 if len(truth.masks) > 1 else ~source))
     return sum(ranks) / len(ranks)
@@ -326,9 +327,9 @@ def _mean_rank(method: Method, tried: Scene) -> float:
 def uses_audio(subject: Subject) -> None:
     """Unless it is a control."""
     method, tried = subject.fitted(*ATTEMPTS[0]), subject.given(scene(8), "oracle")
-    found = tried.features
-    other = replace(found, audio=found.audio.roll(1, 0), audio_map=found.audio_map.roll(1, 0))
-    one, two = (localize(method, features, tried.batch) for features in (found, other))
+    audio, audio_map = tried.features.audio.roll(1, 0), tried.features.audio_map.roll(1, 0)
+    other = replace(tried, features=replace(tried.features, audio=audio, audio_map=audio_map))
+    one, two = localize(method, tried), localize(method, other)
     if subject.kind.uses_audio:
         finding = "Another clip's sound changes nothing in its maps but their scale"
         require(max(map(shape_difference, one, two)) >= SAME, f"{finding}; a control declares uses_audio = False.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -106,28 +106,30 @@ class Subject:
 
 
 @torch.no_grad()
-def localize(method: Method, features: Features, batch: Batch) -> list[Prediction]:
+def localize(method: Method, tried: Scene) -> list[Prediction]:
     """What the bench would get: one prediction per clip, in order, that names disclosed classes only."""
-    found = method.eval().evaluation_module().eval().localize(features, batch)
+    found = method.eval().evaluation_module().eval().localize(tried.features, tried.batch)
     for kind in map(type, found):
         require(issubclass(kind, Prediction), f"localize() must return avloc.Prediction objects, not {kind.__name__}.")
     ids = [prediction.clip for prediction in found]
-    require(ids == list(batch.ids), f"localize() must return one prediction per clip, in order; it returned {ids}.")
-    for prediction in found:
-        strange = sorted(set(prediction.labels) - set(batch.classes))
+    right = ids == list(tried.batch.ids)
+    require(right, f"localize() must return one prediction per clip, in order; it returned {ids}.")
+    for labels in (prediction.labels for prediction in found):
+        strange = sorted(set(labels) - set(tried.batch.classes))
         require(not strange, f"It named {strange}, which the protocol did not disclose.")
-        require(len(set(prediction.labels)) == len(prediction.labels), f"It named a class twice: {prediction.labels}.")
+        require(len(set(labels)) == len(labels), f"It named a class twice: {labels}.")
     return found
 
 
-def rows(features: Features, batch: Batch, chosen: Sequence[int]) -> tuple[Features, Batch]:
-    """Some clips of a batch, told without more padding than they need."""
-    picked: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(features).items() if n != "text"}
-    own: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(batch).items()}
+def rows(tried: Scene, chosen: Sequence[int]) -> Scene:
+    """Some clips of a scene, without more padding than they need."""
+    picked: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(tried.features).items() if n != "text"}
+    own: dict[str, Any] = {n: x[list(chosen)] for n, x in tensors(tried.batch).items()}
     if "sources" in own:
         own["sources"] = own["sources"][:, : int((own["sources"] >= 0).sum(1).max())]
-    ids = tuple(batch.ids[n] for n in chosen)
-    return replace(features, **picked), replace(batch, ids=ids, groups=ids, **own)
+    ids = tuple(tried.batch.ids[n] for n in chosen)
+    features, batch = replace(tried.features, **picked), replace(tried.batch, ids=ids, groups=ids, **own)
+    return replace(tried, features=features, batch=batch)
 
 
 def tensors(item: Features | Batch, prefix: str = "") -> dict[str, Tensor]:
@@ -144,19 +146,21 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def _changed(features: Features, change: Callable[[Features], dict[str, Any]]) -> Features:
+    """The same features with what the function gives in place of their own, in their views too."""
+    views = {name: _changed(view, change) for name, view in features.views.items()}
+    return replace(features, **change(features), views=views)
+
+
 def degenerate(features: Features) -> dict[str, Features]:
     """The same batch, broken in every way that real data are broken now and then."""
     images, sounds = ("image_map", "image", "backbone_map"), ("audio_map", "audio")
 
-    def everywhere(change: Any) -> Features:
-        views = {name: replace(view, **change(view)) for name, view in features.views.items()}
-        return replace(features, **change(features), views=views)
+    def each(names: Sequence[str], change: Callable[[Tensor], Tensor]) -> Features:
+        return _changed(features, lambda x: {name: change(y) for name, y in tensors(x).items() if name in names})
 
     def opposed(x: Features) -> dict[str, Tensor]:
         return {"image": -x.audio, "image_map": (-x.audio[:, :, None, None]).expand_as(x.image_map).clone()}
-
-    def each(names: Sequence[str], change: Any) -> Features:
-        return everywhere(lambda x: {n: change(getattr(x, n)) for n in names if getattr(x, n) is not None})
 
     return {
         "silence": each(sounds, torch.zeros_like),
@@ -164,16 +168,14 @@ def degenerate(features: Features) -> dict[str, Features]:
         "constant images": each(images, torch.ones_like),
         "nothing but zeros": each(images + sounds, torch.zeros_like),
         "identical clips": each(images + sounds, lambda x: x[:1].expand_as(x).clone()),
-        "sounds opposed to every cell": everywhere(opposed),
+        "sounds opposed to every cell": _changed(features, opposed),
     }
 
 
 def leaves(features: Features) -> Features:
     """The same features, to which gradients flow."""
-    plain = tensors(replace(features, views={}))
-    own: dict[str, Any] = {name: x.detach().clone().requires_grad_() for name, x in plain.items()}
-    views = {name: leaves(view) for name, view in features.views.items()}
-    return replace(features, **own, views=views)
+    return _changed(features, lambda x: {n: y.detach().clone().requires_grad_() for n, y in tensors(x).items()
+                                         if "." not in n})  # fmt: skip
 
 
 @contextmanager
