@@ -168,8 +168,8 @@ def require_text(features: Features) -> Tensor:
     """The class names' embeddings ``(N, D)``, or an `AvlocError`: none are disclosed, or the encoder has none."""
     if features.text is None:
         raise AvlocError(
-            "This method reads the class names' text, but got none: use a protocol that tells at least the "
-            "vocabulary, and an encoder with a text tower."
+            "This method reads the class names' text, but got none: use hints: vocabulary or more, and an encoder with "
+            "a text tower."
         )
     return features.text
 

@@ -55,7 +55,7 @@ def disclose(
     features = replace(features, text=text if named else None)
     batch = replace(batch, classes=tuple(classes) if named else (), sources=None, source_counts=None)
     if suffices(hints, "count"):
-        batch = replace(batch, source_counts=torch.tensor([len(names) for names in labels]))
+        batch = replace(batch, source_counts=torch.tensor([len(names) for names in labels], dtype=torch.int64))
     if suffices(hints, "oracle"):
         index = {name: number for number, name in enumerate(classes)}
         width = max(map(len, labels), default=0)

@@ -28,7 +28,7 @@ class EncoderInfo:
         image_mean, image_std: Per channel, for images in [0, 1].
         image_grid: ``(h, w)`` tokens of one frame.
         audio_rate: Hz.
-        audio_seconds: Length of the window it hears.
+        audio_seconds: Length of the window it gets.
         audio_grid: ``(m, f)`` audio tokens, time x frequency.
         backbone_dim: Channels of the backbone map; 0: it has none.
         has_text: Whether class names have an embedding.
@@ -103,21 +103,31 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One stage of training."""
+    """One stage of training.
+
+    Attributes:
+        name: For logs and checkpoints.
+        share: Its share of the run's epochs.
+        parameters: Prefixes of the parameter names it trains; ``("",)`` trains all.
+        lr_scale: Multiplies the run's learning rate.
+    """
 
     name: str = "main"
-    """For logs and checkpoints."""
     share: float = 1.0
-    """Of the run's epochs."""
     parameters: tuple[str, ...] = ("",)
-    """Prefixes of the parameter names it trains; ``("",)`` trains all."""
     lr_scale: float = 1.0
-    """Multiplies the run's learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where in its training a method is: `epoch` of `epochs` and optimizer steps finished in `phase`, from 0."""
+    """Where in its training a method is.
+
+    Attributes:
+        phase: Name of the phase.
+        epoch: Epochs finished in this phase, from 0.
+        epochs: Epochs of this phase.
+        step: Optimizer steps finished in this phase.
+    """
 
     phase: str = "main"
     epoch: int = 0

@@ -223,10 +223,17 @@ def registry() -> Registry:
 
 
 def get_component(kind: Kind, name: str) -> type:
-    """The class of an ``encoder``, ``method``, ``dataset`` or ``metric`` that `list_components` names.
+    """The class behind a name, from whichever plugin has it.
+
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
+        name: As `list_components` gives it.
 
     Raises:
         AvlocError: There is no such kind or name ("did you mean"), or its module does not import.
+
+    Example:
+        >>> avloc.get_component("method", "tvsl").title
     """
     return registry().get(kind, name)
 
@@ -234,7 +241,13 @@ def get_component(kind: Kind, name: str) -> type:
 def list_components(kind: Kind) -> list[str]:
     """The names of all components of a kind, sorted; imports none of them.
 
+    Args:
+        kind: ``encoder``, ``method``, ``dataset`` or ``metric``.
+
     Raises:
         AvlocError: There is no such kind ("did you mean"), or two plugins own one name.
+
+    Example:
+        >>> avloc.list_components("metric")
     """
     return list(registry().entries(kind))

@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from avloc.components import Component
 from avloc.hints import HINT_LEVELS, Hints
-from avloc.types import AvlocError, StrictModel, unknown
+from avloc.types import AvlocError, StrictModel, require_list, unknown
 
 Section = Literal["methods", "controls", "untrained", "shuffled_audio"]
 UNTRAINED, SHUFFLED_AUDIO = "untrained", "shuffled_audio"
-"""The two controls that are not methods of their own: a method before training, and one that hears another clip."""
+"""The two controls that are not methods of their own: a method before training, and one that gets another clip."""
 
 
 class Train(StrictModel):
@@ -170,6 +170,8 @@ class Suite(StrictModel):
         Raises:
             AvlocError: A setting that cannot be read, or that names no method of the suite.
         """
+        for what, given in (("methods", methods), ("datasets", datasets), ("settings", settings)):
+            require_list(what, given)
         data = self.model_dump()
         if methods is not None:
             data["methods"] = _chosen(methods, data["methods"], {})
@@ -199,7 +201,7 @@ class Run:
 
     @property
     def shuffled_audio(self) -> bool:
-        """Whether the method hears another clip's audio when it localizes."""
+        """Whether the method gets another clip's audio when it localizes."""
         return self.section == SHUFFLED_AUDIO
 
 
@@ -212,9 +214,16 @@ def suite_names() -> list[str]:
 def load_suite(name_or_path: str | Path) -> Suite:
     """A shipped suite by name, or any YAML file by path.
 
+    Args:
+        name_or_path: Such as ``multi_source`` or ``mine.yaml``.
+
     Raises:
         AvlocError: No such suite ("did you mean"), not YAML, or a key or type that does not fit; names the file,
             the key and what was expected.
+
+    Example:
+        >>> suite = avloc.load_suite("multi_source")
+        >>> [method.name for method in suite.methods]
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):

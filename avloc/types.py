@@ -105,25 +105,32 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a dataset loads."""
+    """What a dataset loads.
+
+    Attributes:
+        clip: What a method may see.
+        truth: What protocols and metrics see. ``None``: this clip is not annotated (most training clips).
+        labels: Weak labels: which classes sound in the video, without any place. For training only.
+    """
 
     clip: Clip
-    """What a method may see."""
     truth: Truth | None
-    """What protocols and metrics see. ``None``: this clip is not annotated (most training clips)."""
     labels: tuple[str, ...] = ()
-    """Weak labels: which classes sound in the video, without any place. For training only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Which clips of the official list can be used, by id."""
+    """Which clips of the official list can be used.
+
+    Attributes:
+        present: Ids whose media are there.
+        missing: Id -> reason, media absent.
+        broken: Id -> reason, media there but known to be unusable.
+    """
 
     present: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Id -> reason, media absent."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Id -> reason, media there but known to be unusable."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +148,7 @@ class Batch:
         sources: ``(B, K)`` int64 indices into `classes` of the sources that sound, where that is disclosed, -1 padded.
         source_counts: ``(B,)`` int64, how many sources sound, where that is disclosed.
         labels: ``(B, N)`` float32 multi-hot video-level labels; in training only.
-        views: Other versions of the same clips, or partners of them, which `Needs.views` asked for; in training only.
+        views: Other versions of the same clips, or neighbors of them, which `Needs.views` asked for; in training only.
     """
 
     ids: tuple[str, ...]
@@ -255,6 +262,16 @@ def blaming(what: str) -> Iterator[None]:
 
 class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def require_list(what: str, given: object) -> None:
+    """Refuse a lone string where a list of strings belongs: its letters would be taken for names.
+
+    Raises:
+        AvlocError: It is one.
+    """
+    if isinstance(given, str):
+        raise AvlocError(f"{what} should be a list, but is {given!r}; write [{given!r}].")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

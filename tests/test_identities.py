@@ -54,8 +54,17 @@ class Seen(Plain):
         known = {field.name: getattr(self.info, field.name) for field in fields(EncoderInfo)}
         self.info = EncoderInfo(**{**known, **self.changes})
 
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        (height, width), dim = self.info.image_grid, self.info.dim
+        width *= images.shape[3] // images.shape[2]
+        backbone = torch.ones(len(images), self.info.backbone_dim, height, width) if self.info.backbone_dim else None
+        return torch.ones(len(images), dim, height, width), torch.ones(len(images), dim), backbone
+
+    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones(len(waves), self.info.dim, *self.info.audio_grid), torch.ones(len(waves), self.info.dim)
+
     def encode_text(self, prompts: Any) -> Tensor:
-        return torch.ones(len(prompts), 3)
+        return torch.ones(len(prompts), self.info.dim)
 
     def fingerprint(self) -> str:
         return "seen"
@@ -294,12 +303,12 @@ FIELDS = [
     Row(Protocol, "truth", rule("truth", "boxes_union"), SCORES),
     *(Row(Protocol, prose, rule(prose, "other words"), NONE) for prose in ("source", "note", "warning", "checked")),
     Row("Range", "range", rule("normalize.range", [0, 2]), SCORES, rule("normalize", {"range": [0, 1]})),
-    Row("Top", "top", rule("binarize.top", 0.4), SCORES, rule("binarize", {"top": 0.5})),
-    Row("At", "at", rule("binarize.at", 0.4), SCORES, rule("binarize", {"at": 0.5})),
-    Row("TruthArea", "truth_area", rule("binarize", {"truth_area": True}), SCORES),
-    Row("Quantile", "quantile", rule("binarize.quantile", "truth"), SCORES, rule("binarize", {"quantile": 0.5})),
-    Row("Quantile", "keep_ones", rule("binarize.keep_ones", True), SCORES, rule("binarize", {"quantile": 0.5})),
-    Row("OfMax", "of_max", rule("binarize.of_max", 0.4), SCORES, rule("binarize", {"of_max": 0.5})),
+    Row("Binarize", "top", rule("binarize.top", 0.4), SCORES, rule("binarize", {"top": 0.5})),
+    Row("Binarize", "at", rule("binarize.at", 0.4), SCORES, rule("binarize", {"at": 0.5})),
+    Row("Binarize", "truth_area", rule("binarize", {"truth_area": True}), SCORES),
+    Row("Binarize", "quantile", rule("binarize.quantile", "truth"), SCORES, rule("binarize", {"quantile": 0.5})),
+    Row("Binarize", "keep_ones", rule("binarize.keep_ones", True), SCORES, rule("binarize", {"quantile": 0.5})),
+    Row("Binarize", "of_max", rule("binarize.of_max", 0.4), SCORES, rule("binarize", {"of_max": 0.5})),
     Row("Refine", "alpha", rule("refine.alpha", 0.5), SCORES, rule("refine", REFINE)),
     Row("Refine", "control", rule("refine.control", "center"), NONE, rule("refine", REFINE)),
     Row("Refine", "prior_range", rule("refine.prior_range", 2.5), SCORES, rule("refine", REFINE)),

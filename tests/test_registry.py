@@ -42,7 +42,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **loaders: Any) -> Registry:
 
 
 def fail() -> Any:
-    raise ImportError("no module named colours")
+    raise ImportError("no module named colors")
 
 
 def test_the_built_in_plugins_are_found() -> None:
@@ -73,13 +73,13 @@ def test_two_owners_of_a_name_are_both_named(registry: Registry) -> None:
 
 
 def test_a_plugin_that_does_not_import_leaves_the_others_working(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.warns(UserWarning, match="'broken' could not be imported.*no module named colours") as caught:
+    with pytest.warns(UserWarning, match="'broken' could not be imported.*no module named colors") as caught:
         registry = installed(monkeypatch, broken=fail, good=lambda: Shouting(shout=dict))
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert registry.get("method", "shout") is dict
-        with pytest.raises(AvlocError, match="no module named colours") as error:
+        with pytest.raises(AvlocError, match="no module named colors") as error:
             registry.get("method", "whisper")
     assert isinstance(error.value.__cause__, ImportError)
 

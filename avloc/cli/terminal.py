@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from avloc.store import Row
     from avloc.tables import Cell, Table
 
-WIDTH_OF_FILES = 160
+WIDTH_OF_FILES = 180
 GAP = 2
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
 
-def _console(file: TextIO | None = None) -> Console:
+def console(file: TextIO | None = None) -> Console:
     """Highlights nothing; files and pipes are wider than the narrowest terminal."""
     made = Console(file=file, highlight=False, markup=False)
     if not made.is_terminal:
@@ -29,9 +29,9 @@ def _console(file: TextIO | None = None) -> Console:
     return made
 
 
-def show_table(table: Table, file: TextIO | None = None) -> None:
+def show_table(table: Table, out: Console | None = None) -> None:
     """Print a table, in parts that fit the width of the terminal, and its notes."""
-    out = _console(file)
+    out = out or console()
     out.print(Text(table.title, "bold"))
     for part in _parts(table, out.width):
         out.print(_grid(table, part), "")
@@ -40,20 +40,19 @@ def show_table(table: Table, file: TextIO | None = None) -> None:
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
-    """Indices of the groups that fit beside each other."""
+    """Indices of the groups that fit beside each other; data sets that are absent are in the notes only."""
     label = max((len(text) for row in table.rows for text in (row.label, row.section)), default=0)
     parts: list[list[int]] = []
     room = 0
-    for index in range(len(table.groups)):
+    there = [index for index, group in enumerate(table.groups) if group.headers != ("absent",)]
+    for index in there or range(len(table.groups)):
         need = sum(GAP + max(map(len, column)) for column in _columns(table, index))
         if not parts or need > room:
             parts.append([])
             room = width - label
         parts[-1].append(index)
         room -= need
-    # A part with nothing but absent data sets would be a page of dashes; the notes name them.
-    telling = [part for part in parts if any(table.groups[index].headers != ("absent",) for index in part)]
-    return telling or parts
+    return parts
 
 
 def _columns(table: Table, index: int) -> Iterator[list[str]]:
@@ -92,7 +91,7 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
         grid.add_column(header, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    _console().print(grid, "")
+    console().print(grid, "")
 
 
 def show_plan(rows: Sequence[Row]) -> None:
@@ -109,4 +108,4 @@ def show_plan(rows: Sequence[Row]) -> None:
             lines = [line for line in lines if line not in mine[1:]]
     show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines)
     counts = Counter(str(row.status) for row in rows)
-    _console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

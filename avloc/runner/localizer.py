@@ -20,7 +20,7 @@ from avloc.runner.plan import torch_device
 from avloc.runner.run import localized
 from avloc.store import RunFolder
 from avloc.training import ENCODER, Trained, load_weights, to_device
-from avloc.types import AvlocError, Batch, Clip, Prediction, unknown
+from avloc.types import AvlocError, Batch, Clip, Prediction, require_list, unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,9 +96,8 @@ class Localizer:
 
     def _names(self, sources: Sequence[str] | None, vocabulary: Sequence[str] | None) -> tuple[str, ...]:
         """The classes that the method may name; all of its own where it knows no others."""
-        for what, names in (("sources", sources), ("vocabulary", vocabulary)):
-            if isinstance(names, str):
-                raise AvlocError(f"{what} should be a list of class names, but is {names!r}; write [{names!r}].")
+        require_list("sources", sources)
+        require_list("vocabulary", vocabulary)
         if vocabulary is not None and not vocabulary:
             raise AvlocError("The vocabulary has no class names; leave it out to use those of the training.")
         needs = self.method.needs

@@ -113,6 +113,8 @@ def make_plan(suite: Suite, options: Options) -> Plan:
         AvlocError: The suite names something that does not exist, or the results folder is none.
     """
     _ = options.torch_device
+    if options.jobs is not None and options.jobs < 1:
+        raise AvlocError(f"jobs should be at least 1, but is {options.jobs}.")
     if options.results.exists() and not options.results.is_dir():
         raise AvlocError(f"{options.results} is a file; results need a folder. Choose another with --results.")
     protocol = load_protocol(suite.protocol)

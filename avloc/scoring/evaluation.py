@@ -14,7 +14,7 @@ from avloc.scoring.protocol import Protocol, load_protocol
 from avloc.scoring.scores import clip_rows, score_clips
 from avloc.store import Counts
 from avloc.suite import load_suite
-from avloc.types import AvlocError, Prediction, Truth, unknown
+from avloc.types import AvlocError, Maps, Prediction, Truth, require_list, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def evaluate(
         >>> scores = avloc.evaluate(maps, masks, protocol="ezvsl", metrics=["ciou_success@0.5", "auc"])
         >>> scores.values["auc"]
     """
+    require_list("metrics", metrics)
     rules = protocol if isinstance(protocol, Protocol) else load_protocol(protocol)
     chosen = make_metrics(metric_components(metrics))
     for id in predictions:
@@ -85,17 +86,23 @@ def evaluate(
             raise AvlocError(f"A prediction without a truth: {unknown('clip', id, truths)}")
 
     def work(id: str) -> pd.DataFrame:
-        prediction, truth = _prediction(id, predictions[id]), _truth(id, truths[id])
+        prediction, truth = predictions[id], truths[id]
+        if not isinstance(prediction, Prediction):
+            prediction = Prediction(id, _stack(id, prediction, "maps"))
+        elif prediction.clip != id:
+            raise AvlocError(f"The prediction given for clip {id!r} is of clip {prediction.clip!r}.")
+        if not isinstance(truth, Truth):
+            masks = _stack(id, truth, "masks")
+            truth = Truth(masks, ("",) * len(masks))
         if rules.match == "label" and prediction.labels and not isinstance(truths[id], Truth):
             raise AvlocError(f"Clip {id!r}: its maps have names but its masks have not; pass them as an avloc.Truth.")
         prior = None if priors is None or id not in priors else np.asarray(priors[id], np.float32)
         return clip_rows(prediction, truth, rules, chosen, tiles, prior, id)
 
     listed = [id for id in truths if id in predictions]
-    scored = score_clips(listed, work, chosen, f"evaluate under {rules.preset}")
+    rows, values, _ = score_clips(listed, work, chosen, f"evaluate under {rules.preset}")
     missing = {id: "it has no prediction" for id in truths if id not in predictions}
-    counts = Counts(listed=len(truths), scored=len(listed), missing=missing)
-    return Evaluation(scored.values, scored.rows, counts, rules)
+    return Evaluation(values, rows, Counts(listed=len(truths), scored=len(listed), missing=missing), rules)
 
 
 def metric_components(names: Sequence[str] | None) -> list[Component]:
@@ -104,38 +111,24 @@ def metric_components(names: Sequence[str] | None) -> list[Component]:
     Raises:
         AvlocError: A value that is no number.
     """
-    return list(load_suite(DEFAULTS).metrics) if names is None else [_component(name) for name in names]
+    if names is None:
+        return list(load_suite(DEFAULTS).metrics)
+    found = []
+    for key in names:
+        name, at, value = key.partition("@")
+        try:
+            found.append(Component(name=name, params={"at": float(value)} if at else {}))
+        except ValueError as error:
+            raise AvlocError(f"The metric {key!r} cannot be read: after @ there should be a number.") from error
+    return found
 
 
-def _component(key: str) -> Component:
-    name, at, value = key.partition("@")
-    try:
-        return Component(name=name, params={"at": float(value)} if at else {})
-    except ValueError as error:
-        raise AvlocError(f"The metric {key!r} cannot be read: after @ there should be a number.") from error
-
-
-def _prediction(id: str, given: Prediction | Array) -> Prediction:
-    if isinstance(given, Prediction):
-        if given.clip != id:
-            raise AvlocError(f"The prediction given for clip {id!r} is of clip {given.clip!r}.")
-        return given
-    return Prediction(id, _stack(id, given, "maps"))
-
-
-def _truth(id: str, given: Truth | Array) -> Truth:
-    if isinstance(given, Truth):
-        return given
-    masks = _stack(id, given, "masks")
-    if masks.size and not (masks.min() >= 0 and masks.max() <= 1):
-        raise AvlocError(f"Clip {id!r}: masks should be in [0, 1], but lie in [{masks.min():g}, {masks.max():g}].")
-    return Truth(masks, ("",) * len(masks))
-
-
-def _stack(id: str, given: Array, what: str) -> npt.NDArray[np.float32]:
+def _stack(id: str, given: Array, what: str) -> Maps:
     """``(N, h, w)``."""
     array = np.asarray(given)
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape[-2:]:
         got = f"{array.shape} {array.dtype}"
         raise AvlocError(f"Clip {id!r}: {what} should be numbers of shape (h, w) or (n, h, w), but are {got}.")
+    if what == "masks" and array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise AvlocError(f"Clip {id!r}: masks should be in [0, 1], but lie in [{array.min():g}, {array.max():g}].")
     return np.asarray(array if array.ndim == 3 else array[None], np.float32)

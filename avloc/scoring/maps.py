@@ -1,27 +1,21 @@
-"""From raw maps to masks, pixel by pixel: the rules that a protocol is put together from.
-
-All functions work on stacks of maps.
-"""
+"""From raw maps to masks, pixel by pixel: the rules that a protocol is put together from, all for stacks of maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
 
-from avloc.types import BoolArray, FloatArray, Maps
-
-Resize = Literal["bilinear", "bilinear_unclamped", "bicubic"]
-Normalize = Literal["none", "minmax", "minmax_nan", "minmax_negated", "relu_max"]
+from avloc.types import BoolArray, FloatArray, Maps, StrictModel
 
 
-class Data(BaseModel):
+class Data(StrictModel):
     """What a YAML file may say: unknown keys and infinite numbers are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Range(Data):
@@ -36,50 +30,56 @@ class Range(Data):
         return self
 
 
-class Top(Data):
-    """The highest pixels, exactly this share of them (see `top_pixels`)."""
-
-    top: float = Field(gt=0, le=1)
-
-
-class At(Data):
-    """The pixels that reach this value of the normalized map."""
-
-    at: float
-
-
-class TruthArea(Data):
-    """As many pixels as the truth has, the highest; the method is given the true area ("adaptive")."""
-
-    truth_area: Literal[True]
-
-
-class Quantile(Data):
-    """The pixels that reach the value at one place of the sorted pixels, all of its ties among them.
+class Binarize(Data):
+    """Which pixels are claimed: exactly one of the rules, and `keep_ones` only beside `quantile`.
 
     Attributes:
-        quantile: The place, as a share of the pixels from the lowest; ``truth``: as many from the top as the truth
-            has pixels, half of them where it has none.
+        top: The highest pixels, exactly this share of them (see `top_pixels`).
+        at: The pixels that reach this value of the normalized map.
+        truth_area: As many pixels as the truth has, the highest; the method is given the true area ("adaptive").
+        quantile: The pixels that reach the value at one place of the sorted pixels, all of its ties among them. The
+            place is a share of the pixels from the lowest; ``truth``: as many from the top as the truth has pixels,
+            half of them where it has none.
         keep_ones: Pixels of 1 or more are claimed whatever the value is.
+        of_max: The pixels that reach this share of the map's own maximum.
     """
 
-    quantile: float | Literal["truth"] = Field(union_mode="left_to_right")
+    top: float | None = Field(default=None, gt=0, le=1)
+    at: float | None = None
+    truth_area: Literal[True] | None = None
+    quantile: float | Literal["truth"] | None = Field(default=None, union_mode="left_to_right")
     keep_ones: bool = False
+    of_max: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _is_a_share(self) -> Quantile:
-        if self.quantile != "truth" and not 0 <= self.quantile < 1:
+    def _is_one_rule(self) -> Binarize:
+        rules = [getattr(self, name) for name in self.model_fields_set - {"keep_ones"}]
+        misplaced = "keep_ones" in self.model_fields_set and self.quantile is None
+        if len(rules) != 1 or None in rules or misplaced:
+            raise ValueError("it should be one rule")
+        if isinstance(self.quantile, float) and not 0 <= self.quantile < 1:
             raise ValueError("it should be in [0, 1) or 'truth'")
         return self
 
+    @model_serializer
+    def _given(self) -> dict[str, Any]:
+        kept = {key: value for key, value in self if value is not None}
+        return kept if self.quantile is not None else {key: kept[key] for key in kept if key != "keep_ones"}
 
-class OfMax(Data):
-    """The pixels that reach this share of the map's own maximum."""
-
-    of_max: float = Field(gt=0, le=1)
-
-
-Binarize = Top | At | TruthArea | Quantile | OfMax
+    def in_words(self, strict: bool) -> str:
+        """Which pixels are claimed, for the notes under a table."""
+        sign = ">" if strict else ">="
+        if self.top is not None:
+            return f"the top {self.top:.0%} of the pixels"
+        if self.at is not None:
+            return f"pixels {sign} {self.at:g}"
+        if self.of_max is not None:
+            return f"pixels {sign} {self.of_max:g} of the maximum"
+        if self.quantile == "truth":
+            return f"pixels {sign} the value that leaves the truth's number of them"
+        if self.quantile is not None:
+            return f"pixels {sign} the value at {self.quantile:.0%} of the sorted ones"
+        return "the truth's number of pixels"
 
 
 class Refine(Data):
@@ -106,11 +106,11 @@ class Refine(Data):
         return minmax(self.alpha * scores + (1 - self.alpha) * minmax(priors))
 
 
-def resized(maps: FloatArray, height: int, width: int, mode: Resize, align_corners: bool) -> Maps:
-    """``(N, h, w)`` maps at ``(N, height, width)``.
+def resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
+    """``(N, h, w)`` maps of any scale at ``(N, height, width)``.
 
     Args:
-        maps: Any scale.
+        maps: The maps.
         height, width: Wanted, in pixels.
         mode: ``bilinear`` keeps to the range of the map. ``bilinear_unclamped`` leaves it by a rounding error, as
             released code does, which is nothing unless the map is constant: then min-max makes that error the map.
@@ -118,15 +118,14 @@ def resized(maps: FloatArray, height: int, width: int, mode: Resize, align_corne
     """
     import torch  # late: listing and printing tables never need it
 
-    native = torch.from_numpy(np.array(maps, np.float32))[:, None]
-    if not len(native):
+    if not len(maps):
         return np.zeros((0, height, width), np.float32)
-    kind = "bicubic" if mode == "bicubic" else "bilinear"
+    native = torch.from_numpy(np.array(maps, np.float32))[:, None]
+    kind = mode.partition("_")[0]
     large = torch.nn.functional.interpolate(native, (height, width), mode=kind, align_corners=align_corners)
     if mode == "bilinear":
         large = large.clamp(native.amin((2, 3), keepdim=True), native.amax((2, 3), keepdim=True))
-    array: Maps = large[:, 0].numpy()
-    return array
+    return np.asarray(large[:, 0].numpy())
 
 
 def minmax(maps: Maps, constant: float | None = None) -> Maps:
@@ -139,7 +138,7 @@ def minmax(maps: Maps, constant: float | None = None) -> Maps:
     return np.asarray(np.where(varies, (maps - low) / np.where(varies, high - low, 1), flat), np.float32)
 
 
-def normalized(maps: Maps, how: Normalize | Range) -> Maps:
+def normalized(maps: Maps, how: str | Range) -> Maps:
     """``(N, H, W)`` maps on the scale that thresholds are meant for, see `avloc.scoring.protocol.Protocol`."""
     if isinstance(how, Range):
         low, high = how.range
@@ -156,76 +155,54 @@ def normalized(maps: Maps, how: Normalize | Range) -> Maps:
 
 
 def binarized(scores: Maps, truth: Maps, rule: Binarize, strict: bool) -> BoolArray:
-    """Which pixels of the normalized maps are claimed.
+    """``(N, H, W)``: which pixels of the normalized maps are claimed.
 
     Args:
         scores: ``(N, H, W)``.
         truth: ``(N, H, W)``; read by the rules that are given the true area.
         rule: The rule.
         strict: Whether a pixel must exceed the rule's value rather than reach it.
-
-    Returns:
-        ``(N, H, W)`` masks.
     """
-    if not len(scores):
+    count, pixels = len(scores), scores.shape[1] * scores.shape[2]
+    if not count:
         return np.zeros(scores.shape, bool)
-    pixels = scores.shape[1] * scores.shape[2]
-    match rule:
-        case Top(top=share):
-            return top_pixels(scores, [round(share * pixels)] * len(scores))
-        case TruthArea():
-            return top_pixels(scores, np.count_nonzero(truth, axis=(1, 2)).tolist())
-        case At(at=value):
-            edges: FloatArray | float = value
-        case OfMax(of_max=share):
-            edges = scores.max((1, 2), keepdims=True) * np.float32(share)
-        case Quantile(quantile=place):
-            edges = _values_at(scores, truth, place)
-    claimed: BoolArray = scores > edges if strict else scores >= edges
-    if isinstance(rule, Quantile) and rule.keep_ones:
-        claimed |= scores >= 1
-    return claimed
-
-
-def _values_at(scores: Maps, truth: Maps, place: float | Literal["truth"]) -> Maps:
-    """``(N, 1, 1)``: of every map the value at a place of its sorted pixels."""
-    flat = scores.reshape(len(scores), -1)
-    pixels = flat.shape[1]
-    if place == "truth":
-        areas = np.count_nonzero(truth, axis=(1, 2))
-        places = np.where(areas > 0, pixels - areas, pixels // 2).tolist()
+    areas = np.count_nonzero(truth, axis=(1, 2))
+    if rule.top is not None:
+        return top_pixels(scores, [round(rule.top * pixels)] * count)
+    if rule.truth_area:
+        return top_pixels(scores, areas.tolist())
+    if rule.at is not None:
+        edges: FloatArray | float = rule.at
+    elif rule.of_max is not None:
+        edges = scores.max((1, 2), keepdims=True) * np.float32(rule.of_max)
     else:
-        places = [int(place * pixels)] * len(flat)
-    values = [np.partition(row, place)[place] for row, place in zip(flat, places, strict=True)]
-    return np.array(values, np.float32)[:, None, None]
+        places = np.where(areas > 0, pixels - areas, pixels // 2).tolist()
+        if rule.quantile != "truth":
+            places = [int((rule.quantile or 0) * pixels)] * count
+        values = [np.partition(row, place)[place] for row, place in zip(scores.reshape(count, -1), places, strict=True)]
+        edges = np.array(values, np.float32)[:, None, None]
+    claimed: BoolArray = scores > edges if strict else scores >= edges
+    return claimed | (scores >= 1) if rule.keep_ones else claimed
 
 
 def top_pixels(scores: FloatArray, counts: Sequence[int]) -> BoolArray:
-    """The highest pixels of every map, exactly `counts` of them.
+    """``(N, H, W)``: the highest pixels of maps ``(N, H, W)``, exactly `counts` ``(N,)`` of them, 0 to ``H * W``.
 
     Ties are broken by raster order (row by row, left to right), as a stable sort does. With a rule such as "all
     pixels that reach the median" a map with ties, a constant one for instance, claims the whole image.
-
-    Args:
-        scores: ``(N, H, W)``.
-        counts: ``(N,)`` pixels per map, from 0 to ``H * W``.
-
-    Returns:
-        ``(N, H, W)`` masks.
     """
     masks = np.zeros(scores.shape, bool)
     for score, mask, count in zip(scores, masks, counts, strict=True):
         if count:
             edge = np.partition(score, score.size - count, axis=None)[score.size - count]
             np.greater(score, edge, out=mask)
-            ties = np.flatnonzero(score == edge)[: count - np.count_nonzero(mask)]
-            mask.flat[ties] = True
+            mask.flat[np.flatnonzero(score == edge)[: count - np.count_nonzero(mask)]] = True
     return masks
 
 
 def top_quarter(scores: Maps) -> npt.NDArray[np.float64]:
     """``(N,)``: the mean of the highest quarter of every map's pixels, how sure SLAVC takes it to be."""
-    count = scores.shape[1] * scores.shape[2] // 4
-    flat = scores.reshape(len(scores), -1)
-    highest = np.partition(flat, flat.shape[1] - count, axis=1)[:, flat.shape[1] - count :]
+    pixels = scores.shape[1] * scores.shape[2]
+    count = pixels - pixels // 4
+    highest = np.partition(scores.reshape(len(scores), pixels), count, axis=1)[:, count:]
     return np.asarray(highest.mean(1, dtype=np.float64))

@@ -57,24 +57,29 @@ class Predictions:
         self._classes, self._ids = classes, set(ids)
         self._files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         self._found: dict[str, dict[Path, str | list[Source] | None]] = {}
-        masks = self._read_lists()
+        masks = set()  # images that JSON files name
         for path in self._files:
             if path.suffix.lower() not in SUFFIXES:
                 raise AvlocError(f"{path}: predictions are .npz, .png or .json files; move other files elsewhere.")
+            if path.suffix.lower() == ".json":
+                for id, sources in _read_json(path).items():
+                    self._add(id, path, sources)
+                    masks |= {(path.parent / str(source["mask"])).resolve() for source in sources if "mask" in source}
+        for path in self._files:
             if path.suffix.lower() != ".json" and path.resolve() not in masks:
                 name = path.relative_to(folder).as_posix()[: -len(path.suffix)]
                 id, label = self._split(name) if path.suffix.lower() == ".png" else (name, None)
                 self._add(id, path, label)
         if not self._found:
             raise AvlocError(f"{folder} holds no predictions; see avloc score --help.")
-        for id, sources in self._found.items():
-            self._require_one_way(id, sources)
+        for id, found in self._found.items():
+            first, *others = found
+            named = all(isinstance(found[path], str) and path.suffix.lower() == ".png" for path in found)
+            if others and not named:  # several files about one clip can only be images with labels
+                raise AvlocError(f"Clip {id!r} has predictions in {first} and in {others[0]}; keep one of them.")
 
     def __contains__(self, id: object) -> bool:
         return id in self._found
-
-    def __len__(self) -> int:
-        return len(self._found)
 
     def content(self) -> str:
         """A digest of what the files say about the clips."""
@@ -84,11 +89,7 @@ class Predictions:
         return digest.hexdigest()
 
     def load(self, id: str, tiles: int) -> Prediction:
-        """One clip's.
-
-        Args:
-            id: A clip that there is a prediction for.
-            tiles: Tiles on its canvas.
+        """The prediction of a clip that has one, on a canvas of so many tiles.
 
         Raises:
             AvlocError: A file that cannot be read, shapes that do not go together, values that are not finite, or an
@@ -100,7 +101,7 @@ class Predictions:
             case ".npz":
                 arrays = _read_arrays(first)
             case ".png":
-                arrays = {"maps": _stacked([_gray(path) for path in sources], first)}
+                arrays = {"maps": _stacked([_gray(path) for path in sources], str(first))}
                 arrays["labels"] = [label for label in sources.values() if label is not None]
             case _:
                 listed = sources[first]
@@ -115,17 +116,6 @@ class Predictions:
         except AvlocError as error:
             raise AvlocError(f"{first}: {error}") from error
 
-    def _read_lists(self) -> set[Path]:
-        """Take in the JSON files; returns the images that they name as masks."""
-        masks: set[Path] = set()
-        for path in self._files:
-            if path.suffix.lower() != ".json":
-                continue
-            for id, sources in _read_json(path).items():
-                self._add(id, path, sources)
-                masks |= {(path.parent / str(source["mask"])).resolve() for source in sources if "mask" in source}
-        return masks
-
     def _add(self, id: str, path: Path, what: str | list[Source] | None) -> None:
         if id not in self._ids:
             close = difflib.get_close_matches(id, self._ids, n=1)
@@ -135,21 +125,12 @@ class Predictions:
 
     def _split(self, name: str) -> tuple[str, str | None]:
         """An image's clip and label; ids may hold the mark between them too, so the longest id counts."""
-        if name in self._ids:
-            return name, None
         parts = name.split(BETWEEN)
-        for count in range(len(parts) - 1, 0, -1):
-            id = BETWEEN.join(parts[:count])
+        for count in range(len(parts), 0, -1):
+            id, label = BETWEEN.join(parts[:count]), BETWEEN.join(parts[count:])
             if id in self._ids:
-                return id, BETWEEN.join(parts[count:])
+                return id, label if count < len(parts) else None
         return name, None
-
-    def _require_one_way(self, id: str, sources: Mapping[Path, str | list[Source] | None]) -> None:
-        """Several files about one clip can only be images with labels."""
-        files = list(sources)
-        named = [isinstance(sources[path], str) and path.suffix.lower() == ".png" for path in files]
-        if len(files) > 1 and not all(named):
-            raise AvlocError(f"Clip {id!r} has predictions in {files[0]} and in {files[1]}; keep one of them.")
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
@@ -166,18 +147,12 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     maps = arrays["maps"]
     if maps.dtype.kind not in "fiub" or maps.ndim not in (2, 3) or 0 in maps.shape[-2:]:
         raise AvlocError(f"{path}: maps must be numbers (Q, h, w), but are {maps.shape} {maps.dtype}.")
-    found: dict[str, Any] = {"maps": np.asarray(maps if maps.ndim == 3 else maps[None], np.float32)}
-    if "labels" in arrays:
-        found["labels"] = _listed(arrays["labels"], "U", "labels", "class names", path)
-    if "scores" in arrays:
-        found["scores"] = _listed(arrays["scores"], "fiu", "scores", "numbers", path).astype(np.float64)
-    return found
-
-
-def _listed(array: npt.NDArray[Any], kinds: str, name: str, what: str, path: Path) -> npt.NDArray[Any]:
-    if array.ndim != 1 or array.dtype.kind not in kinds:
-        raise AvlocError(f"{path}: {name} must be {what} (Q,), but are {array.shape} {array.dtype}.")
-    return array
+    arrays["maps"] = np.asarray(maps if maps.ndim == 3 else maps[None], np.float32)
+    for name, kinds, what in (("labels", "U", "class names"), ("scores", "fiu", "numbers")):
+        if name in arrays and (arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds):
+            got = f"{arrays[name].shape} {arrays[name].dtype}"
+            raise AvlocError(f"{path}: {name} must be {what} (Q,), but are {got}.")
+    return arrays | ({"scores": arrays["scores"].astype(np.float64)} if "scores" in arrays else {})
 
 
 def _gray(path: Path) -> npt.NDArray[np.float32]:
@@ -190,10 +165,10 @@ def _gray(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray(image / (255 if image.dtype == np.uint8 else 65535), np.float32)
 
 
-def _stacked(maps: Sequence[FloatArray], path: Path) -> FloatArray:
+def _stacked(maps: Sequence[FloatArray], where: str) -> FloatArray:
     shapes = {array.shape for array in maps}
     if len(shapes) > 1:
-        raise AvlocError(f"{path}: the maps of a clip must have one size, but have {sorted(shapes)}.")
+        raise AvlocError(f"{where}: the maps of a clip must have one size, but have {sorted(shapes)}.")
     return np.stack(maps).astype(np.float32)
 
 
@@ -224,15 +199,8 @@ def _drawn(sources: Sequence[Source], tiles: int, where: str, beside: Path) -> d
     """The sources of a JSON entry as maps of 0 and 1, or of a mask's own values."""
     masks = {n: _mask(source["mask"], where, beside) for n, source in enumerate(sources) if "mask" in source}
     height, width = next(iter(masks.values())).shape if masks else (SIDE, SIDE * tiles)
-    maps = np.zeros((len(sources), height, width), np.float32)
-    for number, source in enumerate(sources):
-        if number not in masks:
-            maps[number] = _boxes(source, where, height, width)
-        elif masks[number].shape != (height, width):
-            raise AvlocError(f"{where}: the masks of a clip must have one size, but one is {masks[number].shape}.")
-        else:
-            maps[number] = masks[number]
-    found: dict[str, Any] = {"maps": maps}
+    maps = [masks[n] if n in masks else _boxes(source, where, height, width) for n, source in enumerate(sources)]
+    found: dict[str, Any] = {"maps": _stacked(maps, where) if maps else np.zeros((0, height, width), np.float32)}
     if sources and "label" in sources[0]:
         found["labels"] = [source["label"] for source in sources]
     if sources and "score" in sources[0]:

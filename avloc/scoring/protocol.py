@@ -18,23 +18,7 @@ import numpy.typing as npt
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from avloc.scoring.maps import (
-    At,
-    Binarize,
-    Data,
-    Normalize,
-    OfMax,
-    Quantile,
-    Range,
-    Refine,
-    Resize,
-    Top,
-    TruthArea,
-    binarized,
-    normalized,
-    resized,
-    top_quarter,
-)
+from avloc.scoring.maps import Binarize, Data, Range, Refine, binarized, normalized, resized, top_quarter
 from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
@@ -73,9 +57,9 @@ class Protocol(Data):
     preset: str
     canvas: Literal["whole", "tile"]
     size: int = Field(ge=1)
-    resize: Resize
+    resize: Literal["bilinear", "bilinear_unclamped", "bicubic"]
     align_corners: bool
-    normalize: Normalize | Range
+    normalize: Literal["none", "minmax", "minmax_nan", "minmax_negated", "relu_max"] | Range
     invert: bool
     refine: Refine | None = None
     binarize: Binarize
@@ -128,22 +112,21 @@ class Protocol(Data):
             )
         named = bool(prediction.labels) or not len(prediction.maps)
         if self.match == "broadcast" and len(prediction.maps):
-            prediction = _merged(prediction)
+            best = None if prediction.scores is None else prediction.scores.max(keepdims=True)
+            prediction = Prediction(prediction.clip, prediction.maps.max(axis=0, keepdims=True), scores=best)
         masks = self._truth(truth, tiles)  # (S, size, size * tiles)
-        objects = prior if self.refine else None
-        chosen, false_alarms = self._match(prediction, truth.labels, masks, objects)
+        chosen, false_alarms = self._match(prediction, truth.labels, masks, prior)
         found = chosen >= 0
         maps = np.zeros((len(chosen), *prediction.maps.shape[1:]), np.float32)
         maps[found] = prediction.maps[chosen[found]]
-        priors = np.repeat(objects[None], len(maps), 0) if objects is not None else None
+        priors = None if prior is None or not self.refine else np.broadcast_to(prior, (len(maps), *prior.shape))
         if self.canvas == "tile" and tiles > 1:
-            if priors is not None:
-                priors, _ = _own_tiles(priors, masks, tiles, prediction.clip)
-            maps, masks = _own_tiles(maps, masks, tiles, prediction.clip)
-        scores, claimed = np.zeros_like(masks), np.zeros(masks.shape, bool)
-        scores[found] = self._scores(maps[found], masks.shape[2], priors[found] if priors is not None else None)
+            home = masks.reshape(*masks.shape[:2], tiles, self.size).sum((1, 3)).argmax(1)
+            maps, masks = (_own_tiles(stack, home, tiles, prediction.clip) for stack in (maps, masks))
+            priors = None if priors is None else _own_tiles(priors, home, tiles, prediction.clip)
+        scores, claimed, confidence = np.zeros_like(masks), np.zeros(masks.shape, bool), np.full(len(masks), -np.inf)
+        scores[found] = self._scores(maps[found], masks.shape[2], None if priors is None else priors[found])
         claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
-        confidence = np.full(len(chosen), -np.inf)
         own = self.confidence == "method"
         confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
         return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
@@ -154,22 +137,25 @@ class Protocol(Data):
         behaviour = set(type(self).model_fields) - {"source", "note", "warning", "checked"}
         changed = sorted(key for key in behaviour if getattr(self, key) != getattr(preset, key))
         name = self.preset + (f" (changed: {', '.join(changed)})" if changed else "")
-        return f"{name}: {self.summary()}." + (f" {self.warning}" if self.warning else "")
+        return f"{name}: {self.summary()}. {self.warning}".rstrip()
 
     def summary(self) -> str:
         """What it does to a map, without its name."""
         corners = " with aligned corners" if self.align_corners else ""
+        scale = {"none": "raw values", "relu_max": "cut at 0, divided by the maximum"}.get(str(self.normalize))
+        if isinstance(self.normalize, Range):
+            scale = "{:g} to {:g} on [0, 1]".format(*self.normalize.range)
         parts = [
-            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a frame", self._scale(),
-            *["inverted"] * self.invert, self._rule(),
+            f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a tile", scale or "min-max per map",
+            *["inverted"] * self.invert, self.binarize.in_words(self.strict),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"whole": "on the whole canvas", "tile": "each tile alone"}[self.canvas],
-            {"broadcast": "one map for all sources"}.get(self.match, f"maps matched by {self.match}"),
+            "one map for all sources" if self.match == "broadcast" else f"maps matched by {self.match}",
             {
                 "mask": "true masks", "boxes_union": "union of boxes", "boxes_count": "boxes counted",
                 "boxes_consensus": "consensus of boxes",
             }[self.truth],
-            *(["confidence by the highest quarter of the pixels"] if self.confidence == "top_quarter" else []),
+            *["confidence by the highest quarter of the pixels"] * (self.confidence == "top_quarter"),
         ]  # fmt: skip
         return ", ".join(parts)
 
@@ -183,30 +169,6 @@ class Protocol(Data):
             rows.append((key, text, " ".join(meanings.get(key, "").replace("``", "").split())))
         return rows
 
-    def _scale(self) -> str:
-        if isinstance(self.normalize, Range):
-            low, high = self.normalize.range
-            return f"{low:g} to {high:g} on [0, 1]"
-        return {"none": "raw values", "relu_max": "cut at 0, divided by the maximum"}.get(
-            self.normalize, "min-max per map"
-        )
-
-    def _rule(self) -> str:
-        sign = ">" if self.strict else ">="
-        match self.binarize:
-            case Top(top=share):
-                return f"the top {share:.0%} of the pixels"
-            case At(at=value):
-                return f"pixels {sign} {value:g}"
-            case TruthArea():
-                return "the truth's number of pixels"
-            case OfMax(of_max=share):
-                return f"pixels {sign} {share:g} of the maximum"
-            case Quantile(quantile="truth"):
-                return f"pixels {sign} the value that leaves the truth's number of them"
-            case Quantile(quantile=place):
-                return f"pixels {sign} the value at {float(place):.0%} of the sorted ones"
-
     def _truth(self, truth: Truth, tiles: int) -> Maps:
         from avloc.data import rasterize, resize_mask  # late: loading a protocol needs no decoder
 
@@ -214,14 +176,11 @@ class Protocol(Data):
         if not len(truth.masks):
             return np.zeros((0, height, width), np.float32)
         masks = resize_mask(truth.masks, height, width)
-        if self.truth != "mask":
-            for index, boxes in enumerate(truth.boxes):
-                if len(boxes):
-                    masks[index] = rasterize(boxes, height, width)
-                    if self.truth == "boxes_union":
-                        masks[index] = masks[index] > 0
-                    elif self.truth == "boxes_consensus":
-                        masks[index] = np.minimum(masks[index] / 2, 1)
+        for index, boxes in enumerate(truth.boxes if self.truth != "mask" else ()):
+            if len(boxes):
+                counts = rasterize(boxes, height, width)
+                limit = {"boxes_union": counts > 0, "boxes_consensus": np.minimum(counts / 2, 1)}
+                masks[index] = limit.get(self.truth, counts)
         return masks
 
     def _match(
@@ -235,12 +194,10 @@ class Protocol(Data):
             return chosen, sum(name not in labels for name in prediction.labels)
         if self.match in ("label", "broadcast") and len(prediction.maps) == 1:
             return np.zeros(len(labels), np.intp), 0
-        priors = None if prior is None else np.repeat(prior[None], len(prediction.maps), 0)
+        priors = None if prior is None else np.broadcast_to(prior, (len(prediction.maps), *prior.shape))
         scores = self._scores(prediction.maps, masks.shape[2], priors)
         inside = np.einsum("qhw,shw->qs", scores, masks) / np.maximum(masks.sum((1, 2)), 1e-12)
-        fit = np.nan_to_num(inside)
-        chosen = _greedy(fit) if self.match == "greedy" else _hungarian(fit)
-        return chosen, max(0, len(prediction.labels) - len(labels))
+        return _assigned(np.nan_to_num(inside), self.match == "greedy"), max(0, len(prediction.labels) - len(labels))
 
     def _scores(self, maps: FloatArray, width: int, priors: FloatArray | None) -> Maps:
         """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, refined, high on the source."""
@@ -255,9 +212,15 @@ class Protocol(Data):
 def load_protocol(spec: str | Mapping[str, Any]) -> Protocol:
     """A preset by name, or ``{preset: name, key: value, ...}`` with some of its keys changed.
 
+    Args:
+        spec: Such as ``"ezvsl"`` or ``{"preset": "avloc", "binarize": {"top": 0.5}}``.
+
     Raises:
         AvlocError: An unknown preset or key ("did you mean"), or a value of the wrong kind; names the key and what
             was expected.
+
+    Example:
+        >>> print(avloc.load_protocol("ezvsl").describe())
     """
     data = {"preset": spec} if isinstance(spec, str) else dict(spec)
     if not isinstance(data.get("preset"), str):
@@ -304,11 +267,6 @@ def _sentence(error: Any) -> str:
     return f"The key {key!r}: {error['msg'].replace('Input should be', 'it should be')}, but it is {error['input']!r}."
 
 
-def _merged(prediction: Prediction) -> Prediction:
-    scores = None if prediction.scores is None else prediction.scores.max(keepdims=True)
-    return Prediction(prediction.clip, prediction.maps.max(axis=0, keepdims=True), scores=scores)
-
-
 def _confidence(prediction: Prediction) -> FloatArray:
     """``(Q,)``: the method's own, or the peak of its raw map."""
     if prediction.scores is not None:
@@ -316,31 +274,25 @@ def _confidence(prediction: Prediction) -> FloatArray:
     return prediction.maps.max(axis=(1, 2)) if len(prediction.maps) else np.zeros(0)
 
 
-def _own_tiles(maps: Maps, masks: Maps, tiles: int, clip: str) -> tuple[Maps, Maps]:
-    """Of every source's map ``(S, h, w)`` and mask ``(S, H, W)`` the frame that holds most of the mask."""
-    if maps.shape[2] % tiles:
+def _own_tiles(stack: Maps, home: Indices, tiles: int, clip: str) -> Maps:
+    """Of every source's map or mask ``(S, h, w)`` its `home` tile, the one that holds most of its mask."""
+    if stack.shape[2] % tiles:
         raise AvlocError(
-            f"Clip {clip!r}: maps {maps.shape[2]} cells wide do not split into {tiles} tiles; use the protocol with "
+            f"Clip {clip!r}: maps {stack.shape[2]} cells wide do not split into {tiles} tiles; use the protocol with "
             "canvas: whole."
         )
-    tiled = [a.reshape(*a.shape[:2], tiles, a.shape[2] // tiles) for a in (maps, masks)]
-    source, home = np.arange(len(masks)), tiled[1].sum((1, 3)).argmax(1)
-    return tiled[0][source, :, home], tiled[1][source, :, home]
+    return stack.reshape(*stack.shape[:2], tiles, stack.shape[2] // tiles)[np.arange(len(home)), :, home]
 
 
-def _hungarian(fit: FloatArray) -> Indices:
-    """``(Q, S)`` to the row of every column, -1 for none: the assignment with the greatest sum."""
-    from scipy.optimize import linear_sum_assignment  # late: slow to import
-
+def _assigned(fit: FloatArray, greedy: bool) -> Indices:
+    """``(Q, S)`` to the row of every column, -1 for none: the greatest sum, or the best pair first, then the next."""
     chosen = np.full(fit.shape[1], -1, np.intp)
-    rows, columns = linear_sum_assignment(fit, maximize=True)
-    chosen[columns] = rows
-    return chosen
+    if not greedy:
+        from scipy.optimize import linear_sum_assignment  # late: slow to import
 
-
-def _greedy(fit: FloatArray) -> Indices:
-    """``(Q, S)`` to the row of every column, -1 for none: the best pair first, then the best of the rest."""
-    chosen = np.full(fit.shape[1], -1, np.intp)
+        rows, columns = linear_sum_assignment(fit, maximize=True)
+        chosen[columns] = rows
+        return chosen
     for flat in np.argsort(-fit, axis=None, kind="stable"):
         row, column = divmod(int(flat), fit.shape[1])
         if chosen[column] < 0 and row not in chosen:

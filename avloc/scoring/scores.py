@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +32,7 @@ def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric
 
 
 def score_run(
-    folder: RunFolder,
-    data: Dataset,
-    protocol: Protocol,
-    metrics: Mapping[str, Metric],
-    counts: Counts,
-    title: str,
+    folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Counts, title: str
 ) -> str:
     """Score the predictions of a run and store the numbers; what is scored already is not scored again.
 
@@ -58,8 +52,7 @@ def score_run(
     """
     from avloc.data import load_truth  # late: reading scores needs no decoder
 
-    identity = score_identity(folder.id, protocol, metrics)
-    id = content_id(identity)
+    id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
     if target.is_file():
         return id
@@ -72,15 +65,15 @@ def score_run(
         prediction, truth, prior = stored_prediction(record, arrays), load_truth(data, clip), arrays.get("prior")
         return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
 
-    scored = score_clips(log.records, work, metrics, title)
+    rows, values, dropped = score_clips(log.records, work, metrics, title)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        scored.rows.to_parquet(temporary)
+        rows.to_parquet(temporary)
         temporary.replace(target.with_suffix(".parquet"))
     Score(
-        score=id, run=folder.id, protocol=protocol.model_dump(), values=scored.values, dropped=scored.dropped,
-        sources=len(scored.rows), counts=counts.model_copy(update={"scored": len(log.records)}),
+        score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
+        sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
     ).save(target)  # fmt: skip
     return id
 
@@ -90,31 +83,14 @@ def stored_prediction(record: Mapping[str, Any], arrays: Mapping[str, FloatArray
     return Prediction(record["id"], arrays["maps"], tuple(record["labels"]), arrays.get("scores"))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """The rows of many clips, and what metrics make of them.
-
-    Attributes:
-        rows: One line per true source.
-        values: Metric key -> a fraction; NaN where no source could be scored.
-        dropped: Metric key -> sources that it is not defined for.
-    """
-
-    rows: pd.DataFrame
-    values: dict[str, float]
-    dropped: dict[str, int]
-
-
 def score_clips(
     clips: Collection[str], work: Callable[[str], pd.DataFrame], metrics: Mapping[str, Metric], title: str
-) -> Scored:
-    """Score clips in several threads.
+) -> tuple[pd.DataFrame, dict[str, float], dict[str, int]]:
+    """Score clips in several threads, each by `work`, which returns its `clip_rows`.
 
-    Args:
-        clips: Their ids.
-        work: Id -> the rows of `clip_rows`.
-        metrics: By key.
-        title: For the progress bar.
+    Returns:
+        The rows of all clips; metric key -> a fraction, NaN where no source could be scored; and metric key -> how
+        many sources it is not defined for.
     """
     import pandas as pd  # late: listing protocols does not need it
 
@@ -133,7 +109,7 @@ def score_clips(
         values[key] = _reduced(key, metric, mine) if len(mine) else float("nan")
         if lost := int(np.isnan(mine).any(axis=1).sum()):
             dropped[key] = lost
-    return Scored(rows, values, dropped)
+    return rows, values, dropped
 
 
 def clip_rows(
@@ -145,12 +121,7 @@ def clip_rows(
     prior: FloatArray | None,
     group: str,
 ) -> pd.DataFrame:
-    """One line per true source of a clip: clip, group, source, label and the columns of every metric.
-
-    Raises:
-        AvlocError: The protocol cannot be applied, or a metric fails or returns something else than one row per source;
-            names the clip.
-    """
+    """One line per true source of a clip: clip, group, source, label and the columns of every metric."""
     import pandas as pd
 
     found, resized = protocol.apply(prediction, truth, tiles, prior)
@@ -173,10 +144,9 @@ def _metric_rows(key: str, metric: Metric, found: Localization, truth: Truth, cl
     except Exception as error:  # a plugin may raise anything
         raise AvlocError(f"The metric {key!r} failed on clip {clip!r}: {type(error).__name__}: {error}") from error
     if rows.ndim != 2 or len(rows) != len(truth.labels) or not rows.shape[1]:
-        wanted = f"({len(truth.labels)}, k)"
         raise AvlocError(
-            f"The metric {key!r} should return an array of shape {wanted}, one row per true source, for clip {clip!r}, "
-            f"but returned {rows.shape}."
+            f"The metric {key!r} should return an array of shape ({len(truth.labels)}, k), one row per true source, "
+            f"for clip {clip!r}, but returned {rows.shape}."
         )
     return rows
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from avloc.store import DatasetEntry, MetricEntry
-from avloc.tables.notes import Footnotes, listing, sentences, spell
+from avloc.tables.notes import listing, sentences, spell
 from avloc.tables.published import Line, Printed, printed_cell
 from avloc.tables.scores import SECTIONS, RowKey, Scores, where
-from avloc.tables.significance import Evidence, Reduce, Study, gather
-from avloc.tables.statistics import FloatArray, mean_and_deviation
+from avloc.tables.significance import Place, Reduce, gather
+from avloc.tables.statistics import mean_and_deviation
 from avloc.tables.table import BEATEN, DIFFERS, Cell, Group, Row, Table
 from avloc.types import AvlocError, unknown
 
@@ -55,8 +55,13 @@ def build_table(
     """
     manifest, keys = scores.manifest, scores.row_keys()
     labels = _labels(keys)
-    evidence = _evidence(scores, intervals, reference, reducer, keys, labels)
-    making = _Making(scores, keys, evidence, digits)
+    making = _Making(scores, keys, digits)
+    name = manifest.reference if reference is None else reference
+    if intervals or name:
+        against = _references(name, keys, labels) if name else None
+        titles = [keys[index].label for index in against or () if index is not None]
+        found = gather(scores, keys, intervals, against, titles[0] if titles else name, reducer)
+        making.intervals, making.p_values, making.methods = found
     printed = Printed.of(manifest.paper) if published else None
     missing: list[Line] = []
     if printed:
@@ -67,16 +72,16 @@ def build_table(
         group, cells = making.group(index, entry)
         groups.append(group)
         columns.append(cells + [(Cell(),) * len(group.headers)] * len(missing))
-        beside = printed.beside(_printed_name(entry), [*keys, *missing]) if printed else None
-        if beside is not None:
-            groups.append(Group(f"{entry.title} (printed)", beside.headers, entry.name, beside.headers))
-            columns.append([tuple(map(printed_cell, texts)) for texts in beside.rows])
+        headers, texts = printed.beside(_printed_name(entry), [*keys, *missing]) if printed else ((), [])
+        if headers:
+            groups.append(Group(f"{entry.title} (printed)", headers, entry.name, headers))
+            columns.append([tuple(map(printed_cell, line)) for line in texts])
     sections = [SECTIONS[key.section] for key in keys] + ["Printed only"] * len(missing)
     labels += [line["label"].replace(";", ", ") for line in missing]
     rows = [Row(*row) for row in zip(sections, labels, zip(*columns, strict=True), strict=True)]
     below = making.sentences() + sentences(scores)
     if printed is not None and any("(printed)" in group.title for group in groups):
-        below.append(printed.note())
+        below.append(printed.note)
     paper = f" (after {manifest.paper})" if manifest.paper else ""
     return Table(manifest.title + paper, tuple(groups), tuple(rows), tuple(below))
 
@@ -98,24 +103,6 @@ def _labels(rows: Sequence[RowKey]) -> list[str]:
     return labels
 
 
-def _evidence(
-    scores: Scores,
-    intervals: bool,
-    reference: str | None,
-    reducer: Callable[[MetricEntry], Reduce] | None,
-    keys: Sequence[RowKey],
-    labels: Sequence[str],
-) -> Evidence:
-    name = scores.manifest.reference if reference is None else reference
-    if not (intervals or name):
-        return Evidence()
-    against = _references(name, keys, labels) if name else None
-    titles = [keys[index].label for index in against or () if index is not None]
-    label = titles[0] if titles else name
-    study = Study(scores, keys)
-    return gather(study, intervals=intervals, reference=against, reference_label=label, reducer=reducer)
-
-
 def _references(name: str, keys: Sequence[RowKey], labels: Sequence[str]) -> list[int | None]:
     """Per row the reference row with the same hints; ``None`` where there is none."""
     named = [index for index, key in enumerate(keys) if name in (key.method, key.label, labels[index])]
@@ -133,22 +120,15 @@ def _references(name: str, keys: Sequence[RowKey], labels: Sequence[str]) -> lis
 
 @dataclass(slots=True)
 class _Making:
-    """A table in the making.
-
-    Attributes:
-        scores: All scores.
-        keys: The rows.
-        evidence: Intervals and tests.
-        digits: Significant digits.
-        footnotes: Reasons for empty cells, so far.
-        beaten: Whether there is a method that does not beat the controls.
-    """
+    """A table in the making: what `gather` finds, if it is asked, and the letters of reasons for empty cells so far."""
 
     scores: Scores
     keys: Sequence[RowKey]
-    evidence: Evidence
     digits: int | None
-    footnotes: Footnotes = field(default_factory=Footnotes)
+    intervals: dict[Place, tuple[float, float]] = field(default_factory=dict)
+    p_values: dict[Place, float] = field(default_factory=dict)
+    methods: list[str] = field(default_factory=list)
+    letters: dict[str, str] = field(default_factory=dict)
     beaten: bool = False
 
     def group(self, index: int, entry: DatasetEntry) -> tuple[Group, list[tuple[Cell, ...]]]:
@@ -165,7 +145,8 @@ class _Making:
     def sentences(self) -> list[str]:
         """The notes about single cells, and about marks."""
         mark = f"{BEATEN} does not beat the best control in its column that ignores the audio."
-        return [*self.footnotes.sentences(), *[mark] * self.beaten, *self.evidence.sentences]
+        reasons = [f"{letter}: {reason}" for reason, letter in self.letters.items()]
+        return [*reasons, *[mark] * self.beaten, *self.methods]
 
     def _column(self, lines: pd.DataFrame, metric: MetricEntry, index: int) -> list[Cell]:
         """One metric on one data set: mean and deviation over seeds, and who is best."""
@@ -178,24 +159,22 @@ class _Making:
         ranked = zip(cells, _ranks(means, higher), beaten, strict=True)
         return [replace(cell, rank=rank, mark=cell.mark + BEATEN * lost) for cell, rank, lost in ranked]
 
-    def _cell(self, lines: pd.DataFrame, place: tuple[int, str, int]) -> Cell:
-        """One number, its interval, and the marks behind it."""
-        cell = self._number(100 * lines.value.dropna().to_numpy(float))
-        if place in self.evidence.intervals and cell.value is not None:
-            low, high = (100 * end for end in self.evidence.intervals[place])
-            ends = ", ".join(self._written(end, cell.value) for end in (low, high))
-            cell = replace(cell, text=f"{cell.text} [{ends}]", interval=(low, high))
-        reason, p = _reason(lines), self.evidence.p_values.get(place)
-        mark = (self.footnotes.mark(reason) if reason else "") + (DIFFERS if p is not None and p < 0.05 else "")
-        return replace(cell, mark=mark, p=p)
-
-    def _number(self, values: FloatArray) -> Cell:
-        """Mean and deviation over seeds."""
-        mean, deviation = mean_and_deviation(values)
-        if math.isnan(mean):
-            return Cell()
-        spread = f" ± {self._written(deviation, mean)}" if deviation is not None else ""
-        return Cell(self._written(mean, mean) + spread, value=mean, deviation=deviation)
+    def _cell(self, lines: pd.DataFrame, place: Place) -> Cell:
+        """Mean and deviation over seeds, their interval, and the marks behind them."""
+        mean, deviation = mean_and_deviation(100 * lines.value.dropna().to_numpy(float))
+        cell = Cell(p=self.p_values.get(place))
+        if not math.isnan(mean):
+            spread = f" ± {self._written(deviation, mean)}" if deviation is not None else ""
+            cell = replace(cell, text=self._written(mean, mean) + spread, value=mean, deviation=deviation)
+            if place in self.intervals:
+                low, high = (100 * end for end in self.intervals[place])
+                ends = f"[{self._written(low, mean)}, {self._written(high, mean)}]"
+                cell = replace(cell, text=f"{cell.text} {ends}", interval=(low, high))
+        reason, mark = _reason(lines), ""
+        if reason:  # equal reasons share a letter
+            turn, letter = divmod(len(self.letters), 26)
+            mark = self.letters.setdefault(reason, chr(ord("a") + letter) * (turn + 1))
+        return replace(cell, mark=mark + DIFFERS * (cell.p is not None and cell.p < 0.05))
 
     def _written(self, number: float, mean: float) -> str:
         """A number with the decimals that give its mean the wanted digits."""

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
-
-import pandas as pd
 
 from avloc.hints import IN_WORDS
 from avloc.store import DatasetEntry
@@ -18,22 +15,6 @@ from avloc.tables.scores import Scores, data_of, protocol_text
 
 NAMED = 5
 """How many broken clips, or the like, a note names before it counts the others."""
-
-
-@dataclass(slots=True)
-class Footnotes:
-    """Reasons and their letters, in order of appearance."""
-
-    letters: dict[str, str] = field(default_factory=dict)
-
-    def mark(self, reason: str) -> str:
-        """The letter of a reason; equal reasons share one."""
-        turn, place = divmod(len(self.letters), 26)
-        return self.letters.setdefault(reason, chr(ord("a") + place) * (turn + 1))
-
-    def sentences(self) -> list[str]:
-        """The reasons, each after its letter."""
-        return [f"{letter}: {reason}" for reason, letter in self.letters.items()]
 
 
 def listing(values: Iterable[Any]) -> str:
@@ -61,9 +42,21 @@ def sentences(scores: Scores) -> list[str]:
     found += [f"Protocol: {text}" for text in texts if text]
     found += [f"Hints {level}: methods are given {IN_WORDS[level]}." for level in dict.fromkeys(frame.hints)]
     found.append(f"Heads are trained with {manifest.train_text}.")
-    found += _parameters(frame)
-    found += _dropped(frame)
-    found.append(_seeds(frame))
+    rows = frame[frame.params != "{}"].drop_duplicates(["label", "params"])
+    if len(rows):
+        changed = "; ".join(f"{row.label} {spell(str(row.params))}" for row in rows.itertuples())
+        found.append(f"Parameters that differ from their defaults: {changed}.")
+    lost = [
+        f"{line.metric} of {line.label} ({line.section}) on {line.dataset}, seed {line.seed}: {line.dropped}"
+        for line in frame[frame.dropped > 0].itertuples()
+    ]
+    if lost:
+        found.append(f"Sources left out because the metric is undefined there: {named(lost, 'see the CSV')}.")
+    seeds = listing(frame.seed)
+    if frame.seed.nunique() == 1:
+        found.append(f"One seed ({seeds}): differences may be due to chance.")
+    else:
+        found.append(f"Mean ± sample standard deviation over the seeds {seeds}; numbers without ± have one seed.")
     found.append(f"Made by: {manifest.command}")
     return found
 
@@ -96,32 +89,7 @@ def _dataset(entries: Sequence[DatasetEntry], scores: Scores) -> Iterator[str]:
     yield from entry.notes
 
 
-def _parameters(frame: pd.DataFrame) -> Iterator[str]:
-    """Parameters that were set; the rest is at its defaults."""
-    rows = frame[frame.params != "{}"].drop_duplicates(["label", "params"])
-    if len(rows):
-        changed = "; ".join(f"{row.label} {spell(str(row.params))}" for row in rows.itertuples())
-        yield f"Parameters that differ from their defaults: {changed}."
-
-
 def spell(params: str) -> str:
     """``{"tau": 0.1, "gate": "clamp"}`` as ``tau=0.1, gate=clamp``."""
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(params).items()}
     return ", ".join(f"{key}={value}" for key, value in plain.items())
-
-
-def _dropped(frame: pd.DataFrame) -> Iterator[str]:
-    lines = frame[frame.dropped > 0]
-    if len(lines):
-        lost = (
-            f"{line.metric} of {line.label} ({line.section}) on {line.dataset}, seed {line.seed}: {line.dropped}"
-            for line in lines.itertuples()
-        )
-        yield f"Sources left out because the metric is undefined there: {named(lost, 'see the CSV')}."
-
-
-def _seeds(frame: pd.DataFrame) -> str:
-    seeds = list(dict.fromkeys(frame.seed))
-    if len(seeds) == 1:
-        return f"One seed ({seeds[0]}): differences may be due to chance."
-    return f"Mean ± sample standard deviation over the seeds {listing(seeds)}; numbers without ± have one seed."

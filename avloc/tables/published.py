@@ -25,19 +25,6 @@ YES, NO = "✓", "✗"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """One dataset's printed numbers.
-
-    Attributes:
-        headers: The metrics, as the paper calls them.
-        rows: Per row of our table one text per header, as printed; empty where the paper has no number.
-    """
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Printed:
     """One table of one paper.
 
@@ -57,6 +44,14 @@ class Printed:
     caption: str
     transposed: bool
 
+    @property
+    def note(self) -> str:
+        """What the reader must know about the columns marked as printed."""
+        return (
+            f"Columns marked (printed): the numbers of {self.paper}, from {self.file}, with the metric names, data, "
+            "training and evaluation of that paper; they do not compare line by line with ours."
+        )
+
     @classmethod
     def of(cls, paper: str) -> Printed:
         """The printed numbers of a suite's paper.
@@ -67,17 +62,16 @@ class Printed:
         known = printed_tables()
         if paper in known:
             return known[paper]
-        whose = (
-            f"for {paper!r}: {unknown('printed table', paper, known)}" if paper else "for a suite that names no paper."
-        )
-        raise AvlocError(f"No printed numbers ship with avloc {whose}")
+        if not paper:
+            raise AvlocError("No printed numbers ship with avloc for a suite that names no paper.")
+        raise AvlocError(f"No printed numbers ship with avloc for {paper!r}: {unknown('printed table', paper, known)}")
 
-    def beside(self, dataset: str, rows: Sequence[RowKey | Line]) -> Columns | None:
-        """The printed numbers for the rows of our table; ``None`` when the paper has none on this dataset.
+    def beside(self, dataset: str, rows: Sequence[RowKey | Line]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """The printed numbers on a data set, as the CSV names it, for rows of our table and lines of `missing`.
 
-        Args:
-            dataset: As the CSV names it.
-            rows: Rows of our table, and lines of `missing`.
+        Returns:
+            The metrics, as the paper calls them, none where it has no numbers; and per row one text per metric, as
+            printed, empty where the paper has no number.
         """
         left = [line for line in self.lines if line["dataset"] == dataset]
         headers = tuple(dict.fromkeys(line["metric"] for line in left))
@@ -86,14 +80,14 @@ class Printed:
             mine = {line["metric"]: line["percent"] for line in left if _same(line, row)}
             left = [line for line in left if not _same(line, row)]  # a number stands in one row only
             texts.append(tuple(mine.get(header, "") for header in headers))
-        return Columns(headers, tuple(texts)) if headers else None
+        return headers, texts
 
     def missing(self, datasets: Sequence[str], rows: Sequence[RowKey]) -> list[Line]:
         """The rows that the paper has on these datasets and our table has not: one line of each."""
-        left = [ln for ln in self.lines if ln["dataset"] in datasets and not any(_same(ln, row) for row in rows)]
         first: dict[tuple[str, ...], Line] = {}
-        for line in left:
-            first.setdefault(_row_of(line), line)
+        for line in self.lines:
+            if line["dataset"] in datasets and not any(_same(line, row) for row in rows):
+                first.setdefault(_row_of(line), line)
         return list(first.values())
 
     def table(self) -> Table:
@@ -130,13 +124,6 @@ class Printed:
         if len({line["venue"] for line in self.lines}) > 1:
             return ["Method", "Venue"], {row: [line["label"], line["venue"]] for row, line in lines.items()}
         return ["Method"], {row: [line["label"]] for row, line in lines.items()}
-
-    def note(self) -> str:
-        """What the reader must know about the columns marked as printed."""
-        return (
-            f"Columns marked (printed): the numbers of {self.paper}, from {self.file}, with the metric names, data, "
-            "training and evaluation of that paper; they do not compare line by line with ours."
-        )
 
 
 @cache

@@ -13,24 +13,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from avloc.tables.table import Cell, Table
 
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "—": "--", "↓": r"$\downarrow$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$",
     "†": r"$\dagger$", "‡": r"$\ddagger$", "✓": r"$\surd$", "✗": r"$\times$", "\n": " ",
-}  # fmt: skip
-_MARKDOWN = {"\\": r"\\", "|": r"\|", "<": "&lt;", ">": "&gt;", "*": r"\*", "`": r"\`", "\n": " "}
+})  # fmt: skip
+_MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", ">": "&gt;", "*": r"\*", "`": r"\`", "\n": " "})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def to_csv(table: Table) -> str:
-    """Two header lines, marks behind the numbers, notes after an empty line."""
-    titles = [group.title for group in table.groups for _ in group.headers]
-    headers = [header for group in table.groups for header in group.headers]
+    """The table as CSV for spreadsheets: two header lines, marks behind the numbers, then the notes."""
+    titles, headers = ([head[n] for head in table.heads] for n in (0, 1))
     lines: list[list[str]] = [["", "", *titles], ["", table.corner, *headers]]
     for row in table.rows:
-        cells = (cell for cells in row.cells for cell in cells)
-        lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in cells)])
+        lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in row.flat)])
     lines += [[], [table.title], *([note] for note in table.notes)]
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([inert(text) for text in line] for line in lines)
@@ -43,44 +41,27 @@ def inert(text: str) -> str:
 
 
 def to_json(table: Table) -> str:
-    """Everything the table holds, numbers unrounded."""
+    """Everything the table holds as JSON, numbers unrounded."""
     columns = [
         {"dataset": group.name, "title": group.title, "metric": key, "header": header}
         for group in table.groups
         for header, key in zip(group.headers, group.keys or ("",) * len(group.headers), strict=True)
     ]
-    rows = [
-        {"section": row.section, "label": row.label, "cells": [asdict(cell) for cells in row.cells for cell in cells]}
-        for row in table.rows
-    ]
+    rows = [{"section": row.section, "label": row.label, "cells": list(map(asdict, row.flat))} for row in table.rows]
     content = {"title": table.title, "label": table.label, "corner": table.corner, "columns": columns, "rows": rows}
     return json.dumps({**content, "notes": table.notes}, indent=1, ensure_ascii=False) + "\n"
 
 
 def to_markdown(table: Table) -> str:
-    """Best bold, second underlined; one header line, as Markdown has no more."""
-    heads = [
-        f"{_md(group.title)}<br>{_md(header)}" if group.title else _md(header)
-        for group in table.groups
-        for header in group.headers
-    ]
-    lines = [
-        f"**{_md(table.title)}**",
-        "",
-        _md_line([_md(table.corner), *heads]),
-        _md_line([":--", *["--:"] * len(heads)]),
-    ]
-    several = len(table.sections) > 1
+    """The table as Markdown: the best bold, the second underlined, the notes as a list."""
+    heads = [f"{_md(title)}<br>{_md(header)}" if title else _md(header) for title, header in table.heads]
+    lines = [[_md(table.corner), *heads], [":--", *["--:"] * len(heads)]]
     for section, rows in table.sections:
-        if several:
-            lines.append(_md_line([f"*{_md(section)}*", *[""] * len(heads)]))
-        for row in rows:
-            lines.append(_md_line([_md(row.label), *(_md_cell(cell) for cells in row.cells for cell in cells)]))
-    return "\n".join([*lines, "", *(f"- {_md(note)}" for note in table.notes), ""])
-
-
-def _md_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        if len(table.sections) > 1:
+            lines.append([f"*{_md(section)}*", *[""] * len(heads)])
+        lines += [[_md(row.label), *map(_md_cell, row.flat)] for row in rows]
+    grid = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"**{_md(table.title)}**", "", *grid, "", *(f"- {_md(note)}" for note in table.notes), ""])
 
 
 def _md_cell(cell: Cell) -> str:
@@ -89,31 +70,27 @@ def _md_cell(cell: Cell) -> str:
 
 
 def _md(text: str) -> str:
-    return "".join(_MARKDOWN.get(character, character) for character in text)
+    return text.translate(_MARKDOWN)
 
 
 def to_latex(table: Table) -> str:
-    """A ``table`` float for the booktabs package; best ``\\textbf``, second ``\\underline``."""
-    count = sum(len(group.headers) for group in table.groups)
-    titles, rules, start = [], [], 2
+    """The table as a LaTeX float for the booktabs package: the best bold, the second underlined."""
+    titles, rules, end, count = [], [], 1, len(table.heads)
     for group in table.groups:
-        end = start + len(group.headers) - 1
+        start, end = end + 1, end + len(group.headers)
         titles.append(rf"\multicolumn{{{len(group.headers)}}}{{c}}{{{_tex(group.title)}}}")
         rules += [rf"\cmidrule(lr){{{start}-{end}}}"] if group.title else []
-        start = end + 1
-    heads = [_tex(header) for group in table.groups for header in group.headers]
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}}}",
         *([rf"\label{{{table.label}}}"] if table.label else []), rf"\begin{{tabular}}{{l{'c' * count}}}",
-        r"\toprule", _tex_line(["", *titles]), "".join(rules), _tex_line([_tex(table.corner), *heads]),
+        r"\toprule", _tex_line(["", *titles]), "".join(rules),
+        _tex_line([_tex(table.corner), *(_tex(header) for _, header in table.heads)]),
     ]  # fmt: skip
-    several = len(table.sections) > 1
     for section, rows in table.sections:
         lines.append(r"\midrule")
-        if several:
+        if len(table.sections) > 1:
             lines.append(rf"\multicolumn{{{count + 1}}}{{l}}{{\textit{{{_tex(section)}}}}} \\")
-        for row in rows:
-            lines.append(_tex_line([_tex(row.label), *(_tex_cell(cell) for cells in row.cells for cell in cells)]))
+        lines += [_tex_line([_tex(row.label), *map(_tex_cell, row.flat)]) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
     return "\n".join([*lines, *(rf"{_tex(note)}\par" for note in table.notes), r"\end{minipage}", r"\end{table}", ""])
 
@@ -129,7 +106,7 @@ def _tex_cell(cell: Cell) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(_LATEX)
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {

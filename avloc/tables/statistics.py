@@ -25,48 +25,27 @@ _CHUNK = 250
 
 
 def replicate_means(values: FloatArray, groups: Indices, *, draws: int = DRAWS, seed: int = 0) -> FloatArray:
-    """Means over rows, on resampled clusters: as many clusters as there are, drawn with replacement.
+    """``(draws, K)`` means over rows, on resampled clusters: as many clusters as there are, drawn with replacement.
 
-    All columns share one draw, so that columns (methods, seeds) can be averaged or compared draw by draw.
+    All columns share one draw, so that columns (methods, seeds) can be averaged or compared draw by draw. A mean is
+    NaN where a draw holds not one defined value.
 
     Args:
         values: ``(n, K)``; NaN where a column is not defined.
         groups: ``(n,)`` cluster of every row, 0 to G - 1.
-        draws: B.
+        draws: How many.
         seed: Of the draws.
-
-    Returns:
-        ``(B, K)``; NaN where a draw holds not one defined value.
     """
-    defined = ~np.isnan(values)
-    sums, counts = _per_cluster(np.where(defined, values, 0.0), groups), _per_cluster(defined.astype(float), groups)
-    parts = []
-    for weights in _weights(len(sums), draws, seed):
-        totals = weights @ counts
-        parts.append(np.where(totals > 0, weights @ sums / np.where(totals > 0, totals, 1), np.nan))
-    return np.concatenate(parts)
+    lost = np.isnan(values)
+    sums, counts = _per_cluster(np.where(lost, 0.0, values), groups), _per_cluster((~lost).astype(float), groups)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return np.concatenate([weights @ sums / (weights @ counts) for weights in _weights(len(sums), draws, seed)])
 
 
 def replicate(
-    rows: FloatArray,
-    groups: Indices,
-    reduce: Callable[[FloatArray], float],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    rows: FloatArray, groups: Indices, reduce: Callable[[FloatArray], float], *, draws: int = DRAWS, seed: int = 0
 ) -> FloatArray:
-    """The same clusters as `replicate_means` draws, for a metric that is no mean of its rows.
-
-    Args:
-        rows: ``(n, k)``.
-        groups: ``(n,)``.
-        reduce: ``(m, k)`` rows to a number.
-        draws: B.
-        seed: Of the draws.
-
-    Returns:
-        ``(B,)``.
-    """
+    """``(draws,)``: what `reduce` makes of ``(n, k)`` rows on the same clusters as `replicate_means` draws."""
     count = int(groups.max()) + 1
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(groups, minlength=count))[:-1])
@@ -78,9 +57,9 @@ def replicate(
     return np.asarray(found, np.float64)
 
 
-def percentile_interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float]:
+def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
     """The percentile interval of ``(B,)`` replicates; NaN where one of them is."""
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -105,7 +84,7 @@ def sign_flip(differences: FloatArray, groups: Indices, *, flips: int = FLIPS, s
     edge = observed - 1e-9 * np.abs(sums).sum(0)
     exact = 2 ** len(sums) <= flips + 1
     reached, tried = (np.zeros(len(observed)), 0) if exact else (np.ones(len(observed)), 1)
-    for signs in _all_signs(len(sums)) if exact else _drawn_signs(len(sums), flips, seed):
+    for signs in _signs(len(sums), None if exact else flips, seed):
         reached += (np.abs(signs @ sums) >= edge).sum(0)
         tried += len(signs)
     return np.asarray(reached / tried, np.float64)
@@ -114,11 +93,7 @@ def sign_flip(differences: FloatArray, groups: Indices, *, flips: int = FLIPS, s
 def holm(p_values: FloatArray) -> FloatArray:
     """Holm's step-down correction over a family of tests (Holm, 1979); the family-wise error stays below the level.
 
-    Args:
-        p_values: ``(m,)``.
-
-    Returns:
-        ``(m,)`` corrected, at most 1, in the order of the input.
+    ``(m,)`` p-values to ``(m,)``, at most 1, in the same order.
     """
     order = np.argsort(p_values, kind="stable")
     steps = np.arange(len(p_values), 0, -1) * p_values[order]
@@ -150,12 +125,12 @@ def _weights(clusters: int, draws: int, seed: int) -> Iterator[FloatArray]:
         yield np.bincount(chosen.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
 
 
-def _all_signs(clusters: int) -> Iterator[FloatArray]:
-    patterns = np.arange(2**clusters)[:, None] >> np.arange(clusters)
-    yield np.asarray((patterns & 1) * 2 - 1, np.float64)
-
-
-def _drawn_signs(clusters: int, flips: int, seed: int) -> Iterator[FloatArray]:
+def _signs(clusters: int, flips: int | None, seed: int) -> Iterator[FloatArray]:
+    """Patterns of -1 and 1, ``(P, G)`` at a time: so many random ones, or all there are."""
+    if flips is None:
+        patterns = np.arange(2**clusters)[:, None] >> np.arange(clusters)
+        yield np.asarray((patterns & 1) * 2 - 1, np.float64)
+        return
     rng = np.random.default_rng(seed)
     for start in range(0, flips, _CHUNK):
         yield np.asarray(rng.integers(2, size=(min(_CHUNK, flips - start), clusters)) * 2 - 1, np.float64)

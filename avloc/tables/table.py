@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 
 from avloc.store import writing
 from avloc.tables import render
 from avloc.types import AvlocError, unknown
-
-Item = TypeVar("Item")
 
 DASH = "—"
 DIFFERS, BEATEN = "†", "‡"
@@ -69,6 +66,11 @@ class Row:
     label: str
     cells: tuple[tuple[Cell, ...], ...]
 
+    @property
+    def flat(self) -> list[Cell]:
+        """The cells of all groups."""
+        return [cell for cells in self.cells for cell in cells]
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -99,61 +101,32 @@ class Table:
         """The rows by section, in order."""
         return [(section, list(rows)) for section, rows in groupby(self.rows, key=lambda row: row.section)]
 
+    @property
+    def heads(self) -> list[tuple[str, str]]:
+        """Title of the group and header of every column."""
+        return [(group.title, header) for group in self.groups for header in group.headers]
+
     def to_frame(self) -> pd.DataFrame:
         """The numbers as a pandas frame, unrounded, in percent; texts where a column has no numbers.
 
         Returns:
             Rows by (section, label), columns by (group, header); NaN where there is no number.
-
-        Example:
-            >>> avloc.load_results("multi_source").table().to_frame()["Toybox duet", "CAP"].max()
         """
-        cells = [[_content(cell) for cells in row.cells for cell in cells] for row in self.rows]
+        cells = [
+            [(None if cell.text == DASH else cell.text) if cell.value is None else cell.value for cell in row.flat]
+            for row in self.rows
+        ]
         rows = pd.MultiIndex.from_tuples([(row.section, row.label) for row in self.rows], names=["section", "label"])
-        heads = [(group.title, header) for group in self.groups for header in group.headers]
-        columns = pd.MultiIndex.from_tuples(heads, names=["group", "column"])
+        columns = pd.MultiIndex.from_tuples(self.heads, names=["group", "column"])
         return pd.DataFrame(cells, rows, columns).infer_objects()
 
-    def to_csv(self) -> str:
-        """The table as CSV for spreadsheets: two header lines, marks behind the numbers, then the notes.
-
-        Example:
-            >>> avloc.load_results("multi_source").table().to_csv().splitlines()[1]
-        """
-        return render.to_csv(self)
-
-    def to_latex(self) -> str:
-        """The table as a LaTeX float for the booktabs package: the best bold, the second underlined.
-
-        Example:
-            >>> print(avloc.load_results("multi_source").table().to_latex())
-        """
-        return render.to_latex(self)
-
-    def to_markdown(self) -> str:
-        """The table as Markdown: the best bold, the second underlined, the notes as a list.
-
-        Example:
-            >>> print(avloc.load_results("multi_source").table().to_markdown())
-        """
-        return render.to_markdown(self)
-
-    def to_json(self) -> str:
-        """Everything the table holds as JSON, numbers unrounded.
-
-        Example:
-            >>> json.loads(avloc.load_results("multi_source").table().to_json())["notes"]
-        """
-        return render.to_json(self)
+    to_csv, to_latex, to_markdown, to_json = render.to_csv, render.to_latex, render.to_markdown, render.to_json
 
     def save(self, path: Path | str) -> None:
         """Write the table to a file, in the format of its suffix: ``.csv``, ``.json``, ``.md`` or ``.tex``.
 
         Raises:
             AvlocError: Another suffix, or the file cannot be written.
-
-        Example:
-            >>> avloc.load_results("multi_source").table(intervals=True).save("table.tex")
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -164,18 +137,8 @@ class Table:
             path.write_text(render.WRITERS[suffix](self), encoding=encoding)
 
 
-def _content(cell: Cell) -> float | str | None:
-    if cell.value is None:
-        return None if cell.text == DASH else cell.text
-    return cell.value
-
-
 def select(table: Table, wanted: Sequence[str]) -> Table:
-    """The table with only some of its columns, in the same order.
-
-    Args:
-        table: A table.
-        wanted: Datasets, metrics, or ``dataset/metric``; each by name or as printed.
+    """The table with only some of its columns, in the same order: `wanted` names what `column_names` lists.
 
     Raises:
         AvlocError: A name that no column has ("did you mean").
@@ -184,37 +147,34 @@ def select(table: Table, wanted: Sequence[str]) -> Table:
     for name in wanted:
         if name not in known:
             raise AvlocError(unknown("column", name, known))
-    kept = [[place for place, names in enumerate(_names(group)) if set(names) & set(wanted)] for group in table.groups]
+    chosen = [[bool(set(names) & set(wanted)) for names in _names(group)] for group in table.groups]
     groups = [
-        replace(group, headers=_at(group.headers, places), keys=_at(group.keys, places))
-        for group, places in zip(table.groups, kept, strict=True)
-        if places
+        replace(group, headers=tuple(compress(group.headers, kept)), keys=tuple(compress(group.keys, kept)))
+        for group, kept in zip(table.groups, chosen, strict=True)
+        if any(kept)
     ]
     rows = [
-        replace(row, cells=tuple(_at(cells, places) for cells, places in zip(row.cells, kept, strict=True) if places))
+        replace(
+            row, cells=tuple(tuple(compress(*both)) for both in zip(row.cells, chosen, strict=True) if any(both[1]))
+        )
         for row in table.rows
     ]
     return replace(table, groups=tuple(groups), rows=tuple(rows))
 
 
 def column_names(table: Table) -> list[str]:
-    """Everything that `select` knows columns by."""
+    """What `select` knows columns by: data sets, metrics and ``dataset/metric``, each by name and as printed."""
     return list(dict.fromkeys(name for group in table.groups for names in _names(group) for name in names))
 
 
 def _names(group: Group) -> list[list[str]]:
     """Per column, everything it can be called."""
     above = [name for name in (group.name, group.title) if name]
-    keys = group.keys or ("",) * len(group.headers)
     found = []
-    for header, key in zip(group.headers, keys, strict=True):
+    for header, key in zip(group.headers, group.keys or ("",) * len(group.headers), strict=True):
         below = [name for name in (key, header) if name]
         found.append([*above, *below, *(f"{dataset}/{metric}" for dataset in above for metric in below)])
     return found
-
-
-def _at(items: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:
-    return tuple(items[place] for place in places) if items else ()
 
 
 def transposed(table: Table) -> Table:

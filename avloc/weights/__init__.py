@@ -13,16 +13,5 @@ from avloc.weights.checkpoints import (
     read_state,
     require_exact,
 )
-from avloc.weights.download import resumed
 
-__all__ = [
-    "Checkpoint",
-    "HasCheckpoints",
-    "add",
-    "card_of",
-    "fetch",
-    "load_checkpoint",
-    "read_state",
-    "require_exact",
-    "resumed",
-]
+__all__ = ["Checkpoint", "HasCheckpoints", "add", "card_of", "fetch", "load_checkpoint", "read_state", "require_exact"]

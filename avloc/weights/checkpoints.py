@@ -18,11 +18,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from avloc.store import exclusive, read_json, weights_folder, write_json, writing
+from avloc.store import exclusive, file_digest, read_json, weights_folder, write_json, writing
 from avloc.types import AvlocError
 from avloc.weights.download import resumed
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 Accept = Callable[[Mapping[str, "Tensor"], str], dict[str, "Tensor"]]
 """`HasCheckpoints.accept`: checks a state strictly and returns what to keep. It accepts what it returned."""
-
 NAMED = 3
 """How many wrong keys of a kind are named before the others are counted."""
 GAP = "..."
@@ -70,6 +68,11 @@ class Checkpoint:
         """How much of its hash is known: ``full``, ``partial`` or ``unknown``."""
         return "unknown" if not self.sha256 else "partial" if GAP in self.sha256 else "full"
 
+    @property
+    def by_hand(self) -> str:
+        """What to do where the download does not work."""
+        return f"download {self.url} and run: avloc weights add PATH/{self.file}"
+
     def matches(self, sha256: str) -> bool:
         """Whether a file of this hash can be it, as far as its hash is known."""
         start, _, end = self.sha256.partition(GAP)
@@ -88,8 +91,8 @@ class HasCheckpoints(ABC):
         """Check a published checkpoint strictly; returns the tensors to keep, under the encoder's own names.
 
         Args:
-            state: As read from the file, or as this method returned it before.
-            where: The file, for errors.
+            state: As read from the file `where`, or as this method returned it before.
+            where: For errors.
 
         Raises:
             AvlocError: A key is missing, extra or wrongly shaped; lists them.
@@ -106,6 +109,8 @@ def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
     Raises:
         AvlocError: The file is missing, truncated, no checkpoint, wants to run code, or holds anything but tensors.
     """
+    from torch import Tensor
+
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -119,7 +124,15 @@ def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
         found = _read_pickle(path)
     else:
         raise AvlocError(f"{path} is no checkpoint: neither safetensors nor a file of torch.save.")
-    return _tensors(found, path)
+    if not isinstance(found, Mapping):
+        raise AvlocError(f"{path} holds a {type(found).__name__}, not a mapping of names to tensors.")
+    for name, value in found.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise AvlocError(
+                f"{path} holds a {type(value).__name__} under {name!r}; a checkpoint maps names to tensors, nothing "
+                "else. Save the state dict alone."
+            )
+    return {name: value.detach() for name, value in found.items()}
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -177,58 +190,36 @@ def _read_script(path: Path, trusted: Collection[str]) -> Any:
         return dict(module.state_dict())
 
 
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    from torch import Tensor
-
-    if not isinstance(found, Mapping):
-        raise AvlocError(f"{path} holds a {type(found).__name__}, not a mapping of names to tensors.")
-    for name, value in found.items():
-        if not (isinstance(name, str) and isinstance(value, Tensor)):
-            raise AvlocError(
-                f"{path} holds a {type(value).__name__} under {name!r}; a checkpoint maps names to tensors, nothing "
-                "else. Save the state dict alone."
-            )
-    return {name: value.detach() for name, value in found.items()}
-
-
 def require_exact(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], where: str) -> None:
-    """Check that a state has exactly the expected names and shapes.
-
-    Args:
-        state: As read.
-        expected: Name -> shape.
-        where: The file, for the error.
+    """Check that a state, read from the file `where`, has exactly the expected names and shapes.
 
     Raises:
         AvlocError: Keys are missing, extra or wrongly shaped; names the first few of each and counts the others.
     """
-    reshaped = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(shape)}"
-        for name, shape in sorted(expected.items())
-        if name in state and tuple(state[name].shape) != tuple(shape)
-    ]
     kinds = {
         "missing": sorted(expected.keys() - state.keys()),
         "extra": sorted(state.keys() - expected.keys()),
-        "wrongly shaped": reshaped,
+        "wrongly shaped": [
+            f"{name} is {tuple(state[name].shape)}, not {tuple(shape)}"
+            for name, shape in sorted(expected.items())
+            if name in state and tuple(state[name].shape) != tuple(shape)
+        ],
     }
-    wrong = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
+    wrong = []
+    for kind, keys in kinds.items():
+        others = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+        wrong += [f"{len(keys)} {kind} ({', '.join(keys[:NAMED])}{others})"] if keys else []
     if wrong:
         raise AvlocError(f"{where} does not hold these weights; of {len(expected)} keys: {'; '.join(wrong)}.")
 
 
-def _first(keys: Sequence[str]) -> str:
-    others = len(keys) - NAMED
-    return ", ".join(keys[:NAMED]) + (f" and {others} more" if others > 0 else "")
-
-
 def load_checkpoint(name_or_path: str, checkpoints: Sequence[Checkpoint], accept: Accept) -> dict[str, Tensor]:
-    """Load an installed checkpoint by name, or any file by path; returns what `accept` keeps of it.
+    """Load an installed checkpoint of an encoder by name, or a published or safetensors file by path.
 
     Args:
-        name_or_path: The name of one of `checkpoints`, or the path of a published or safetensors file.
+        name_or_path: The name of one of `checkpoints`, or a file.
         checkpoints: Those of the encoder.
-        accept: Of the encoder.
+        accept: Of the encoder; what it keeps is returned.
 
     Raises:
         AvlocError: It is not installed (says how), there is no such file, or the file holds other weights.
@@ -238,45 +229,26 @@ def load_checkpoint(name_or_path: str, checkpoints: Sequence[Checkpoint], accept
         if not checkpoint.path.is_file():
             raise AvlocError(
                 f"The weights {checkpoint.name!r} are not in {weights_folder()}. Get them with "
-                f"avloc weights fetch {checkpoint.name}, or {by_hand(checkpoint)}"
+                f"avloc weights fetch {checkpoint.name}, or {checkpoint.by_hand}"
             )
-        return accepted(checkpoint, read_state(checkpoint.path), accept, str(checkpoint.path))
+        return _accepted(checkpoint, checkpoint.path, accept)
     path = Path(name_or_path)
     if not path.is_file():
         names = ", ".join(one.name for one in checkpoints)
         raise AvlocError(f"{name_or_path} is neither a file of weights nor one of the checkpoints {names}.")
-    return accept(read_state(path, trusted_hashes(checkpoints)), str(path))
+    return accept(read_state(path, [one.sha256 for one in checkpoints if one.known == "full"]), str(path))
 
 
-def trusted_hashes(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """The full hashes among those published: TorchScript archives that may be opened."""
-    return [checkpoint.sha256 for checkpoint in checkpoints if checkpoint.known == "full"]
-
-
-def accepted(checkpoint: Checkpoint, state: Mapping[str, Tensor], accept: Accept, where: str) -> dict[str, Tensor]:
-    """What `accept` keeps of a state that must be this checkpoint's, not that of another one of the encoder.
-
-    Raises:
-        AvlocError: It is not.
-    """
-    kept = accept(state, where)
+def _accepted(checkpoint: Checkpoint, path: Path, accept: Accept) -> dict[str, Tensor]:
+    """What `accept` keeps of a file that must be this checkpoint, not another one of the encoder."""
+    kept = accept(read_state(path, [checkpoint.sha256] if checkpoint.known == "full" else []), str(path))
     if checkpoint.contains and checkpoint.contains not in kept:
-        raise AvlocError(f"{where} is not {checkpoint.name}: it holds no tensor {checkpoint.contains!r}.")
+        raise AvlocError(f"{path} is not {checkpoint.name}: it holds no tensor {checkpoint.contains!r}.")
     return kept
 
 
-def by_hand(checkpoint: Checkpoint) -> str:
-    """What to do where the download does not work."""
-    return f"download {checkpoint.url} and run: avloc weights add PATH/{checkpoint.file}"
-
-
 def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
-    """Check a published file strictly and keep it as safetensors, with a card beside it.
-
-    Args:
-        path: The file, as its authors publish it or as safetensors.
-        checkpoint: Which one it should be.
-        accept: Of the encoder.
+    """Check a file of a checkpoint strictly and keep it as safetensors, with a card beside it.
 
     Returns:
         The card: ``source``, ``sha256``, ``size``, ``url``, ``date`` and ``verified`` (``full``, ``partial`` or
@@ -285,23 +257,14 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
     Raises:
         AvlocError: The file cannot be read or is not this checkpoint.
     """
-    state = accepted(checkpoint, read_state(path, trusted_hashes([checkpoint])), accept, str(path))
-    sha256 = _sha256(path)
+    state, sha256 = _accepted(checkpoint, path, accept), file_digest(path, "sha256")
     card = {
-        "source": path.name,
-        "sha256": sha256,
-        "size": path.stat().st_size,
-        "url": checkpoint.url,
+        "source": path.name, "sha256": sha256, "size": path.stat().st_size, "url": checkpoint.url,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "verified": checkpoint.known if checkpoint.matches(sha256) else "no",
-    }
+    }  # fmt: skip
     _keep(checkpoint.path, state, card)
     return card
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -348,32 +311,31 @@ def fetch(checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
         installed = card_of(checkpoint)
         if installed is not None:
             return installed
-        path = _download(checkpoint, folder)
+        path = folder / checkpoint.file
+        if not path.is_file():  # else the run before was killed while it verified
+            _download(checkpoint, path)
         try:
-            sha256 = _sha256(path)
+            sha256 = file_digest(path, "sha256")
             if not checkpoint.matches(sha256):
                 raise AvlocError(
                     f"What {checkpoint.url} sent is not the published file: its sha256 is {sha256}, not "
-                    f"{checkpoint.sha256}. It was deleted. Try again later, or {by_hand(checkpoint)}"
+                    f"{checkpoint.sha256}. It was deleted. Try again later, or {checkpoint.by_hand}"
                 )
             return add(path, checkpoint, accept)
         finally:
             path.unlink(missing_ok=True)
 
 
-def _download(checkpoint: Checkpoint, folder: Path) -> Path:
-    import pooch
+def _download(checkpoint: Checkpoint, path: Path) -> None:
     import requests
 
-    pooch.get_logger().setLevel("WARNING")
-    part = folder / f"{checkpoint.file}.part"
-    with writing(folder):
+    part = path.with_name(f"{path.name}.part")
+    with writing(path.parent):
         try:
-            download = partial(resumed, part, checkpoint.size, checkpoint.known != "unknown")
-            return Path(pooch.retrieve(checkpoint.url, None, checkpoint.file, folder, downloader=download))
+            return resumed(part, checkpoint.size, checkpoint.known != "unknown", checkpoint.url, path)
         except requests.HTTPError as error:
             cause = f"{error}."
         except requests.RequestException as error:
             cause = f"{checkpoint.url} cannot be reached or broke off ({type(error).__name__})."
     kept = f" {part.stat().st_size:,} bytes are kept; the same command goes on from there." if part.is_file() else ""
-    raise AvlocError(f"{cause}{kept} Try again later, or {by_hand(checkpoint)}")
+    raise AvlocError(f"{cause}{kept} Try again later, or {checkpoint.by_hand}")

@@ -2,7 +2,7 @@
 
 The cosine of a sound with an image's responding cells is contrasted over the batch, as in LVS, and beside it the cosine
 of the sound with the image as a whole. Every image and every sound comes in three versions: as it is, augmented, and
-replaced by a near neighbour among the training clips, so that clips which show or sound alike become positives. Each
+replaced by a near neighbor among the training clips, so that clips which show or sound alike become positives. Each
 version of the image is contrasted with each version of the sound, and the map is the cosine of every cell with the
 clip's own sound.
 
@@ -13,7 +13,7 @@ With unit image cells v and unit sounds a, whole images g and sounds h in a spac
     local_ij   = CE( (sum_p w s / sum_p w) / T )          whole_ij = CE( <g_i[n], h_j[m]> / T )
     loss       = sum_ij local_ij + whole_ij               CE over the rows (images) alone
 
-A sound's neighbour is drawn independently of the image's. The authors' lists of neighbours come from encoders that they
+A sound's neighbor is drawn independently of the image's. The authors' lists of neighbors come from encoders that they
 did not release; ours are by cosine of the encoder's own pooled features, and never contain the clip itself. The paper
 localizes with unprojected features; a frozen encoder would leave nothing to learn without the heads.
 
@@ -44,7 +44,7 @@ from avloc.functional import (
 )
 
 COSINES_AT_ONCE = 2**24
-"""How many cosines the search for neighbours holds in memory: 64 MB."""
+"""How many cosines the search for neighbors holds in memory: 64 MB."""
 
 
 def local_loss(
@@ -111,7 +111,7 @@ def _rows(listed: bytes) -> tuple[list[str], dict[str, int]]:
 
 
 class Alignment(Method):
-    """Heads for cells and for whole clips under `alignment_loss`, with augmented clips and neighbours.
+    """Heads for cells and for whole clips under `alignment_loss`, with augmented clips and neighbors.
 
     Args:
         encoder: What the features come from.
@@ -120,7 +120,7 @@ class Alignment(Method):
         epsilon: Cosine at which a cell counts half.
         tau: Softness of that threshold.
         temperature: Of both contrasts.
-        neighbours: How many near neighbours one is drawn from, as a share of the training clips, but at least one;
+        neighbor_share: How many near neighbors one is drawn from, as a share of the training clips, but at least one;
             the paper's 1000 of 144 000 are 0.7 %.
     """
 
@@ -129,8 +129,8 @@ class Alignment(Method):
     needs = Needs(views=("augmented", "neighbor"))
 
     ids: Tensor
-    image_neighbours: Tensor
-    audio_neighbours: Tensor
+    image_neighbors: Tensor
+    audio_neighbors: Tensor
 
     def __init__(
         self,
@@ -141,38 +141,38 @@ class Alignment(Method):
         epsilon: float = 0.65,
         tau: float = 0.03,
         temperature: float = 0.07,
-        neighbours: float = 0.007,
+        neighbor_share: float = 0.007,
     ) -> None:
         super().__init__()
         self.heads = Heads(encoder.dim, dim)
         self.whole_image, self.whole_audio = nn.Linear(encoder.dim, dim), nn.Linear(encoder.dim, dim)
         self.criterion = partial(alignment_loss, epsilon=epsilon, tau=tau, temperature=temperature)
-        self.neighbours = neighbours
+        self.neighbor_share = neighbor_share
         self.register_buffer("ids", torch.empty(0, dtype=torch.uint8))  # JSON of the training clips' ids
-        for name in ("image_neighbours", "audio_neighbours"):  # (n, count), rows of `ids`
+        for name in ("image_neighbors", "audio_neighbors"):  # (n, count), rows of `ids`
             self.register_buffer(name, torch.empty(0, 0, dtype=torch.int32))
 
     def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
-        """Find the neighbours of every training clip."""
+        """Find the neighbors of every training clip."""
         ids: list[str] = []
         images, sounds = [], []
         for features, batch in dataset_pass():
             ids += batch.ids
             images.append(features.image)
             sounds.append(features.audio)
-        count = min(max(1, round(self.neighbours * len(ids))), max(1, len(ids) - 1))
-        self.image_neighbours = nearest(torch.cat(images), count)
-        self.audio_neighbours = nearest(torch.cat(sounds), count)
+        count = min(max(1, round(self.neighbor_share * len(ids))), max(1, len(ids) - 1))
+        self.image_neighbors = nearest(torch.cat(images), count)
+        self.audio_neighbors = nearest(torch.cat(sounds), count)
         listed = torch.frombuffer(bytearray(json.dumps(ids).encode()), dtype=torch.uint8)
-        self.ids = listed.to(self.image_neighbours.device)
+        self.ids = listed.to(self.image_neighbors.device)
 
     def neighbors(self, ids: Sequence[str], context: Context) -> tuple[Sequence[str], Sequence[str]]:
         known, row = _rows(self.ids.cpu().numpy().tobytes())
         rows = torch.tensor([row[id] for id in ids])
         drawn = []
-        for neighbours in (self.image_neighbours, self.audio_neighbours):
-            columns = torch.randint(neighbours.shape[1], (len(ids),))
-            drawn.append([known[one] for one in neighbours[rows, columns].tolist()])
+        for neighbors in (self.image_neighbors, self.audio_neighbors):
+            columns = torch.randint(neighbors.shape[1], (len(ids),))
+            drawn.append([known[one] for one in neighbors[rows, columns].tolist()])
         return drawn[0], drawn[1]
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:

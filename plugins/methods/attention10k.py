@@ -5,7 +5,7 @@ reads the attended image and must come closer to the clip's own sound than to th
 the map.
 
 Senocak, Oh, Kim, Yang and Kweon, "Learning to Localize Sound Source in Visual Scenes", CVPR 2018, without its optional
-supervision. With image cells v, the sound h and a foreign one, the sounds f+ and f- as the encoder gives them, and a
+supervision. With image cells v, the sound h and a other one, the sounds f+ and f- as the encoder gives them, and a
 two-layer network g::
 
     att = softmax_p( relu(cos(v[p], h)) / tau ),    z = g( relu(sum_p att[p] v[p]) )
@@ -43,9 +43,9 @@ def attend(image_map: Tensor, audio: Tensor, *, tau: float = 1.0) -> tuple[Tenso
     return attention, (attention[:, None] * image_map).sum((2, 3)).relu()
 
 
-def attention10k_loss(image: Tensor, own: Tensor, foreign: Tensor) -> Tensor:
-    """The attended image must be nearer to its own sound than to a foreign one; ``(B, D)`` each, not normalized."""
-    distances = torch.stack([F.pairwise_distance(image, own), F.pairwise_distance(image, foreign)], dim=1)
+def attention10k_loss(image: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """The attended image must be nearer to its own sound than to a other one; ``(B, D)`` each, not normalized."""
+    distances = torch.stack([F.pairwise_distance(image, own), F.pairwise_distance(image, other)], dim=1)
     return (distances.softmax(1) - distances.new_tensor([0.0, 1.0])).square().mean()
 
 
@@ -74,8 +74,8 @@ class Attention10k(Method):
         return attend(self.image(features.image_map), self.audio(features.audio), tau=self.tau)
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        own, foreign = features.audio.detach(), features.views["other_video"].audio.detach()
-        return {"distance": attention10k_loss(self.answer(self.attend(features)[1]), own, foreign)}
+        own, other = features.audio.detach(), features.views["other_video"].audio.detach()
+        return {"distance": attention10k_loss(self.answer(self.attend(features)[1]), own, other)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return unnamed_predictions(batch, self.attend(features)[0][:, None])

@@ -7,9 +7,9 @@ show the classes which the frozen sound classifier hears, so that objects that a
 
 Hu, Qian, Jiang, Tan, Wen, Ding, Lin and Dou, "Discriminative Sounding Objects Localization via Self-supervised
 Audiovisual Matching", NeurIPS 2020. With unit cells and sounds of location networks, s[p] = 5 <v[p], a> for the clip's
-own image and s' for the foreign one, features x, dictionary entries r and the frozen classifier t::
+own image and s' for the other one, features x, dictionary entries r and the frozen classifier t::
 
-    L_1   = BCE over own and foreign of max_p sigma(s)                 o[c, p] = (w <x[p], r[c]> + b) sigma(s[p])
+    L_1   = BCE over own and other of max_p sigma(s)                 o[c, p] = (w <x[p], r[c]> + b) sigma(s[p])
     L_cat = KL( softmax_c(mean_p o[c, p]), softmax(t(sound)) ) / N      loss = L_cat + 0.5 L_loc
     L_loc = ( BCE(max_p sigma(s), 1) + BCE(2x2 maxima of sigma(s'), 0) ) / 2
     map_c[p] = softmax_c(3 o[c, p])                                     where one source sounds: sigma(s[p])
@@ -18,7 +18,7 @@ Where we part from the paper: it has a data set of simple clips for the first st
 while here both see the training clips of the suite, whatever those are; and it goes to the classifiers in every epoch
 from the second on, `rounds` = 14, for which few suites have the epochs.
 
-The features are the encoder's own. Pseudo labels are those of the nearest cluster centre; tiles of a canvas are objects
+The features are the encoder's own. Pseudo labels are those of the nearest cluster center; tiles of a canvas are objects
 of their own. The repository names clusters by hand; here the names are the best assignment on the training labels,
 which nothing else reads unless `pseudo` is ``label``. Dictionary entries are divided by their mean squared norm, so
 that w starts at 1 whatever the encoder's scale.
@@ -50,12 +50,12 @@ from avloc.functional import (
 )
 
 OUT_OF_REACH = 1e3
-"""Where unused cluster centres lie: all objects are unit vectors."""
+"""Where unused cluster centers lie: all objects are unit vectors."""
 
 
-def location_loss(own: Tensor, foreign: Tensor) -> Tensor:
-    """First stage: the best cell of the own image sounds, that of the foreign one does not; ``(B, h, w)`` logits."""
-    return binary_contrast(own.amax((1, 2)), foreign.amax((1, 2)))
+def location_loss(own: Tensor, other: Tensor) -> Tensor:
+    """First stage: the best cell of the own image sounds, that of the other one does not; ``(B, h, w)`` logits."""
+    return binary_contrast(own.amax((1, 2)), other.amax((1, 2)))
 
 
 def class_maps(
@@ -81,22 +81,22 @@ def class_maps(
     return (scale * pairwise_similarity(image_map, dictionary) + bias) * location.sigmoid()[:, None]
 
 
-def sounding_loss(own: Tensor, foreign: Tensor, objects: Tensor, heard: Tensor) -> dict[str, Tensor]:
-    """Second stage: what is seen sounding is what is heard, and a foreign image nowhere sounds.
+def sounding_loss(own: Tensor, other: Tensor, objects: Tensor, heard: Tensor) -> dict[str, Tensor]:
+    """Second stage: what is seen sounding is what is heard, and another image nowhere sounds.
 
     Args:
         own: ``(B, h, w)`` location logits.
-        foreign: ``(B, h, w)`` location logits of a foreign image with the own sound.
+        other: ``(B, h, w)`` location logits of another image with the own sound.
         objects: ``(B, N, h, w)``, the class maps.
         heard: ``(B, N)`` logits of the frozen sound classifier.
     """
-    located = binary_contrast(own.amax((1, 2)), F.adaptive_max_pool2d(foreign[:, None], 2))
+    located = binary_contrast(own.amax((1, 2)), F.adaptive_max_pool2d(other[:, None], 2))
     category = F.kl_div(objects.mean((2, 3)).log_softmax(1), heard.softmax(1), reduction="none")  # (B, N)
     return {"category": category.mean(), "location": located / 2}
 
 
 def dilated(masks: Tensor) -> Tensor:
-    """``(n, h, w)`` bool masks, with every inner cell added of whose four neighbours one is in."""
+    """``(n, h, w)`` bool masks, with every inner cell added of whose four neighbors one is in."""
     grown = masks.clone()
     grown[:, 1:-1, 1:-1] |= masks[:, :-2, 1:-1] | masks[:, 2:, 1:-1] | masks[:, 1:-1, :-2] | masks[:, 1:-1, 2:]
     return grown
@@ -122,7 +122,7 @@ class DSOL(Method):
     revision = 2
     needs = Needs(labels=True, views=("other_video",), closed_set=True)
 
-    centres: Tensor
+    centers: Tensor
     dictionary: Tensor
     cluster_of: Tensor
 
@@ -147,7 +147,7 @@ class DSOL(Method):
         self.teacher = nn.Linear(encoder.dim, len(classes))  # of no phase: only ever a copy
         self.index = {name: n for n, name in enumerate(classes)}
         self.rounds, self.pseudo, self.mask_at, self.sharpness = rounds, pseudo, mask_at, sharpness
-        for name in ("centres", "dictionary"):
+        for name in ("centers", "dictionary"):
             self.register_buffer(name, torch.zeros(len(classes), encoder.dim))
         self.register_buffer("cluster_of", torch.arange(len(classes)))  # of every class
 
@@ -188,11 +188,11 @@ class DSOL(Method):
         self.dictionary = entries / entries.square().sum(1).mean().clamp_min(EPS)
 
     def _cluster(self, objects: Tensor) -> None:
-        count = min(len(self.centres), len(objects))
+        count = min(len(self.centers), len(objects))
         seed = int(torch.randint(2**31 - 1, ()))
         found = KMeans(count, random_state=seed, n_init=1).fit(l2_normalize(objects).float().cpu().numpy())
-        self.centres = torch.full_like(self.centres, OUT_OF_REACH)
-        self.centres[:count] = torch.as_tensor(found.cluster_centers_).to(self.centres)
+        self.centers = torch.full_like(self.centers, OUT_OF_REACH)
+        self.centers[:count] = torch.as_tensor(found.cluster_centers_).to(self.centers)
 
     def locate(self, image_map: Tensor, audio: Tensor) -> Tensor:
         """Location logits ``(B, h, w)``."""
@@ -207,17 +207,17 @@ class DSOL(Method):
 
     def nearest(self, objects: Tensor) -> Tensor:
         """Cluster memberships ``(n, N)``, one-hot, of objects ``(n, D)``."""
-        return F.one_hot(torch.cdist(l2_normalize(objects.float()), self.centres).argmin(1), len(self.centres)).float()
+        return F.one_hot(torch.cdist(l2_normalize(objects.float()), self.centers).argmin(1), len(self.centers)).float()
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if context.phase == "classification":
             return self._classification(features, batch)
         own = self.locate(features.image_map, features.audio)
-        foreign = self.locate(features.views["other_video"].image_map, features.audio)
+        other = self.locate(features.views["other_video"].image_map, features.audio)
         if context.phase == "location":
-            return {"location": location_loss(own, foreign)}
+            return {"location": location_loss(own, other)}
         heard = self.teacher(features.audio).detach()
-        return sounding_loss(own, foreign, self.class_maps(features, own), heard)
+        return sounding_loss(own, other, self.class_maps(features, own), heard)
 
     def _classification(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         if self.pseudo == "label":

@@ -26,19 +26,19 @@ from avloc.functional import binary_contrast, cosine_map, l2_normalize, matched_
 
 
 def ots_loss(
-    image_map: Tensor, foreign_map: Tensor, audio: Tensor, *, scale: Tensor | float = 5.0, bias: Tensor | float = 0.0
+    image_map: Tensor, other_map: Tensor, audio: Tensor, *, scale: Tensor | float = 5.0, bias: Tensor | float = 0.0
 ) -> Tensor:
-    """Whether the best cell tells the own image from a foreign one.
+    """Whether the best cell tells the own image from a other one.
 
     Args:
         image_map: ``(B, D, h, w)``, L2-normalized over D.
-        foreign_map: ``(B, D, h, w)`` of clips of other videos, L2-normalized over D.
+        other_map: ``(B, D, h, w)`` of clips of other videos, L2-normalized over D.
         audio: ``(B, D)``, L2-normalized; row n belongs to row n of `image_map`.
         scale: w.
         bias: b.
     """
-    own, foreign = (matched_similarity(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, foreign_map))
-    return binary_contrast(scale * own + bias, scale * foreign + bias)
+    own, other = (matched_similarity(v, audio[:, None]).amax((1, 2, 3)) for v in (image_map, other_map))
+    return binary_contrast(scale * own + bias, scale * other + bias)
 
 
 class OTS(Method):
@@ -60,9 +60,9 @@ class OTS(Method):
         self.scale, self.bias = nn.Parameter(torch.tensor(5.0)), nn.Parameter(torch.tensor(0.0))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
-        own, foreign = (l2_normalize(self.image(f.image_map), dim=1) for f in (features, features.views["other_video"]))
+        own, other = (l2_normalize(self.image(f.image_map), dim=1) for f in (features, features.views["other_video"]))
         audio = l2_normalize(self.audio(features.audio))
-        return {"correspondence": ots_loss(own, foreign, audio, scale=self.scale, bias=self.bias)}
+        return {"correspondence": ots_loss(own, other, audio, scale=self.scale, bias=self.bias)}
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         cosines = cosine_map(self.image(features.image_map), self.audio(features.audio)[:, None])

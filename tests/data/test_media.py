@@ -270,7 +270,7 @@ def test_a_film_without_sound_still_has_frames_and_radio_still_has_sound(tmp_pat
 @pytest.mark.parametrize(
     "pixels",
     [np.full((20, 30), 100, np.uint8), np.full((20, 30, 3), 100, np.uint8), np.full((20, 30, 4), 100, np.uint8)],
-    ids=["gray", "colour", "transparent"],
+    ids=["gray", "color", "transparent"],
 )
 def test_images_are_rgb(tmp_path: Path, pixels: np.ndarray) -> None:
     path = tmp_path / "ünïcode.png"
@@ -298,7 +298,7 @@ def test_of_16_bits_the_upper_8_count(tmp_path: Path, ending: str) -> None:
     assert (media.read_image(tmp_path / f"scan.{ending}") == np.full((20, 30, 3), 200)).all()
 
 
-def test_what_is_transparent_keeps_its_colour(tmp_path: Path) -> None:
+def test_what_is_transparent_keeps_its_color(tmp_path: Path) -> None:
     PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(tmp_path / "glass.png")
     assert media.read_image(tmp_path / "glass.png")[0, 0].tolist() == [10, 20, 30]
 

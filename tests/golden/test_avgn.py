@@ -46,8 +46,8 @@ def check(method: AVGN, features: Features, given: Mapping[str, Any], expected: 
     of_image, other = torch.as_tensor(given["cls_v"]), torch.as_tensor(given["cls_a"])
     count, classes = len(of_image), int(given["num_class"])
     batch = Batch(
-        ids=tuple(map(str, range(count))), groups=tuple(map(str, range(count))), frames=torch.ones(count).long(),
-        classes=tuple(map(str, range(classes))), hints=of_image[:, None],
+        ids=tuple(map(str, range(count))), groups=tuple(map(str, range(count))), tiles=torch.ones(count).long(),
+        classes=tuple(map(str, range(classes))), sources=of_image[:, None],
     )  # fmt: skip
     image_map, queries, seen, heard = method(features, batch)
     own = queries[torch.arange(count), of_image][:, None]

@@ -32,7 +32,7 @@ from avloc.interfaces import Phase
 
 
 class Blocks(Dataset):
-    """A bright square on a dark frame; its colour and its tone are its class. Clips named in `bad` are broken."""
+    """A bright square on a dark frame; its color and its tone are its class. Clips named in `bad` are broken."""
 
     title = "Blocks"
     classes = ("blue", "green", "red")

@@ -111,7 +111,7 @@ def test_positions_are_resized_in_two_dimensions() -> None:
     assert wide[0].tolist() == [-5, -5]
     rows, columns = wide[1:].reshape(7, 14, 2).unbind(2)
     torch.testing.assert_close(rows, row[:, :1].expand(7, 14))
-    middle = (torch.arange(2.0, 12) / 2 - 0.25).expand(7, 10)  # between the edges, where bicubic sees all neighbours
+    middle = (torch.arange(2.0, 12) / 2 - 0.25).expand(7, 10)  # between the edges, where bicubic sees all neighbors
     torch.testing.assert_close(columns[:, 2:-2], middle, rtol=0, atol=0.1)
 
 

@@ -1,4 +1,4 @@
-"""What contrastive methods keep beside their weights: neighbours, averages, and that a killed run resumes with them."""
+"""What contrastive methods keep beside their weights: neighbors, averages, and that a killed run resumes with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ D = 16
 
 
 def build(share: float) -> Alignment:
-    return Alignment(EncoderInfo(D), (), dim=8, neighbours=share)
+    return Alignment(EncoderInfo(D), (), dim=8, neighbor_share=share)
 
 
 def _pass(count: int, size: int, seed: int = 0) -> Callable[[], Iterator[tuple[Features, Batch]]]:
@@ -89,11 +89,11 @@ class TestNeighbours:
     @pytest.mark.parametrize(
         ("count", "share", "expected"), [(1000, 0.007, 7), (20, 0.007, 1), (2, 0.9, 1), (1, 0.5, 1)]
     )
-    def test_how_many_neighbours(self, count: int, share: float, expected: int) -> None:
+    def test_how_many_neighbors(self, count: int, share: float, expected: int) -> None:
         method = build(share)
         method.before_phase("main", _pass(count, 64))
-        for neighbours in (method.image_neighbours, method.audio_neighbours):
-            assert neighbours.shape == (count, expected) and neighbours.dtype == torch.int32
+        for neighbors in (method.image_neighbors, method.audio_neighbors):
+            assert neighbors.shape == (count, expected) and neighbors.dtype == torch.int32
         assert len(_partners(method, count)[0]) == count
 
 
@@ -110,7 +110,7 @@ def _learn(kind: type[Method], folder: Path, **params: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "params"), [(SLAVC, {"momentum": 0.5}), (Alignment, {"neighbours": 0.3}), (FNAC, {"warmup": 1})]
+    ("kind", "params"), [(SLAVC, {"momentum": 0.5}), (Alignment, {"neighbor_share": 0.3}), (FNAC, {"warmup": 1})]
 )
 def test_killed_and_resumed_it_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], params: dict[str, Any]

@@ -110,7 +110,7 @@ def ran(suite: Suite, results: Path, **changes: Any) -> list[Row]:
 
 
 def same_as_stored(results: Path, row: Row, data: Blocks, run: str | Path = "") -> None:
-    """Localizing the test clips anew gives the maps of the bench, up to half precision."""
+    """Localizing the test clips anew, one by one, gives the maps of the bench and its batches, up to half precision."""
     localizer = avloc.load(run or row.run, results=results, device="cpu")
     log = ArrayLog(RunFolder(results, row.run).path)
     for id in data.ids():
@@ -208,7 +208,7 @@ def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path
         ({"audio": [0.1, 0.2]}, "the audio must be .* float32"),
         ({"tiles": 3}, "the width .* a multiple of tiles"),
         ({"sources": None}, r"hinted does not find out what sounds; name the classes: sources="),
-        ({"sources": "red"}, r"sources should be a list of class names, but is 'red'; write \['red'\]"),
+        ({"sources": "red"}, r"sources should be a list, but is 'red'; write \['red'\]"),
         ({"vocabulary": []}, "The vocabulary has no class names"),
         ({"sources": ["mauve"]}, "The encoder Plain failed on the class names .*: ValueError"),
         ({"sources": []}, "hinted failed to localize in 'clip': IndexError"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import pytest
 
 import avloc
 from avloc import AvlocError
-from avloc.suite import Suite, load_suite
 from avloc.store import Manifest
+from avloc.suite import Suite, load_suite
 
 
 @pytest.mark.usefixtures("world")
@@ -78,7 +77,7 @@ def test_a_script_without_a_guard_runs_once_however_many_processes(tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['done', 'done']" and (tmp_path / "ran").read_text() == "once "
-    assert json.loads(Manifest.path(tmp_path / "results", "two").read_text())["command"] == "avloc.bench('two.yaml', jobs=2)"
+    assert Manifest.of(tmp_path / "results", "two").command == "avloc.bench('two.yaml', jobs=2)"
 
 
 def test_a_suite_is_a_name_a_path_or_an_object() -> None:

@@ -57,9 +57,9 @@ def test_a_suite_of_the_paper_stands_beside_all_its_printed_numbers(name: str) -
     assert {line["dataset"] for line in printed.lines} <= {entry.printed or entry.name for entry in suite.datasets}
     rows = [RowKey("methods", entry.name, _json(entry.params), "oracle", entry.name, True) for entry in suite.methods]
     for dataset in {line["dataset"] for line in printed.lines}:
-        columns = printed.beside(dataset, rows)
-        assert columns is not None
-        shown = [text for texts in columns.rows for text in texts if text]
+        headers, columns = printed.beside(dataset, rows)
+        assert headers
+        shown = [text for texts in columns for text in texts if text]
         if name not in ("single_source", "multi_source"):  # the paper's other methods are rows of their own there
             assert len(shown) == sum(line["dataset"] == dataset for line in printed.lines)
 

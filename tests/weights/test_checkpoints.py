@@ -225,7 +225,7 @@ def test_safetensors_can_be_added_and_another_version_is_called_that(tmp_path: P
     assert "installed, another version" in weights("list").output
 
 
-def test_an_unknown_name_has_a_neighbour() -> None:
+def test_an_unknown_name_has_a_neighbor() -> None:
     assert "Did you mean 'toy_full'?" in weights("fetch", "toy_ful", fails=True).output
     assert "Did you mean 'toy_ends'?" in weights("add", "x.pt", "--as", "toy_end", fails=True).output
 

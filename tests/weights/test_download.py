@@ -11,7 +11,7 @@ import requests
 
 from avloc import AvlocError
 from avloc.progress import Event, receiving
-from avloc.weights import resumed
+from avloc.weights.download import resumed
 from helpers.sites import Site, served
 
 OLD, NEW = b"old." * 50_000, b"new!" * 50_000
@@ -33,7 +33,7 @@ class Place:
 
     def get(self, size: int = 0, hashed: bool = False) -> bytes:
         with receiving(self.events.append):
-            resumed(self.part, size, hashed, self.url, str(self.folder / "file"), None)
+            resumed(self.part, size, hashed, self.url, self.folder / "file")
         assert [path.name for path in self.folder.iterdir()] == ["file"]
         return (self.folder / "file").read_bytes()
 

@@ -30,7 +30,7 @@ SHORT = 1.0
 SMALL, LARGE, SLIM = 16, 1 << 25, 4
 """A side in pixels, all pixels of an image, and one side over the other, from which on an image is worth a word."""
 RARE, COMMON = 2, 5
-"""A label of at most `RARE` clips may be another one misspelt that has `COMMON` times as many."""
+"""A label of at most `RARE` clips may be another one misspelled that has `COMMON` times as many."""
 
 Kind = Literal["image", "frame", "sound", "mask"]
 
@@ -60,7 +60,7 @@ def _check_list(path: Path) -> list[str]:
 
 
 def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
-    """Labels that may be another one misspelt."""
+    """Labels that may be another one misspelled."""
     counts = Counter(label for entry in clips for label in entry.labels if label)
     lines = {label: entry.line for entry in reversed(clips) for label in entry.labels}
     for label, count in counts.items():

@@ -20,9 +20,9 @@ FLOOR = 1e-18
 
 
 class Fbsp(nn.Module):
-    """Complex frequency B-spline wavelets, one per bin, with learned order, bandwidth and centre frequency.
+    """Complex frequency B-spline wavelets, one per bin, with learned order, bandwidth and center frequency.
 
-    At their first values (order 0, bandwidth 1, centre k) they are the basis of the Fourier transform.
+    At their first values (order 0, bandwidth 1, center k) they are the basis of the Fourier transform.
     Source: Guzhov et al., "ESResNe(X)t-fbsp: Learning Robust Time-Frequency Transformation of Audio", IJCNN 2021.
     """
 
@@ -40,12 +40,12 @@ class Fbsp(nn.Module):
         behind it turns a difference in the last bit into one in the fourth digit.
         """
         time = torch.pi * torch.linspace(-1, 1, SAMPLES, device=self.m.device) + 1e-8
-        order, bandwidth, centre = self.m[:, None], self.fb[:, None], self.fc[:, None]
+        order, bandwidth, center = self.m[:, None], self.fb[:, None], self.fc[:, None]
         width = bandwidth * time / (order + 1e-8)  # (BINS, SAMPLES)
         spline = width.sin() / width
         size, turn = spline.square() ** (order / 2), torch.pi * order * (spline < 0)  # of spline to the power of order
         real, imag = size * turn.cos(), size * turn.sin()
-        cos, sin = (centre * time).cos(), (centre * time).sin()
+        cos, sin = (center * time).cos(), (center * time).sin()
         wavelets = torch.stack([real * cos + imag * sin, imag * cos - real * sin])
         scaled: Tensor = bandwidth.sqrt() * wavelets / math.sqrt(SAMPLES)
         return scaled

@@ -508,3 +508,8 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
     source = put(tmp_path / "one.png", jpeg(5, 7, ".png"))
     line = make(Job("one.png", source, Output("frames/one.png", "frame"), tmp_path / "made", {}))
     assert synced == [line["bytes"]] == [(tmp_path / "made").stat().st_size]
+
+
+def test_making_media_needs_no_torch() -> None:
+    code = "import sys, avloc.workers, avloc.data.extract; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
