@@ -66,10 +66,10 @@ def table(
         laid_out = load_results(stem(suite), results).table(**options)
     shown = _arranged(laid_out, columns, transpose, caption, label)
     if format == "terminal":
-        from avloc.cli.terminal import show_table
+        from avloc.cli.terminal import console, show_table
 
         with _open(output, "utf-8") as file:
-            show_table(shown, file)
+            show_table(shown, console(file))
         return
     write = {"latex": shown.to_latex, "markdown": shown.to_markdown, "json": shown.to_json}.get(format, shown.to_csv)
     _write(write(), "utf-8-sig" if format in ("csv", "sheet") else "utf-8", output)  # Excel needs the mark

@@ -21,7 +21,7 @@ GAP = 2
 _STYLE = {0: "", 1: "bold", 2: "underline"}
 
 
-def _console(file: TextIO | None = None) -> Console:
+def console(file: TextIO | None = None) -> Console:
     """Highlights nothing; files and pipes are wider than the narrowest terminal."""
     made = Console(file=file, highlight=False, markup=False)
     if not made.is_terminal:
@@ -29,9 +29,9 @@ def _console(file: TextIO | None = None) -> Console:
     return made
 
 
-def show_table(table: Table, file: TextIO | None = None) -> None:
+def show_table(table: Table, out: Console | None = None) -> None:
     """Print a table, in parts that fit the width of the terminal, and its notes."""
-    out = _console(file)
+    out = out or console()
     out.print(Text(table.title, "bold"))
     for part in _parts(table, out.width):
         out.print(_grid(table, part), "")
@@ -91,7 +91,7 @@ def show_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
         grid.add_column(header, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    _console().print(grid, "")
+    console().print(grid, "")
 
 
 def show_plan(rows: Sequence[Row]) -> None:
@@ -108,4 +108,4 @@ def show_plan(rows: Sequence[Row]) -> None:
             lines = [line for line in lines if line not in mine[1:]]
     show_rows(["dataset", "section", "method", "hints", "encoder", "seeds", "status", "reason"], lines)
     counts = Counter(str(row.status) for row in rows)
-    _console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    console().print(f"{len(rows)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
