@@ -16,6 +16,7 @@ import yaml
 from avloc import AvlocError, Prediction, Truth
 from avloc.data import rasterize
 from avloc.scoring import Protocol, load_protocol, preset_names, top_pixels
+from avloc.scoring.maps import top_quarter
 
 Array = npt.NDArray[Any]
 
@@ -445,3 +446,8 @@ def test_maps_without_names_are_distinguished_from_named_ones_and_from_none(pres
     assert not protocol.apply(Prediction("a", maps), truth)[0].named
     assert protocol.apply(Prediction("a", maps, ("dog",)), truth)[0].named
     assert protocol.apply(Prediction("a", maps[:0]), truth)[0].named
+
+
+def test_a_clip_of_which_no_source_was_found_has_no_highest_quarter() -> None:
+    assert top_quarter(np.zeros((0, 8, 8), np.float32)).shape == (0,)
+    np.testing.assert_allclose(top_quarter(np.arange(8.0, dtype=np.float32).reshape(1, 2, 4)), [6.5])
