@@ -110,7 +110,7 @@ class Sample:
     Attributes:
         clip: What a method may see.
         truth: What protocols and metrics see. ``None``: this clip is not annotated (most training clips).
-        labels: Weak labels: which classes sound in the video, without any place. For training only.
+        labels: Which classes sound in the video, without any place: weak labels to train with, and what hints disclose.
     """
 
     clip: Clip

@@ -337,7 +337,7 @@ FIELDS = [
     Row(Dataset, "citation", patch(Clips, "citation", "other"), NONE),
     Row(Dataset, "leaks", patch(Clips, "leaks", True), NONE),
     Row(Dataset, "url", patch(Clips, "url", "other"), NONE),
-    Row(Dataset, "revision", patch(Clips, "revision", 2), PREDICTIONS),
+    Row(Dataset, "revision", patch(Clips, "revision", 2), ALL),
     Row(Dataset, "classes", patch(Clips, "classes", ("red", "green", "blue")), ALL),
     Row(Dataset, "classes", classes_of("train", "cat", "dog", "emu"), ALL),
     Row(Dataset, "classes", classes_of("test", "cat", "dog", "emu"), PREDICTIONS),

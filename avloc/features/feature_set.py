@@ -23,7 +23,7 @@ from torch import Tensor
 from avloc.data import load_clip, resample, resize_image
 from avloc.interfaces import Dataset, Encoder, EncoderInfo
 from avloc.progress import track
-from avloc.store import ArrayLog, cache_folder, content_id, exclusive, round_to_half, write_json
+from avloc.store import ArrayLog, cache_folder, content_id, digest, exclusive, round_to_half, write_json
 from avloc.types import AvlocError, Clip, DataError, Features, Sample, blaming
 
 COMMIT_EVERY = 32
@@ -235,7 +235,7 @@ def _usable(
         try:
             if id in present:
                 with blaming(f"The data set {type(dataset).__name__} failed on clip {id!r}"):
-                    keys[id] = dataset.content(id)[:24]
+                    keys[id] = digest([dataset.content(id), dataset.revision])[:24]
         except DataError as error:
             broken[id] = str(error)
     log = ArrayLog(folder)

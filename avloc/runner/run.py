@@ -27,7 +27,7 @@ from avloc.registry import registry
 from avloc.runner.plan import Plan, refusal
 from avloc.runner.task import Task
 from avloc.scoring import score_run
-from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, provenance, score_path
+from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, file_digest, provenance, score_path
 from avloc.suite import Run
 from avloc.training import Fit, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
@@ -149,7 +149,7 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
             fabric=fabric, description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path), source=_source(method),
         )  # fmt: skip
         work.run()
         about = {"source": _source(method), "dataset": run.dataset.name}
@@ -172,7 +172,10 @@ def predict(
     with folder.exclusive(f"the predictions of {run.method.name}"):
         if force:
             folder.clear()
-        test, log = task.features("test", computed=run.train.computed), ArrayLog(folder.path)
+        test, weights = task.features("test", computed=run.train.computed), _weights(checkpoint)
+        if folder.complete and weights and folder.identity()["provenance"]["weights"] != weights:
+            folder.clear()  # of a training that was done again since
+        log = ArrayLog(folder.path)
         if folder.complete and set(test.ids) <= log.records.keys():
             _mention_edit(folder, method, run)
             return
@@ -189,7 +192,7 @@ def predict(
             features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
             _append(log, test, features, localized(run.method.name, module, features, batch))
-        about = {"source": _source(method), "clips": len(log.records)}
+        about = {"source": _source(method), "weights": weights, "clips": len(log.records)}
         folder.finish(identity, {**provenance(started, task.device), **about})
 
 
@@ -212,6 +215,11 @@ def _source(method: Method) -> str:
         return hashlib.sha256(Path(inspect.getfile(type(method))).read_bytes()).hexdigest()[:12]
     except (OSError, TypeError):
         return ""
+
+
+def _weights(checkpoint: Path | None) -> str:
+    """A digest of a checkpoint; empty where there is none (any more)."""
+    return file_digest(checkpoint)[:12] if checkpoint is not None and checkpoint.is_file() else ""
 
 
 def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:

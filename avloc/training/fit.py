@@ -23,7 +23,7 @@ from torch import Tensor
 
 from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
-from avloc.progress import track
+from avloc.progress import say, track
 from avloc.store import writing
 from avloc.suite import Train
 from avloc.training.checkpoint import Trained, load_weights, save
@@ -50,6 +50,7 @@ class Fit:
         on_epoch: Called with every line of ``train.jsonl``.
         save_every: Seconds between resume points; ``None``: `SAVE_EVERY_SECONDS`, or more where saving would otherwise
             take more than `SAVE_SHARE` of the time.
+        source: A digest of the method's file: a training that another version of it began starts anew.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Fit:
         description: str = "fit",
         on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
         save_every: float | None = None,
+        source: str = "",
     ) -> None:
         if not data.train.ids:
             raise AvlocError("There are no usable training clips; a method that trains cannot run here.")
@@ -75,7 +77,7 @@ class Fit:
         self.method = method
         self.trained = Trained(method, self._own_encoder())
         self.steps = -(-len(data.train.ids) // train.batch_size)
-        self.position = Position()
+        self.position = Position(source=source)
         self.adaptive, self.saved_at = save_every is None, time.monotonic()
         self.save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
 
@@ -263,6 +265,9 @@ class Fit:
         """Go to where an interrupted training was; returns the optimizer's tensors."""
         found = load_position(self._resume_file)
         if found is None:
+            return {}
+        if found.position.source != self.position.source:
+            say(f"The file of {type(self.method).__name__} was changed: its training starts from its first step.")
             return {}
         self.position = found.position
         self.trained.put(found.model)

@@ -29,6 +29,7 @@ class Position:
         sums: Sums of the loss terms over the epoch's steps so far.
         best: Lowest validation loss of this phase, ``None`` before the first.
         log_bytes: Length of ``train.jsonl`` at this point.
+        source: A digest of the method's file.
     """
 
     phase: int = 0
@@ -38,6 +39,7 @@ class Position:
     sums: dict[str, float] | None = None
     best: float | None = None
     log_bytes: int = 0
+    source: str = ""
 
 
 class Resumed(NamedTuple):

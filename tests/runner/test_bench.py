@@ -15,13 +15,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
 from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.scoring import Protocol
-from avloc.store import Score, score_path
+from avloc.store import Manifest, Score, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
@@ -558,3 +559,16 @@ class Listless:
     @hookimpl
     def avloc_datasets(self) -> dict[str, type]:
         return {"listless": Untaught}
+
+
+@pytest.mark.usefixtures("world")
+def test_predictions_of_a_training_that_was_done_again_are_made_again(suite: Suite, tmp_path: Path) -> None:
+    narrow = suite.override(methods=["dot"], seeds=[0])
+    row = bench(narrow, Options(tmp_path)).rows[0]
+    before = _values(tmp_path, Manifest.of(tmp_path, "blocks"))
+    checkpoint = tmp_path / "runs" / row.fit / "checkpoint.safetensors"
+    weights = load_weights(checkpoint)
+    save_file({name: -tensor for name, tensor in weights.items()}, checkpoint)
+    assert _values(tmp_path, bench(narrow, Options(tmp_path))) != before
+    save_file(weights, checkpoint)
+    assert _values(tmp_path, bench(narrow, Options(tmp_path))) == before

@@ -30,6 +30,7 @@ def _fit(
     data: TrainingData | None = None,
     method: Dot | None = None,
     save_every: float | None = None,
+    source: str = "",
     **changes: Any,
 ) -> Fit:
     torch.manual_seed(0)
@@ -43,6 +44,7 @@ def _fit(
         folder=folder,
         fabric=Fabric(accelerator="cpu", devices=1),
         save_every=save_every,
+        source=source,
     )
 
 
@@ -136,6 +138,25 @@ def test_a_resumed_phase_starts_from_the_phase_before_not_from_a_later_checkpoin
     _fit(tmp_path / "stopped", method=Dot(Plain().info, Blocks.classes, stages=2)).run()
     whole, other = (load_weights(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "stopped"))
     assert torch.equal(whole["weight"], other["weight"])
+
+
+def test_an_edited_method_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_weights(_fit(tmp_path / "whole").run())["weight"]
+    started = _fit(tmp_path / "edited", save_every=0, source="one")
+    started.method.load_state_dict({"weight": torch.zeros_like(whole)})
+    original = Fit._finish_epoch
+
+    def stop(self: Fit, *args: Any) -> None:
+        original(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fit, "_finish_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        started.run()
+    monkeypatch.setattr(Fit, "_finish_epoch", original)
+    assert (tmp_path / "edited" / "resume.safetensors").is_file()
+    assert torch.equal(load_weights(_fit(tmp_path / "edited", source="two").run())["weight"], whole)
+    assert _lines(tmp_path / "edited") == _lines(tmp_path / "whole")
 
 
 def test_a_damaged_resume_file_starts_afresh(tmp_path: Path) -> None:
