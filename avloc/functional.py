@@ -47,7 +47,7 @@ def split_tiles(feature_map: Tensor, count: int) -> Tensor:
     """A map of canvases ``(B, D, h, count * w)`` as its tiles, left to right: ``(B, count, D, h, w)``.
 
     Raises:
-        AvlocError: The canvas is no such number of cells wide.
+        AvlocError: The canvas does not split into that many tiles.
     """
     batch, channels, height, width = feature_map.shape
     if width % count:
@@ -189,7 +189,7 @@ def labelled_sources(labels: Tensor) -> Tensor:
 def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """Which classes a method maps, as a list of sources: disclosed ones, else what its own detector finds.
 
-    Where the batch says how many sources sound, as many most probable ones; where it has only the vocabulary, all above
+    Where the batch says how many sources sound, that many of the most probable; where it has only the vocabulary, all above
     `threshold`, and at least the most probable one.
 
     Args:
@@ -231,7 +231,7 @@ def named_predictions(
     Args:
         batch: The clips.
         sources: A list of sources ``(B, K)``.
-        maps: ``(B, K, h, w)``, higher where the source more likely is.
+        maps: ``(B, K, h, w)``, higher where the source is more likely.
         probabilities: ``(B, N)``, that each class sounds; ``None``: the method has no opinion.
     """
     found = []

@@ -209,7 +209,7 @@ class Dataset(ABC):
     citation: ClassVar[str] = ""
     url: ClassVar[str] = ""
     revision: ClassVar[int] = 1
-    """Raise it when clips or truths come out otherwise: it is part of every run's id."""
+    """Raise it when clips or truths change: it is part of every run's id."""
 
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -267,7 +267,7 @@ class Dataset(ABC):
         return _digest(about, clip.image, clip.audio)
 
     def fingerprint(self) -> str:
-        """A hash of the ids, and of the contents and truths of what is present: part of every run's id.
+        """A hash of the ids, and of the contents and truths of what is present: part of the ids of predictions.
 
         The default decodes every clip three times.
         """

@@ -71,7 +71,7 @@ class Localizer:
             tiles: Square frames side by side in the image.
 
         Returns:
-            Raw maps ``(Q, h, w)``, higher where a source more likely is, named where the method names its sources.
+            Raw maps ``(Q, h, w)``, higher where a source is more likely, named where the method names its sources.
 
         Raises:
             AvlocError: The image or the sound cannot be used, or the method cannot map a class.

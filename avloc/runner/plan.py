@@ -110,7 +110,7 @@ def make_plan(suite: Suite, options: Options) -> Plan:
     """Look everything up before anything runs, so that a misspelled name costs nothing.
 
     Raises:
-        AvlocError: The suite names something that does not exist, or the results folder is none.
+        AvlocError: The suite names something that does not exist, or the results folder is a file.
     """
     _ = options.torch_device
     if options.jobs is not None and options.jobs < 1:

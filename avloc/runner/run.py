@@ -263,7 +263,7 @@ def _inputs(
 
 
 def _other_clips(clips: FeatureSet) -> dict[str, str]:
-    """For every clip another video's, half the list away, whose classes differ where there is such a one.
+    """For every clip another video's, half the list away, with other classes if there is one.
 
     There are at least two videos.
     """

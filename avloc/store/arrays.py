@@ -6,7 +6,7 @@
                         samples.jsonl   commit log, one line per finished clip
                         maps.f16        raw arrays, appended; bytes count only once their log line is there
                         scores/<score id>.parquet + .json
-                        checkpoint.safetensors, train.jsonl, error.txt
+                        checkpoint.safetensors, train.jsonl, error.txt; resume.safetensors while it trains
 
 ``kill -9`` at any moment loses at most what was not committed; what remains is a prefix of the uninterrupted
 log. Runs are independent folders: two machines merge by copying.
@@ -29,7 +29,7 @@ from avloc.store.disk import writing
 from avloc.types import AvlocError
 
 Record = dict[str, Any]
-"""One log line: ``id``, ``status``, ``arrays`` (name, shape, offset, scale) and whatever the writer adds."""
+"""One log line: ``id``, ``arrays`` (name, shape, offset, scale), ``end`` of their bytes, and what the writer adds."""
 
 
 class ArrayLog:

@@ -200,7 +200,7 @@ class Fit:
         return lambda: (features(), batch, context)
 
     def _share(self, ids: Sequence[str]) -> Sequence[str]:
-        """What this process reads of a batch: every so many-th clip, equally many in every process."""
+        """What this process reads of a batch: every n-th clip of n processes, the same number in each."""
         world, rank = self.fabric.world_size, self.fabric.global_rank
         return [ids[(rank + world * i) % len(ids)] for i in range(-(-len(ids) // world))]
 
