@@ -189,8 +189,8 @@ def labelled_sources(labels: Tensor) -> Tensor:
 def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """Which classes a method maps, as a list of sources: disclosed ones, else what its own detector finds.
 
-    Where the batch says how many sources sound, that many of the most probable; where it has only the vocabulary, all above
-    `threshold`, and at least the most probable one.
+    Where the batch says how many sources sound, that many of the most probable; where it has only the vocabulary, all
+    above `threshold`, and at least the most probable one.
 
     Args:
         batch: The clips with their hints.
