@@ -6,6 +6,6 @@ In comes the store, out come `Results`, whose tables, rows and predictions can b
 
 from avloc.results.external import score_external
 from avloc.results.rescoring import LONGEST_NAME, rescore
-from avloc.results.stored import Results, load_results
+from avloc.results.stored import Results, load_results, metric_entries
 
-__all__ = ["LONGEST_NAME", "Results", "load_results", "rescore", "score_external"]
+__all__ = ["LONGEST_NAME", "Results", "load_results", "metric_entries", "rescore", "score_external"]

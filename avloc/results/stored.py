@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,7 +147,7 @@ def load_results(suite: str, results: Path | str = "results") -> Results:
     return Results(Manifest.of(Path(results), suite), Path(results))
 
 
-def metric_entries(components: list[Component], metrics: dict[str, Metric]) -> list[MetricEntry]:
+def metric_entries(components: Sequence[Component], metrics: Mapping[str, Metric]) -> list[MetricEntry]:
     """Metrics as a manifest keeps them."""
     return [
         MetricEntry(key=key, title=m.title, higher_is_better=m.higher_is_better, name=c.name, params=c.params)

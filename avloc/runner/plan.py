@@ -15,8 +15,9 @@ from avloc.components import check_parameters, check_values, make_metrics, metho
 from avloc.hints import suffices
 from avloc.interfaces import Method, Metric
 from avloc.registry import registry
+from avloc.results import metric_entries
 from avloc.scoring import Protocol, load_protocol
-from avloc.store import DatasetEntry, Manifest, MetricEntry, Row
+from avloc.store import DatasetEntry, Manifest, Row
 from avloc.suite import Run, Suite, SuiteDataset, SuiteMethod
 from avloc.types import AvlocError, unknown
 
@@ -185,10 +186,7 @@ def _manifest(
         train_text=_train_text(suite),
         limit=suite.limit,
         reference=suite.reference if listed else "",
-        metrics=[
-            MetricEntry(key=key, title=metric.title, higher_is_better=metric.higher_is_better, **component.model_dump())
-            for component, (key, metric) in zip(suite.metrics, metrics.items(), strict=True)
-        ],
+        metrics=metric_entries(suite.metrics, metrics),
         datasets=[_dataset(entry, suite) for entry in suite.datasets],
         rows=rows,
     )
@@ -196,12 +194,12 @@ def _manifest(
 
 def _row(run: Run, suite: Suite) -> Row:
     method = method_class(run.method)
-    known = isinstance(method, type)
+    kind = method if isinstance(method, type) else None
     return Row(
         method=run.method.name,
-        label=(method.title if known else "") or run.method.name,  # type: ignore[union-attr]
+        label=(kind.title if kind else "") or run.method.name,
         section=run.section,
-        uses_audio=method.uses_audio if isinstance(method, type) else True,
+        uses_audio=kind.uses_audio if kind else True,
         params={**run.method.params, **({"train": run.method.train} if run.method.train else {})},
         dataset=_dataset_name(run.dataset, suite),
         encoder=run.dataset.encoder.name,

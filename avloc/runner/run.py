@@ -142,17 +142,17 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         if folder.complete:
             _mention_edit(folder, method, run)
             return checkpoint
-        started = time.time()
+        started, source = time.time(), _source(method)
         accelerator, _, index = task.device.partition(":")
         precision: Any = run.train.precision
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
             fabric=fabric, description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path), source=_source(method),
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path), source=source,
         )  # fmt: skip
         work.run()
-        about = {"source": _source(method), "dataset": run.dataset.name}
+        about = {"source": source, "dataset": run.dataset.name}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
 

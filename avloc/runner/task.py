@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avloc.components import component_id, make_encoder, open_dataset
 from avloc.data import check_splits
+from avloc.data.prepared import SPLITS
 from avloc.features import (
     Altered,
     FeatureSet,
@@ -26,8 +27,6 @@ from avloc.registry import registry
 from avloc.suite import SuiteDataset, Train
 from avloc.training import TrainingData
 from avloc.types import AvlocError, DataError
-
-SPLITS = ("train", "val", "test")
 
 
 class AbsentError(AvlocError):

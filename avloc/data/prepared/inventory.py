@@ -14,14 +14,13 @@ from typing import Any, ClassVar
 import yaml
 
 from avloc.components import Component, check_parameters
+from avloc.data.prepared.lists import SPLITS
 from avloc.data.prepared.recordings import HasRecordings
 from avloc.interfaces import Dataset
 from avloc.progress import say
 from avloc.registry import registry
 from avloc.store import data_folder
 from avloc.types import AvlocError, Status, unknown
-
-SPLITS = ("train", "val", "test")
 
 
 class ChecksAnnotations(ABC):
