@@ -52,10 +52,10 @@ class Recipe:
         hidden_mels: At most this many neighboring mel bands are hidden.
     """
 
-    train: int = 4000
+    train: int = 6000
     val: int = 400
-    steps: int = 2000
-    check_every: int = 200
+    steps: int = 8000
+    check_every: int = 400
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     temperature: float = 0.07
@@ -133,7 +133,7 @@ def pretrain(output: Path, *, seed: int = 0, device: str = "cpu", recipe: Recipe
 
 def read(split: str, encoder: Tiny, recipe: Recipe) -> Clips:
     """Make and decode a split, with the masks of val only."""
-    dataset = get_component("dataset", DATA)(None, split=split, train=recipe.train, val=recipe.val)
+    dataset = get_component("dataset", DATA)(None, split=split, train=recipe.train, val=recipe.val, alone=True)
     dataset.prepare()
     ids = dataset.ids()
     images, mels, labels, masks = [], [], [], []

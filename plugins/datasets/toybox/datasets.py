@@ -1,16 +1,17 @@
 """Toybox: a procedural data set of real mp4 files with exact masks, built in and made on first use.
 
 Classes are compositional, adjective x noun ("striped bell"): 48 in all, of which 12 combinations are kept out of
-training. One world, three presentations: `ToyboxSingle` (one object), `ToyboxDuet` (single clips side by side,
-sounds summed, as VGGSound-Duet is built) and `ToyboxScene` (sounding and silent objects in one frame, with sounds
-from off-screen). Train and test clips differ in seed, backgrounds and layout; ``val`` is a held-out part of train.
+training. One world, three presentations: `ToyboxSingle` (one source among silent objects), `ToyboxDuet` (single clips
+side by side, sounds summed, as VGGSound-Duet is built) and `ToyboxScene` (several sources in one frame). The objects'
+boxes have the areas, aspects and positions of VGG-SS's (`layout`). The truth has the box of every source's visible
+part, which protocols score that use boxes (``truth: boxes_union``, as `avloc` does), and its exact mask
+(``truth: mask``). Train and test clips differ in seed, backgrounds and layout; ``val`` is a held-out part of train.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -20,8 +21,8 @@ from avloc.data import Members, Mixtures, cache_folder, digest, read_audio, read
 
 from .files import VERSION, Annotation, name_of, read_log, verify
 from .kinds import SEEN, UNSEEN, Kind
+from .layout import Recipe
 from .making import make
-from .scene import Recipe
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
@@ -39,7 +40,9 @@ class _Toybox(Dataset):
 
     license = "Apache-2.0 (made by avloc)"
     citation = "avloc, built-in data"
-    presentation: ClassVar[int]
+    revision = 2
+    presentation: int
+    """Part of every clip's entropy."""
 
     def __init__(
         self, root: Path | None, *, split: str, seed: int = 0, train: int, val: int, test: int, unseen: bool = False
@@ -132,7 +135,7 @@ def _size(path: Path) -> int:
 
 
 class ToyboxSingle(_Toybox):
-    """One sounding object per clip.
+    """One sounding object per clip, one or two silent ones, and in one of five clips a sound from off-screen.
 
     Args:
         root: Where the media are made; ``None``: the user's cache.
@@ -140,10 +143,10 @@ class ToyboxSingle(_Toybox):
         seed: Of the whole world.
         train, val, test: Clips per split; a larger number keeps the earlier clips.
         unseen: Test on the 12 classes that training never shows; train and val have the 36 others.
+        alone: One object that sounds, and nothing else: what the encoder `tiny` is trained on.
     """
 
     title = "Toybox single"
-    presentation = 0
 
     def __init__(
         self,
@@ -155,21 +158,23 @@ class ToyboxSingle(_Toybox):
         val: int = 120,
         test: int = 200,
         unseen: bool = False,
+        alone: bool = False,
     ) -> None:
+        self.alone, self.presentation = alone, 3 if alone else 0
         super().__init__(root, split=split, seed=seed, train=train, val=val, test=test, unseen=unseen)
 
     def _variant(self) -> str:
-        return "single"
+        return "alone" if self.alone else "single"
 
     def _recipe(self, index: int) -> Recipe:
-        return Recipe(self.kinds)
+        return Recipe(self.kinds) if self.alone else Recipe(self.kinds, silent=(1, 2), offscreen=0.2)
 
 
 class ToyboxScene(_Toybox):
-    """Sounding and silent objects in one frame; sounds from off-screen in three of ten clips.
+    """Several sounding objects in one frame, up to two silent ones; sounds from off-screen in three of ten clips.
 
-    Half of the training clips have one source and half have two; test clips have `sources`. Up to two more objects
-    are visible and silent.
+    Half of the training clips have one source and half have two; test clips have `sources`. Areas are 0.6 of a single
+    clip's, and less with three or four sources.
 
     Args:
         root, split, seed, train, val, test, unseen: As in `ToyboxSingle`.
@@ -201,7 +206,7 @@ class ToyboxScene(_Toybox):
 
     def _recipe(self, index: int) -> Recipe:
         sources = self.sources if self.split == "test" else 1 + index % 2
-        return Recipe(self.kinds, sources, max_silent=2, offscreen=0.3)
+        return Recipe(self.kinds, sources, silent=(0, 2), offscreen=0.3, scale=min(0.6, 1.2 / sources))
 
 
 class ToyboxDuet(Mixtures):
@@ -220,6 +225,7 @@ class ToyboxDuet(Mixtures):
     title = "Toybox duet"
     license = _Toybox.license
     citation = _Toybox.citation
+    revision = _Toybox.revision
 
     def __init__(
         self,

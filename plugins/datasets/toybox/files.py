@@ -2,8 +2,8 @@
 
 ::
 
-    toybox/v1/<presentation>/<split>/  00000.mp4   H.264 + AAC
-                                       00000.png   object ids at the middle frame
+    toybox/v2/<presentation>/<split>/  00000.mp4   H.264 + AAC
+                                       00000.png   object ids at the annotated frame
                                        annotations.jsonl   one line per finished clip, with sizes and hashes
 
 A clip is finished when its line is in the log; an interrupted run resumes after the last one. A file that was damaged
@@ -26,10 +26,11 @@ import numpy as np
 from avloc import AvlocError, DataError
 from avloc.data import write_video
 
-from .scene import FPS, Recipe, Rendered, render
+from .layout import Recipe
+from .scene import ANNOTATED, FPS, Rendered, render
 from .sounds import RATE
 
-VERSION = "v1"
+VERSION = "v2"
 
 Annotation = dict[str, Any]
 Job = tuple[Path, int, Recipe, Sequence[int]]
@@ -58,7 +59,7 @@ def write_clip(job: Job) -> Annotation:
         "name": name,
         "objects": [asdict(item) for item in clip.objects],
         "offscreen": list(clip.offscreen),
-        "frame_time": len(clip.frames) // 2 / FPS,
+        "frame_time": ANNOTATED / FPS,
         "content": content_hash(clip),
         "files": {path.name: _file_hash(path) for path in (video, mask)},
         "bytes": {path.name: path.stat().st_size for path in (video, mask)},
@@ -67,7 +68,7 @@ def write_clip(job: Job) -> Annotation:
 
 def content_hash(clip: Rendered) -> str:
     """SHA-256 of what was made, before encoding: equal on machines whose encoders write other bytes."""
-    digest = hashlib.sha256(clip.frames[len(clip.frames) // 2].tobytes())
+    digest = hashlib.sha256(clip.frames[ANNOTATED].tobytes())
     digest.update(np.round(clip.audio * 2**12).astype(np.int16).tobytes())
     digest.update(clip.ids.tobytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from avloc import AvlocError, track
 from avloc.data import Died, each, exclusive, writing
 
 from .files import Annotation, Job, drop_torn_line, name_of, read_log, write_clip
-from .scene import Recipe
+from .layout import Recipe
 
 
 def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], description: str) -> None:

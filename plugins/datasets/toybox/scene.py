@@ -1,4 +1,4 @@
-"""One toybox clip: which objects, where, how they move, what they sound like; frames, sound and exact masks.
+"""One toybox clip: its objects, how they move, what they sound like; frames, sound and exact masks.
 
 Every clip has a random generator of its own, seeded by (seed, split, presentation, index): any clip can be made
 alone, and a larger set never changes its earlier clips.
@@ -13,35 +13,32 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .kinds import SEEN, Kind
-from .shapes import SIDE as PATCH, Colors, Mask, background, silhouette, surface
+from .kinds import Kind
+from .layout import (
+    STRETCH,
+    Cast,
+    Place,
+    Recipe,
+    Rng,
+    box_area,
+    box_place,
+    box_sides,
+    draw_cast,
+    stratified_kind,
+    stratified_quantiles,
+)
+from .shapes import Colors, Mask, scenery, silhouette, surface
 from .sounds import SAMPLES, SECONDS, room, voice
 
 SIDE = 112
 FPS = 8
-MIN_AREA = 0.004
-"""A source whose visible share of the frame is below this is not annotated: the layout is drawn again."""
-
-Rng = np.random.Generator
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a clip should contain.
-
-    Attributes:
-        kinds: Classes to draw from.
-        sources: Sounding, visible objects.
-        max_silent: At most so many visible objects that do not sound.
-        offscreen: Probability of a sound whose object is not visible.
-        similar: Probability that the second source shares noun or adjective with the first.
-    """
-
-    kinds: tuple[Kind, ...] = SEEN
-    sources: int = 1
-    max_silent: int = 0
-    offscreen: float = 0.0
-    similar: float = 0.5
+FRAMES = int(FPS * SECONDS)
+ANNOTATED = FRAMES // 2
+"""The frame whose objects are annotated."""
+LEAST_SHARE, LEAST_PIXELS = 0.5, 40
+"""What must be visible of a source: else the clip's objects are placed again."""
+NEAR_TRIES = 20
+"""After so many tries with other silent objects and another order, the sources are placed elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class Rendered:
     Attributes:
         frames: ``(N, SIDE, SIDE, 3)`` uint8.
         audio: ``(T,)`` float32.
-        ids: ``(SIDE, SIDE)`` uint8 at the middle frame: 0 background, n the n-th object.
+        ids: ``(SIDE, SIDE)`` uint8 at the annotated frame: 0 background, n the n-th object.
         objects: Sounding ones first.
         offscreen: Class names that sound but are not visible.
     """
@@ -83,130 +80,133 @@ class Rendered:
 
 
 def render(recipe: Recipe, entropy: Sequence[int]) -> Rendered:
-    """Make a clip; the same recipe and entropy give the same arrays."""
+    """Make a clip; the same recipe and entropy (seed, split, presentation, index) give the same arrays."""
+    *world, index = entropy
     rng = np.random.default_rng(np.random.SeedSequence(list(entropy)))
-    while True:
-        sounding, silent, hidden = _cast(recipe, rng)
-        kinds = [*sounding, *silent]
-        frames, ids = _film(kinds, rng)
-        areas = [float(np.mean(ids == n)) for n in range(1, len(kinds) + 1)]
-        if min(areas[: len(sounding)]) >= MIN_AREA:
-            break
+    cast = draw_cast(recipe, stratified_kind(recipe.kinds, world, index), rng)
+    actors, ids = _stage(recipe, cast, stratified_quantiles(recipe.sources, world, index), rng)
     objects = tuple(
-        Object(index + 1, kind.name, index < len(sounding), _box(ids == index + 1), areas[index])
-        for index, kind in enumerate(kinds)
-        if areas[index] > 0
+        Object(actor.number, actor.kind.name, actor.number <= recipe.sources, _box(mask), float(mask.mean()))
+        for actor in sorted(actors, key=lambda actor: actor.number)
+        if (mask := ids == actor.number).any()
     )
-    audio = _record(sounding, hidden, rng)
-    return Rendered(frames, audio, ids, objects, tuple(kind.name for kind in hidden))
+    audio = _record(cast, rng)
+    return Rendered(_film(actors, rng), audio, ids, objects, tuple(kind.name for kind in cast.offscreen))
 
 
-def _cast(recipe: Recipe, rng: Rng) -> tuple[list[Kind], list[Kind], list[Kind]]:
-    """Draw the classes that sound, that are silent, and that sound off-screen; all different."""
-    order = [recipe.kinds[i] for i in rng.permutation(len(recipe.kinds))]
-    sounding = order[: recipe.sources]
-    if recipe.sources > 1 and rng.random() < recipe.similar:
-        first = sounding[0]
-        close = [k for k in order[recipe.sources :] if (k[0] == first[0]) != (k[1] == first[1])]
-        sounding[1] = close[0] if close else sounding[1]
-    rest = [kind for kind in order if kind not in sounding]
-    silent = rest[: int(rng.integers(0, recipe.max_silent + 1))]
-    hidden = rest[len(silent) : len(silent) + 1] if rng.random() < recipe.offscreen else []
-    return sounding, silent, hidden
-
-
-def _record(sounding: list[Kind], hidden: list[Kind], rng: Rng) -> npt.NDArray[np.float32]:
+def _record(cast: Cast, rng: Rng) -> npt.NDArray[np.float32]:
     """The mixed sound, with room and noise, at a power that AAC does not clip."""
     sound = np.zeros(SAMPLES)
-    for kind in sounding:
+    for kind in cast.sounding:
         sound += voice(kind, rng) * 10 ** (rng.uniform(-4, 0) / 20)
-    for kind in hidden:
+    for kind in cast.offscreen:
         sound += voice(kind, rng) * 10 ** (rng.uniform(-8, -2) / 20)
     return room(sound, rng, snr_db=rng.uniform(8, 20))
 
 
 @dataclass(frozen=True, slots=True)
 class _Actor:
-    mask: Mask
+    """An object and how it moves.
+
+    Attributes:
+        number: From 1, sources first.
+        cover: ``(h, w)`` in [0, 1], filling its box.
+        texture: ``(h, w, 3)`` in [0, 255].
+        corner: Left and top of its box at the annotated frame, in pixels.
+        sway: How far it moves, in pixels.
+    """
+
+    number: int
+    kind: Kind
+    cover: npt.NDArray[np.float32]
     texture: Colors
-    scale: float
-    x: float
-    y: float
-    angle: float
+    corner: tuple[int, int]
     sway: float
     phase: float
     speed: float
 
-    def place(self, seconds: float) -> tuple[float, float, float]:
-        """Center in pixels and rotation in degrees at a time."""
-        turn = 2 * np.pi * self.speed * seconds
-        x = (self.x + self.sway * np.sin(turn + self.phase)) * SIDE
-        y = (self.y + self.sway * np.cos(0.7 * turn + self.phase)) * SIDE
-        return x, y, float(np.degrees(self.angle + 0.12 * np.sin(turn + self.phase)))
+    def move(self, frame: int) -> npt.NDArray[np.float64]:
+        """``(2, 3)`` affine map from the object's pixels to the frame's: a plain shift at the annotated frame."""
+        now, then = (2 * np.pi * self.speed * n / FPS for n in (frame, ANNOTATED))
+        x = self.sway * (np.sin(now + self.phase) - np.sin(then + self.phase))
+        y = self.sway * (np.cos(0.7 * now + self.phase) - np.cos(0.7 * then + self.phase))
+        lean = np.degrees(0.12 * (np.sin(now + self.phase) - np.sin(then + self.phase)))
+        height, width = self.cover.shape
+        moved = cv2.getRotationMatrix2D((width / 2, height / 2), lean, 1)
+        moved[:, 2] += (self.corner[0] + x, self.corner[1] + y)
+        return np.asarray(moved, np.float64)
 
 
-def _film(kinds: list[Kind], rng: Rng) -> tuple[npt.NDArray[np.uint8], Mask]:
-    """All frames, and the object ids at the middle one, after occlusion."""
-    actors = [_actor(kind, spot, rng) for kind, spot in zip(kinds, _spots(len(kinds), rng), strict=True)]
-    order = rng.permutation(len(actors))
-    scenery = background(SIDE, rng)
-    count = int(FPS * SECONDS)
-    brightness = np.linspace(rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15), count)
-    grain = rng.standard_normal((SIDE + 64, SIDE + 64, 3), dtype=np.float32) * 4
-    offsets = rng.integers(0, 64, (count, 2))
-    frames = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    annotated = np.zeros((SIDE, SIDE), np.uint8)
-    for n in range(count):
-        frame, ids = scenery * np.float32(brightness[n]), np.zeros((SIDE, SIDE), np.uint8)
-        for index in order:
-            _draw(actors[index], n / FPS, index + 1, frame, ids)
-        top, left = offsets[n]
-        frames[n] = np.clip(frame + grain[top : top + SIDE, left : left + SIDE], 0, 255)
-        if n == count // 2:
-            annotated = ids
-    return frames, annotated
+def _stage(recipe: Recipe, cast: Cast, quantiles: npt.NDArray[np.float64], rng: Rng) -> tuple[list[_Actor], Mask]:
+    """Place the objects, from back to front, and the ids at the annotated frame, after occlusion.
 
-
-def _actor(kind: Kind, spot: tuple[float, float, float], rng: Rng) -> _Actor:
-    x, y, size = spot
-    mask, texture = silhouette(kind.noun, rng), surface(kind.adjective, rng)
-    angle, sway = rng.uniform(-0.45, 0.45), rng.uniform(0.02, 0.05)
-    scale = size * SIDE / PATCH
-    return _Actor(mask, texture, scale, x, y, angle, sway, rng.uniform(0, 6.28), rng.uniform(0.3, 0.9))
-
-
-def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
-    """Center and size of `count` objects, uniform over the frame, with little overlap."""
+    The sources' areas stay as they are given; the silent objects, the order and at last the places are drawn again
+    until enough of every source is visible.
+    """
+    areas = [box_area(q, recipe.scale) for q in quantiles[:, 0]]
+    places = [box_place(x, y) for _, x, y in quantiles]
+    tries = 0
     while True:
-        spots: list[tuple[float, float, float]] = []
-        for _ in range(400):
-            size = rng.uniform(0.24, 0.46) * (1.0 if count < 4 else 0.82)
-            x, y = rng.uniform(size / 2, 1 - size / 2, 2)
-            if all(_overlap((x, y, size), other) <= 0.15 for other in spots):
-                spots.append((float(x), float(y), float(size)))
-            if len(spots) == count:
-                return spots
+        tries += 1
+        if tries % NEAR_TRIES == 0:
+            places = [box_place(*rng.random(2)) for _ in areas]
+        silent = [(box_area(q, recipe.scale), box_place(x, y)) for q, x, y in rng.random((len(cast.silent), 3))]
+        drawn = [*zip(areas, places, strict=True), *silent]
+        kinds = (*cast.sounding, *cast.silent)
+        actors = [_actor(n + 1, kinds[n], *drawn[n], rng) for n in rng.permutation(len(kinds))]
+        ids = _ids(actors)
+        if all(_enough(actor, ids) for actor in actors if actor.number <= recipe.sources):
+            return actors, ids
 
 
-def _overlap(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
-    """Shared area of two squares over the smaller one's."""
-    sides = [
-        max(0.0, min(p + a[2] / 2, q + b[2] / 2) - max(p - a[2] / 2, q - b[2] / 2))
-        for p, q in zip(a[:2], b[:2], strict=True)
-    ]
-    return sides[0] * sides[1] / min(a[2], b[2]) ** 2
+def _ids(actors: Sequence[_Actor]) -> Mask:
+    """``(SIDE, SIDE)``: who covers more than half of each pixel at the annotated frame."""
+    ids = np.zeros((SIDE, SIDE), np.uint8)
+    for actor in actors:
+        (left, top), (height, width) = actor.corner, actor.cover.shape
+        ids[top : top + height, left : left + width][actor.cover > 0.5] = actor.number
+    return ids
 
 
-def _draw(actor: _Actor, seconds: float, number: int, frame: Colors, ids: Mask) -> None:
-    """Blend an actor into the frame and write its number where it covers more than half of a pixel."""
-    x, y, degrees = actor.place(seconds)
-    middle = PATCH / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), degrees, actor.scale)
-    turn[:, 2] += np.array([x - middle, y - middle])
-    cover = cv2.warpAffine(actor.mask, turn, (SIDE, SIDE)).astype(np.float32) / 255
-    texture = cv2.warpAffine(actor.texture, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+def _enough(actor: _Actor, ids: Mask) -> bool:
+    visible = np.count_nonzero(ids == actor.number)
+    return visible >= max(LEAST_SHARE * np.count_nonzero(actor.cover > 0.5), LEAST_PIXELS)
+
+
+def _actor(number: int, kind: Kind, area: float, place: Place, rng: Rng) -> _Actor:
+    mask = silhouette(kind.noun, rng)
+    aspect = mask.shape[1] / mask.shape[0] * np.exp(rng.normal(0, STRETCH))
+    width, height = (max(6, round(side * SIDE)) for side in box_sides(area, aspect))
+    method = cv2.INTER_AREA if width < mask.shape[1] else cv2.INTER_LINEAR
+    cover = cv2.resize(mask, (width, height), interpolation=method).astype(np.float32) / 255
+    corner = (round(place[0] * (SIDE - width)), round(place[1] * (SIDE - height)))
+    sway, phase, speed = SIDE * rng.uniform(0.02, 0.05), rng.uniform(0, 6.28), rng.uniform(0.3, 0.9)
+    texture = surface(kind.adjective, height, width, rng)
+    return _Actor(number, kind, cover, texture, corner, sway, phase, speed)
+
+
+def _film(actors: Sequence[_Actor], rng: Rng) -> npt.NDArray[np.uint8]:
+    """All frames: objects that sway over still scenery, with noise, and light that changes slowly."""
+    still = scenery(SIDE, rng)
+    light = np.linspace(rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15), FRAMES)
+    grain = rng.standard_normal((SIDE + 64, SIDE + 64, 3), dtype=np.float32) * 4
+    offsets = rng.integers(0, 64, (FRAMES, 2))
+    frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
+    for n, (top, left) in enumerate(offsets):
+        frame = still.copy()
+        for actor in actors:
+            _paint(actor, n, frame)
+        frame *= np.float32(light[n])
+        frames[n] = np.clip(frame + grain[top : top + SIDE, left : left + SIDE], 0, 255)
+    return frames
+
+
+def _paint(actor: _Actor, number: int, frame: Colors) -> None:
+    """Blend an object into a frame."""
+    move = actor.move(number)
+    cover = cv2.warpAffine(actor.cover, move, (SIDE, SIDE))
+    texture = cv2.warpAffine(actor.texture, move, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
     frame += (texture - frame) * cover[..., None]
-    ids[cover > 0.5] = number
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:

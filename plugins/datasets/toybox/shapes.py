@@ -1,7 +1,4 @@
-"""What toybox looks like: a silhouette per noun, a surface per adjective, and a background.
-
-Silhouettes and surfaces are squares of `SIDE` pixels, which the scene turns, shrinks and places.
-"""
+"""What toybox looks like: a silhouette per noun, a surface per adjective, and a background."""
 
 from __future__ import annotations
 
@@ -16,6 +13,9 @@ Mask = npt.NDArray[np.uint8]
 Colors = npt.NDArray[np.float32]
 
 SIDE = 96
+"""Of the square that silhouettes are drawn on, in pixels."""
+LEAN = 0.35
+"""An object leans to either side by at most this angle, in radians."""
 
 Point = tuple[float, float]
 
@@ -93,10 +93,13 @@ SILHOUETTES: dict[str, Callable[[Canvas], None]] = {
 
 
 def silhouette(noun: str, rng: Generator) -> Mask:
-    """``(SIDE, SIDE)`` uint8, 255 inside."""
+    """``(h, w)`` uint8, 255 inside: leaning at random, and cut off where it ends, so that it fills its box."""
     draw = Canvas(rng)
     SILHOUETTES[noun](draw)
-    return draw.mask
+    lean = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), np.degrees(rng.uniform(-LEAN, LEAN)), 0.7)  # stays inside
+    mask = cv2.warpAffine(draw.mask, lean, (SIDE, SIDE))
+    rows, columns = (np.flatnonzero((mask > 127).any(axis=axis)) for axis in (1, 0))
+    return np.asarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
 
 
 Plane = npt.NDArray[np.float64]
@@ -118,18 +121,25 @@ SURFACES: dict[str, Callable[[Plane, Plane], npt.NDArray[np.bool_]]] = {
 """Where the second color goes, given coordinates from the center in periods of the texture, turned at random."""
 
 
-def surface(adjective: str, rng: Generator) -> Colors:
-    """``(SIDE, SIDE, 3)`` in [0, 255]: two random hues in the adjective's texture, shaded from above."""
-    y, x = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE - 0.5
-    angle, periods = rng.uniform(0, np.pi), rng.uniform(4, 5.5)
+def surface(adjective: str, height: int, width: int, rng: Generator) -> Colors:
+    """``(height, width, 3)`` in [0, 255]: two random hues in the adjective's texture, shaded from above.
+
+    The texture's period grows with the square root of the longer side: large objects show more periods, not only
+    larger ones.
+    """
+    longer = max(height, width)
+    tile = max(longer, np.clip(SIDE * np.sqrt(longer / 40), 40, 220))  # pixels that 4 to 5.5 periods take
+    y, x = np.mgrid[0 : 2 * height, 0 : 2 * width] / 2 + 0.25  # twice as fine, for smooth edges
+    y, x = y - height / 2, x - width / 2
+    angle, periods = rng.uniform(0, np.pi), rng.uniform(4, 5.5) / tile
     u = periods * (x * np.cos(angle) + y * np.sin(angle))
     v = periods * (y * np.cos(angle) - x * np.sin(angle))
     shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay round the center
     second = SURFACES[adjective](u + shift[0], v + shift[1])
     colors = _two_colors(rng)
-    shade = 0.925 - 0.35 * y
-    shaded = np.where(second[..., None], colors[1], colors[0]) * shade[..., None]
-    return np.asarray(np.clip(shaded, 0, 255), np.float32)
+    shaded = np.where(second[..., None], colors[1], colors[0]) * (0.925 - 0.35 * y / height)[..., None]
+    smooth = cv2.resize(shaded.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.clip(smooth, 0, 255), np.float32)
 
 
 def _two_colors(rng: Generator) -> Colors:
@@ -150,3 +160,14 @@ def background(side: int, rng: Generator) -> Colors:
         smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
         picture += smooth * np.float32(rng.uniform(10, 26) / np.sqrt(cells / 4))
     return np.clip(picture, 0, 255)
+
+
+def scenery(side: int, rng: Generator) -> Colors:
+    """``(side, side, 3)`` in [0, 255]: a background with up to four soft blobs of other backgrounds on it."""
+    picture = background(side, rng)
+    for _ in range(int(rng.integers(0, 5))):
+        cells = int(rng.integers(3, 6))
+        blob = cv2.resize(rng.standard_normal((cells, cells)), (side, side), interpolation=cv2.INTER_CUBIC)
+        cover = np.clip((blob - np.quantile(blob, rng.uniform(0.6, 0.9))) * 8, 0, 1) * rng.uniform(0.35, 0.8)
+        picture += (background(side, rng) - picture) * cover[..., None].astype(np.float32)
+    return picture
