@@ -14,41 +14,28 @@ from torch import Tensor, nn
 
 from avloc.functional import gather_sources, l2_normalize, symmetric_cross_entropy
 
+from ._tvsl_parts import GatedMLP, Prompts, Switches
+
 HUNDRED = math.log(100)
-
-
-class GatedMLP(nn.Sequential):
-    """``w x + (1 - w) MLP(x)`` with a learned scalar w that starts at 1: the identity."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-        self.gate = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for layer in self:
-            y = layer(y)
-        return self.gate * x + (1 - self.gate) * y
-
-
-def released_gates(tokens: Tensor, queries: Tensor) -> Tensor:
-    """``(B, K, n)`` cosines of unit tokens with unit queries, L2-normalized over the tokens."""
-    return l2_normalize(queries @ tokens.mT)
 
 
 class ReleasedHead(nn.Module):
     """Forward pass, losses and maps of the released model, for any number of sources.
 
+    It has no equation (8): without correspondence, the map compares the gated tokens without their last projections.
+
     Args:
         dim: Width of the joint space.
+        switches: What every variant can leave out.
     """
 
     logit_scale: Tensor
     logit_scale_ai: Tensor
     logit_scale_at: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, switches: Switches) -> None:
         super().__init__()
+        self.switches, self.prompts = switches, Prompts(dim, switches.prompt_length)
         self.visual_proj, self.audio_proj = GatedMLP(dim), GatedMLP(dim)
         self.img_cls_proj, self.aud_cls_proj = GatedMLP(dim), GatedMLP(dim)
         self.img_aud_proj, self.aud_img_proj = GatedMLP(dim), GatedMLP(dim)
@@ -66,39 +53,48 @@ class ReleasedHead(nn.Module):
 
     def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> Tensor:
         """Logits ``(B, N)`` of the classes. The release trains this detector and never asks it."""
-        return self._detect(self.project(image, audio)[2], text)
+        return self._detect(self.project(image, audio)[2], l2_normalize(self.prompts(text)))
 
     def _detect(self, fused: Tensor, text: Tensor) -> Tensor:
-        text = l2_normalize(text)
         return scale(self.logit_scale_ml) * fused @ l2_normalize(torch.cat([text, text], dim=1)).T
+
+    def _gates(self, tokens: Tensor, queries: Tensor, switch: bool) -> Tensor:
+        """``(B, K, n)``, L2-normalized over the tokens: cosines of unit tokens with unit queries, or all the same."""
+        cosines = queries @ tokens.mT
+        return l2_normalize(cosines if switch else torch.ones_like(cosines))
 
     def loss(self, image: Tensor, audio: Tensor, text: Tensor, labels: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """The four terms, from token features ``(B, n, D)``, multi-hot labels and the list of sources."""
-        text = l2_normalize(text)
+        use, text = self.switches, l2_normalize(self.prompts(text))
         visual, sound, fused = self.project(image, audio)
         queries = gather_sources(text, sources)
-        mean_visual = gated_mean(visual, released_gates(visual, queries))  # (B, K, D)
-        mean_sound = gated_mean(sound, released_gates(sound, queries))
+        mean_visual = gated_mean(visual, self._gates(visual, queries, use.image_conditioning))  # (B, K, D)
+        mean_sound = gated_mean(sound, self._gates(sound, queries, use.audio_conditioning))
         real = sources >= 0
         targets = sources[real]
-        visual_logits = scale(self.logit_scale) * l2_normalize(self.img_cls_proj(mean_visual[real])) @ text.T
-        sound_logits = scale(self.logit_scale_at) * l2_normalize(self.aud_cls_proj(mean_sound[real])) @ text.T
-        queried = l2_normalize(self.aud_img_proj(mean_sound[real]))
-        answered = l2_normalize(self.img_aud_proj(mean_visual[real]))
-        return {
-            "detection": F.binary_cross_entropy_with_logits(self._detect(fused, text), labels),
-            "image": F.cross_entropy(visual_logits, targets, reduction="sum") / max(len(targets), 1),
-            "audio": F.cross_entropy(sound_logits, targets, reduction="sum") / max(len(targets), 1),
-            "contrast": symmetric_cross_entropy(scale(self.logit_scale_ai) * queried @ answered.T) / 2,
-        }
+        terms = {"detection": F.binary_cross_entropy_with_logits(self._detect(fused, text), labels)}
+        if use.image_conditioning:
+            logits = scale(self.logit_scale) * l2_normalize(self.img_cls_proj(mean_visual[real])) @ text.T
+            terms["image"] = F.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
+        if use.audio_conditioning:
+            logits = scale(self.logit_scale_at) * l2_normalize(self.aud_cls_proj(mean_sound[real])) @ text.T
+            terms["audio"] = F.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
+        if use.correspondence:
+            queried = l2_normalize(self.aud_img_proj(mean_sound[real]))
+            answered = l2_normalize(self.img_aud_proj(mean_visual[real]))
+            terms["correspondence"] = symmetric_cross_entropy(scale(self.logit_scale_ai) * queried @ answered.T) / 2
+        return terms
 
     def maps(self, image: Tensor, audio: Tensor, text: Tensor, sources: Tensor) -> Tensor:
         """``(B, K, n)`` scores of the image tokens, L2-normalized over the tokens."""
+        use = self.switches
         visual, sound, _ = self.project(image, audio)
-        queries = gather_sources(l2_normalize(text), sources)
-        query = l2_normalize(self.aud_img_proj(gated_mean(sound, released_gates(sound, queries))))  # (B, K, D)
-        conditioned = released_gates(visual, queries)[..., None] * visual[:, None]  # (B, K, n, D)
-        return l2_normalize(torch.einsum("bknd,bkd->bkn", l2_normalize(self.img_aud_proj(conditioned)), query))
+        queries = gather_sources(l2_normalize(self.prompts(text)), sources)
+        query = gated_mean(sound, self._gates(sound, queries, use.audio_conditioning))  # (B, K, D)
+        conditioned = self._gates(visual, queries, use.image_conditioning)[..., None] * visual[:, None]  # (B, K, n, D)
+        if use.correspondence:
+            query, conditioned = self.aud_img_proj(query), self.img_aud_proj(conditioned)
+        return l2_normalize(torch.einsum("bknd,bkd->bkn", l2_normalize(conditioned), l2_normalize(query)))
 
 
 def scale(logarithm: Tensor) -> Tensor:

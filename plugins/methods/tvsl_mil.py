@@ -131,8 +131,9 @@ class TVSLMIL(Method):
         probabilities = ((seen + heard) / 2).sigmoid()  # both must agree: a source sounds and is visible
         sources = queried_sources(batch, probabilities)
         names = gather_sources(text, sources)
-        fits_name = (names @ image.mT).clamp_min(0)  # (B, K, n)
-        fits_sound = (self.query(audio, names) @ image.mT).clamp_min(0)
-        fits = fits_name * fits_sound if self.image_conditioning else fits_sound
+        length = torch.linalg.vector_norm(self.p_v(tokens(features.image_map)), dim=-1)[:, None]  # (B, 1, n)
+        fits_name = (names @ image.mT).clamp_min(0) * length  # (B, K, n)
+        fits_sound = (self.query(audio, names) @ image.mT).clamp_min(0) * length
+        fits = (fits_name * fits_sound) ** 0.25 if self.image_conditioning else fits_sound**0.5
         maps = fits.reshape(*sources.shape, *features.image_map.shape[2:])
         return named_predictions(batch, sources, maps, probabilities)

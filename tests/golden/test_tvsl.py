@@ -23,7 +23,7 @@ GATES = {
 }  # fmt: skip
 """Our names of the gates to the official ones; every other parameter carries its official name."""
 
-TERMS = {"detection": "mcl", "image": "image_cls", "audio": "audio_cls", "contrast": "contrastive"}
+TERMS = {"detection": "mcl", "image": "image_cls", "audio": "audio_cls", "correspondence": "contrastive"}
 
 
 def official(name: str) -> str:

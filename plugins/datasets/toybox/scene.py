@@ -153,7 +153,7 @@ def _stage(recipe: Recipe, cast: Cast, quantiles: npt.NDArray[np.float64], rng: 
         silent = [(box_area(q, recipe.scale), box_place(x, y)) for q, x, y in rng.random((len(cast.silent), 3))]
         drawn = [*zip(areas, places, strict=True), *silent]
         kinds = (*cast.sounding, *cast.silent)
-        actors = [_actor(n + 1, kinds[n], *drawn[n], rng) for n in rng.permutation(len(kinds))]
+        actors = [_actor(n + 1, kinds[n], *drawn[n], rng) for n in rng.permutation(len(kinds)).tolist()]
         ids = _ids(actors)
         if all(_enough(actor, ids) for actor in actors if actor.number <= recipe.sources):
             return actors, ids
