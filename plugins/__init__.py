@@ -62,6 +62,7 @@ def avloc_datasets() -> dict[str, str]:
         "music_duet": f"{datasets}.music:MUSICDuet",
         "negatives": f"{datasets}.derived:Negatives",
         "side_by_side": f"{datasets}.derived:SideBySide",
+        "validation": f"{datasets}.derived:Validation",
         "zero_shot": f"{datasets}.derived:ZeroShot",
     }
 

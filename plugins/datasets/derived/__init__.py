@@ -1,4 +1,4 @@
-"""Data sets made of any other one: with negatives, with classes kept for the test, or with clips put side by side.
+"""Data sets made of any other one: with negatives, with unseen classes, with clips side by side, or its validation clips.
 
 Each takes the other one as ``of``, written as suites write components: its registered name, or
 ``{name: ..., parameter: ...}``.
@@ -8,4 +8,5 @@ from __future__ import annotations
 
 from .negatives import Negatives as Negatives
 from .side_by_side import SideBySide as SideBySide
+from .validation import Validation as Validation
 from .zero_shot import ZeroShot as ZeroShot
