@@ -40,6 +40,8 @@ class Protocol(Data):
             rounding, and a constant c becomes 1 + c), ``relu_max`` (nothing below 0, then divided by the map's
             maximum), ``{range: [low, high]}`` from there to [0, 1], the same for every map, or none.
         invert: Invert the normalized map, so that its lowest value becomes its highest. Only after min-max.
+        exponent: The power that the normalized map is raised to, values below 0 by their size. It moves what thresholds
+            claim and leaves the order of the pixels, and so every average precision, as it is.
         refine: Whether and how the object prior is mixed into every map.
         binarize: Which pixels the method claims.
         strict: Whether a pixel must exceed the value that the rule gives rather than reach it.
@@ -61,6 +63,7 @@ class Protocol(Data):
     align_corners: bool
     normalize: Literal["none", "minmax", "minmax_nan", "minmax_negated", "relu_max"] | Range
     invert: bool
+    exponent: float = Field(default=1.0, gt=0)
     refine: Refine | None = None
     binarize: Binarize
     strict: bool
@@ -145,9 +148,10 @@ class Protocol(Data):
         scale = {"none": "raw values", "relu_max": "cut at 0, divided by the maximum"}.get(str(self.normalize))
         if isinstance(self.normalize, Range):
             scale = "{:g} to {:g} on [0, 1]".format(*self.normalize.range)
+        power = f"to the power {self.exponent:g}"
         parts = [
             f"maps {self.resize.partition('_')[0]}{corners} to {self.size} pixels a tile", scale or "min-max per map",
-            *["inverted"] * self.invert, self.binarize.in_words(self.strict),
+            *["inverted"] * self.invert, *[power] * (self.exponent != 1), self.binarize.in_words(self.strict),
             *([f"refined by the object prior, {1 - self.refine.alpha:.0%} of the sum"] if self.refine else []),
             {"whole": "on the whole canvas", "tile": "each tile alone"}[self.canvas],
             "one map for all sources" if self.match == "broadcast" else f"maps matched by {self.match}",
@@ -204,6 +208,8 @@ class Protocol(Data):
         scores = normalized(resized(maps, self.size, width, self.resize, self.align_corners), self.normalize)
         if self.invert and len(scores):
             scores = scores.max((1, 2), keepdims=True) - scores
+        if self.exponent != 1:
+            scores = np.copysign(np.abs(scores) ** self.exponent, scores).astype(np.float32)
         if self.refine is None or priors is None or not len(scores):
             return scores
         return self.refine.mix(scores, resized(priors, self.size, width, self.resize, self.align_corners))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
+from sklearn.metrics import average_precision_score
 
 from avloc import AvlocError, Prediction, Truth
 from avloc.data import rasterize
@@ -451,3 +452,33 @@ def test_maps_without_names_are_distinguished_from_named_ones_and_from_none(pres
 def test_a_clip_of_which_no_source_was_found_has_no_highest_quarter() -> None:
     assert top_quarter(np.zeros((0, 8, 8), np.float32)).shape == (0,)
     np.testing.assert_allclose(top_quarter(np.arange(8.0, dtype=np.float32).reshape(1, 2, 4)), [6.5])
+
+
+def test_an_exponent_moves_what_is_claimed_and_no_average_precision() -> None:
+    rng = np.random.default_rng(0)
+    maps, mask = rng.random((1, 7, 7)), np.zeros((1, 112, 112), np.float32)
+    mask[0, 20:70, 30:90] = 1
+    prediction, truth = Prediction("a", maps, ("dog",)), Truth(mask, ("dog",))
+    claimed, precision = [], []
+    for exponent in (1, 0.25, 3):
+        protocol = load_protocol({"preset": "avloc", "size": 112, "exponent": exponent})
+        found, at_size = protocol.apply(prediction, truth)
+        plain, _ = load_protocol({"preset": "avloc", "size": 112}).apply(prediction, truth)
+        np.testing.assert_allclose(found.scores, plain.scores**exponent, rtol=1e-5)
+        claimed.append(found.masks.mean())
+        precision.append(average_precision_score(at_size.masks.ravel() > 0, found.scores.ravel()))
+    assert claimed[1] > 1.5 * claimed[0] and claimed[2] < 0.7 * claimed[0]
+    assert np.ptp(precision) < 1e-4
+
+
+def test_an_exponent_keeps_the_order_of_values_below_zero() -> None:
+    maps = np.linspace(-1, 1, 16).reshape(1, 4, 4)
+    protocol = load_protocol({"preset": "avloc", "size": 4, "normalize": "none", "exponent": 0.5})
+    found, _ = protocol.apply(Prediction("a", maps, ("dog",)), Truth(np.ones((1, 4, 4), np.float32), ("dog",)))
+    assert (np.diff(found.scores.ravel()) > 0).all() and found.scores.min() == -1
+
+
+@pytest.mark.parametrize("exponent", [0, -1, "half"])
+def test_an_exponent_is_above_zero(exponent: Any) -> None:
+    with pytest.raises(AvlocError, match="exponent"):
+        load_protocol({"preset": "avloc", "exponent": exponent})

@@ -1,4 +1,4 @@
-"""Data sets made of any other one: with negatives, with unseen classes, with clips side by side, or its validation clips.
+"""Data sets made of any other one: with negatives, unseen classes, clips side by side, or its validation clips.
 
 Each takes the other one as ``of``, written as suites write components: its registered name, or
 ``{name: ..., parameter: ...}``.
