@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import Result
 
 from avloc.store import ArrayLog, Manifest
 from helpers import SHARED
+from helpers.commands import run
 from helpers.films import film, put
 from helpers.folders import row, table
 
@@ -48,11 +50,9 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def _avloc(cache: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AVLOC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "avloc", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
+def _avloc(cache: Path, *arguments: str | Path, check: bool = True) -> Result:
+    done = run(*arguments, env={"AVLOC_CACHE": str(cache)})
+    assert not check or done.exit_code == 0, done.output
     return done
 
 
@@ -170,7 +170,7 @@ def test_real_folder_of_videos(tmp_path: Path, shared_cache: Path) -> None:
         "controls: [center, whole, random, saliency, text_only]\n"
     )
     done = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r", check=False)
-    assert "10 clips listed, 10 scored" in done.stdout, done.stdout + done.stderr
+    assert "10 clips listed, 10 scored" in done.stdout, done.output
     values = _avloc(shared_cache, "table", "--suite", suite, "--results", tmp_path / "r", "--format", "csv").stdout
     assert "center" in values
 
