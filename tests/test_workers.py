@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avloc.progress import Event, receiving, say, track
+from avloc.registry import registry
 from avloc.workers import Died, each
 from helpers import TESTS
+from helpers.commands import run
 
 
 def _square(number: int) -> int:
@@ -201,9 +204,16 @@ def avloc_methods():
 def _bench(tmp_path: Path, suite_file: Path, results: str, *more: str) -> tuple[int, dict[str, Any]]:
     plugin = tmp_path / "world_plugin.py"
     plugin.write_text(PLUGIN)
-    command = [sys.executable, "-m", "avloc", "bench", "--suite", suite_file, "--plugin", plugin]
-    code = subprocess.run([*command, "--results", tmp_path / results, *more], check=False, timeout=300).returncode
-    return code, json.loads((tmp_path / results / "suites" / "blocks.json").read_text())
+    shown = run("bench", "--suite", suite_file, "--plugin", plugin, "--results", tmp_path / results, *more)
+    return shown.exit_code, json.loads((tmp_path / results / "suites" / "blocks.json").read_text())
+
+
+@pytest.fixture
+def own_registry() -> Iterator[None]:
+    """What the test's plugin file registers is forgotten afterwards."""
+    registry.cache_clear()
+    yield
+    registry.cache_clear()
 
 
 def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict[str, float]]:
@@ -216,6 +226,7 @@ def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
 def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file: Path, tmp_path: Path) -> None:
     more = suite_file.read_text().replace("[{name", "[{name: blocks, count: 9, encoder: plain}, {name")
     suite_file.write_text(more)
@@ -230,6 +241,7 @@ def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
 def test_a_data_set_that_kills_its_process_leaves_the_others(suite_file: Path, tmp_path: Path) -> None:
     more = suite_file.read_text().replace("[{name", "[{name: deadly, encoder: plain}, {name")
     suite_file.write_text(more)

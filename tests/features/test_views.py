@@ -75,12 +75,13 @@ def _task(count: int = 8) -> Task:
     return task_of({split: Blocks(None, split=split, count=count) for split in ("train", "val", "test")}, Plain())
 
 
-def _fit(folder: Path, method: type[Dot] = Greedy, count: int = 8, **changes: Any) -> Fit:
+def _fit(folder: Path, kind: type[Dot] = Greedy, count: int = 8, **changes: Any) -> Fit:
     torch.manual_seed(0)
     train = Train(**{"epochs": 4, "batch_size": 4, "lr": 0.05, **changes})
-    data = _task(count).training_data(method.needs, train)
+    data = _task(count).training_data(kind.needs, train)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Fit(method(Plain().info, Blocks.classes), data, train, seed=0, folder=folder, fabric=fabric)
+    method = kind(Plain().info, Blocks.classes)
+    return Fit(method, data, train, seed=0, folder=folder, fabric=fabric, save_every=0)
 
 
 def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
@@ -127,33 +128,35 @@ KILLED = """
     import sys, os, signal, pathlib
     sys.path.insert(0, {tests!r})
     sys.path.insert(0, {tests!r} + '/features')
-    import avloc.training.fit, test_views
-    avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
-    steps, original = int(sys.argv[2]), avloc.training.fit.Fit._step
+    import test_views
+    from avloc.training import Fit
+    from helpers.forks import forked
+    left, original = 0, Fit._step
     def counted(*args):
-        global steps
-        steps -= 1
-        if steps == 0:
+        global left
+        left -= 1
+        if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args)
-    avloc.training.fit.Fit._step = counted
-    folder = pathlib.Path(sys.argv[1])
-    folder.mkdir(exist_ok=True)
-    test_views._fit(folder).run()
+    Fit._step = counted
+    for steps in (2, 5, 7):
+        folder = pathlib.Path(sys.argv[1]) / str(steps)
+        folder.mkdir()
+        for left in (steps, 1000):
+            print(forked(lambda: test_views._fit(folder).run()), flush=True)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [2, 5, 7])
-def test_killed_in_any_phase_it_resumes_to_the_same_weights(tmp_path: Path, steps: int) -> None:
+def test_killed_in_any_phase_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = load_weights(_fit(tmp_path / "whole").run())
     code = textwrap.dedent(KILLED).format(tests=str(TESTS))
-    for at in (steps, 1000):
-        command = [sys.executable, "-c", code, str(tmp_path / "killed"), str(at)]
-        status = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-        assert status == (-signal.SIGKILL if at == steps else 0)
-    again = load_weights(tmp_path / "killed" / "checkpoint.safetensors")
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split() == [str(int(-signal.SIGKILL)), "0"] * 3
+    for steps in (2, 5, 7):
+        again = load_weights(tmp_path / str(steps) / "checkpoint.safetensors")
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_clips_of_one_frame_become_canvases(tmp_path: Path) -> None:

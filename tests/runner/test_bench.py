@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
+from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
@@ -26,7 +27,7 @@ from avloc.store import Manifest, Score, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
-from helpers.world import Blocks, Dot, Oracle
+from helpers.world import Blocks, Dot, Oracle, World
 
 
 @pytest.fixture
@@ -260,18 +261,16 @@ def test_several_phases_train_in_turn(suite: Suite, tmp_path: Path) -> None:
 
 
 KILLED = """
-    import os, signal, sys, time, pathlib
+    import os, signal, sys, pathlib
     sys.path.insert(0, {tests!r})
     from helpers import world
-    import avloc, avloc.training.fit, avloc.features.feature_set, avloc.runner.run
-    from avloc.runner import run_suite as bench
-    from avloc.runner import Options
+    from helpers.forks import forked
+    import avloc, avloc.training.fit, avloc.store.arrays
+    from avloc.runner import Options, run_suite as bench
     from avloc.suite import load_suite
     avloc.registry.registry().add_module("world", world.World())
     avloc.training.fit.SAVE_EVERY_SECONDS, avloc.training.fit.SAVE_SHARE = 0.0, 1e9
-    avloc.features.feature_set.COMMIT_EVERY = 3
-    avloc.runner.run.PREDICT_BATCH = 3
-    left = int(sys.argv[3])
+    left = 0
     def pull(module, name):
         original = getattr(module, name)
         def counted(*args, **kwargs):
@@ -284,31 +283,28 @@ KILLED = """
     pull(avloc.training.fit.Fit, "_step")
     pull(avloc.training.fit.Fit, "_save_weights")
     pull(avloc.store.arrays.os, "fsync")
-    bench(load_suite(sys.argv[1]), Options(pathlib.Path(sys.argv[2])))
+    suite, folder = load_suite(sys.argv[1]), pathlib.Path(sys.argv[2])
+    for name, *kills in (("whole", 0), ("killed", 2, 5, 6, 7, 8, 9, 11, 13, 17, 23, 0)):
+        os.environ["AVLOC_CACHE"] = str(folder / name / "cache")
+        for left in kills:
+            print(name, forked(lambda: bench(suite, Options(folder / name))), flush=True)
 """
-
-
-def _bench_process(suite_file: Path, results: Path, kill_at: int, cache: Path) -> int:
-    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
-    command = [sys.executable, "-c", code, str(suite_file), str(results), str(kill_at)]
-    environment = {**os.environ, "AVLOC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, check=False).returncode
 
 
 @pytest.mark.slow
 def test_killed_anywhere_it_resumes_to_the_same_records(suite_file: Path, tmp_path: Path) -> None:
-    assert _bench_process(suite_file, tmp_path / "whole", 0, tmp_path / "cache0") == 0
+    code = textwrap.dedent(KILLED).format(tests=str(TESTS))
+    # More clips than are encoded, or localized, between two writes to the disk.
+    suite_file.write_text(suite_file.read_text().replace("name: blocks", "name: blocks, count: 70"))
+    command = [sys.executable, "-c", code, str(suite_file), str(tmp_path)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    (whole, status), *killed = [line.split() for line in done.stdout.splitlines()]
+    assert (whole, status) == ("whole", "0")
     expected = _contents(tmp_path / "whole")
     assert any(key.endswith("checkpoint.safetensors") for key in expected)
-    results, cache, kills = tmp_path / "killed", tmp_path / "cache1", 0
-    for kill_at in (2, 5, 6, 7, 8, 9, 11, 13, 17, 23):
-        code = _bench_process(suite_file, results, kill_at, cache)
-        kills += code == -signal.SIGKILL
-        if code == 0:
-            break
-    assert kills >= 4
-    assert _bench_process(suite_file, results, 0, cache) == 0
-    assert _contents(results) == expected
+    codes = [int(code) for _, code in killed]
+    assert set(codes) <= {-signal.SIGKILL, 0} and codes.count(-signal.SIGKILL) >= 4 and codes[-1] == 0
+    assert _contents(tmp_path / "killed") == expected
 
 
 COUNTED = """
@@ -522,25 +518,28 @@ def _raise(text: str) -> None:
     raise RuntimeError(text)
 
 
+@pytest.mark.usefixtures("world")
 def test_an_edited_method_is_mentioned_and_its_runs_are_kept(suite_file: Path, tmp_path: Path) -> None:
     plugin, said = tmp_path / "edited.py", []
-    text = f"""
-import sys; sys.path.insert(0, {str(TESTS)!r})
-from helpers.world import Dot, World
+    text = """
+from helpers.world import Dot
 from avloc import hookimpl
 class Edited(Dot):
     pass
-avloc_datasets, avloc_encoders = hookimpl(lambda: World().avloc_datasets()), hookimpl(lambda: World().avloc_encoders())
 @hookimpl
 def avloc_methods():
-    return {{"edited": Edited}}
+    return {"edited": Edited}
 """
-    options = ["--suite", str(suite_file), "--methods", "edited", "--seeds", "0", "--results", str(tmp_path / "r")]
+    suite = load_suite(str(suite_file))
     for line in ("", "", "# another day"):
         plugin.write_text(text + line)
-        command = [sys.executable, "-m", "avloc", "bench", "--plugin", str(plugin), *options]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        said.append("its file was changed" in done.stderr)
+        registry.cache_clear()
+        registry().add_module("world", World())
+        registry().add_file(plugin)
+        events: list[Event] = []
+        with receiving(events.append):
+            bench(suite.override(methods=["edited"], seeds=[0]), Options(tmp_path / "r"))
+        said.append(any(event[0] == "say" and "its file was changed" in event[1] for event in events))
     assert said == [False, False, True]
 
 
