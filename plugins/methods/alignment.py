@@ -92,12 +92,15 @@ def alignment_loss(
     return {"local": torch.stack(cells).sum(), "whole": torch.stack(wholes).sum()}
 
 
-def nearest(vectors: Tensor, count: int) -> Tensor:
-    """Of each of ``(n, D)`` vectors the `count` others with the highest cosine: ``(n, count)`` int32 rows."""
+def nearest(vectors: Tensor, count: int, *, at_once: int = COSINES_AT_ONCE) -> Tensor:
+    """Of each of ``(n, D)`` vectors the `count` others with the highest cosine: ``(n, count)`` int32 rows.
+
+    At most `at_once` cosines, or those of one vector, are in memory.
+    """
     vectors = l2_normalize(vectors.float())
     rows = torch.arange(len(vectors), device=vectors.device)
     found = []
-    for some in torch.split(rows, max(1, COSINES_AT_ONCE // len(vectors))):
+    for some in torch.split(rows, max(1, at_once // len(vectors))):
         cosines = (vectors[some] @ vectors.T).masked_fill_(some[:, None] == rows, -torch.inf)
         found.append(cosines.topk(count).indices.int())
     return torch.cat(found)

@@ -40,7 +40,7 @@ class Greedy(Dot):
 
     def __init__(self, encoder: Any, classes: Sequence[str], *, dropout: float = 0.0) -> None:
         super().__init__(encoder, classes, dropout=dropout)
-        self.register_buffer("known", torch.empty(0, 3))
+        self.register_buffer("known", torch.empty(0, Plain.info.dim))
 
     def phases(self) -> list[Phase]:
         return [Phase("look"), Phase("learn")]
@@ -117,7 +117,7 @@ def test_views_are_drawn_anew_in_every_step_and_alike_in_every_run(tmp_path: Pat
 def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
     fit = _fit(tmp_path)
     known = load_weights(fit.run())["known"]
-    assert known.shape == (8, 3)
+    assert known.shape == (8, Plain.info.dim)
     assert fit.method.order == [f"train{n}" for n in range(8)]  # type: ignore[union-attr]
     fresh = _fit(tmp_path / "other")
     fresh.trained.put(load_weights(tmp_path / "checkpoint.safetensors"))
