@@ -318,11 +318,11 @@ def _markdown(card: dict[str, Any]) -> str:
     table = "\n".join(f"| {title} | {val[key]:.3f} | {chance:.3f} |" for title, key, chance in rows)
     return f"""# Weights of the encoder `tiny`
 
-`{PRETRAIN} --seed {card["seed"]}` made them and wrote this card. The JSON file beside it has all details.
-SHA-256: `{card["sha256"]}`.
+Made by `{PRETRAIN} --seed {card["seed"]}`, which also wrote this card.
+The JSON file beside it has all details. SHA-256: `{card["sha256"]}`.
 
 **Recipe.** Symmetric InfoNCE of the pooled pairs image-audio, image-text and audio-text (T-VSL's equation 1), with a
-learned temperature ({card["learned_temperature"]} in the end). Only pooled embeddings enter the loss: no single token, mask or box.
+learned temperature (finally {card["learned_temperature"]}). Only pooled embeddings enter the loss: no single token, mask or box.
 Data: {recipe["train"]} training clips of `{DATA}`, one object each, {classes} classes; every batch has one clip of each
 class, so it has no false negatives. Augmented by flips, shifts, contrast, tint, rolls in time and hidden mel bands.
 {recipe["steps"]} steps of AdamW (peak {recipe["learning_rate"]}, decay {recipe["weight_decay"]}, warm-up, cosine).

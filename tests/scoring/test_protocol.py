@@ -74,7 +74,7 @@ def test_a_changed_preset_says_so() -> None:
     protocol = load_protocol({"preset": "avloc", "binarize": {"top": 0.5}})
     assert "avloc (changed: binarize):" in protocol.describe()
     assert "top 50%" in protocol.describe()
-    assert "upside down" in load_protocol("tvsl_released").describe()
+    assert "Maps are inverted before they are scored" in load_protocol("tvsl_released").describe()
 
 
 def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
