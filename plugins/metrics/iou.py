@@ -1,4 +1,4 @@
-"""Overlap of claimed pixels with the truth, and the area under its success curve: pure functions over stacks of masks."""
+"""Overlap of claimed pixels with the truth, and the area under its success curve, as functions over stacks of masks."""
 
 from __future__ import annotations
 
