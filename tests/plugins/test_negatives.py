@@ -54,7 +54,7 @@ def pairs(data: Dataset) -> list[tuple[Any, Any]]:
 def test_a_negative_is_the_clip_with_another_sound_and_nothing_to_find(world: Any, kind: str, heard: str) -> None:
     data, whole = opened(kind=kind), get_component("dataset", "blocks")(None, split="test")
     assert data.ids()[:2] == ["test0", f"test0~{kind}"] and len(data.ids()) == 2 * len(whole.ids())
-    assert data.classes == whole.classes and f"heard with {heard} " in data.notes[0]
+    assert data.classes == whole.classes and f"as a negative, with {heard} " in data.notes[0]
     for own, negative in pairs(data):
         original = whole.load(own.clip.id)
         assert np.array_equal(own.clip.audio, original.clip.audio) and own.truth.masks.any()

@@ -218,8 +218,8 @@ def test_nothing_is_made_before_it_is_asked_for(tmp_path: Path) -> None:
     assert len(data.ids()) == 3 and not list(tmp_path.iterdir())
     status = data.status()
     assert status.present == () and set(status.missing) == set(data.ids())
-    assert all("not made yet" in reason for reason in status.missing.values())
-    with pytest.raises(DataError, match="not made yet"):
+    assert all("has not been made yet" in reason for reason in status.missing.values())
+    with pytest.raises(DataError, match="has not been made yet"):
         data.load(data.ids()[0])
     assert not list(tmp_path.iterdir())
 
