@@ -160,7 +160,7 @@ def test_new_fill_in_check_bench(steps: list[list[str]], folder: Path, suite_fil
     assert "Mine" in run([*bench, "--suite", str(suite_file), "--seeds", "0"]).stdout
 
 
-def test_the_first_screen_says_it_all() -> None:
+def test_the_first_screen_has_every_step() -> None:
     screen = "\n".join(page("CONTRIBUTING.md").splitlines()[:40])
     places = [screen.index(word) for word in ("avloc new method", "**Fill in**", "avloc check", "avloc bench")]
     assert places == sorted(places)

@@ -60,7 +60,7 @@ def test_a_level_discloses_this_and_nothing_else(level: Hints, labels: list[tupl
 
 
 @pytest.mark.parametrize(("given", "told"), itertools.product(HINT_LEVELS, repeat=2))
-def test_what_came_in_is_not_handed_on(given: Hints, told: Hints) -> None:
+def test_earlier_hints_are_not_passed_on(given: Hints, told: Hints) -> None:
     features, batch = disclose(*inputs(4), given, classes=CLASSES, text=TEXT, labels=SOUNDING)
     again = disclose(features, replace(batch), told, classes=CLASSES, text=TEXT, labels=SOUNDING)
     fresh = disclose(*inputs(4), told, classes=CLASSES, text=TEXT, labels=SOUNDING)

@@ -73,7 +73,7 @@ def test_results_and_progress_come_back() -> None:
         ]  # fmt: skip
 
 
-def test_a_killed_process_costs_its_own_item() -> None:
+def test_a_killed_process_loses_only_its_item() -> None:
     events: list[Event] = []
     with receiving(events.append):
         found = dict(each(_fatal, [0, 1, 2], jobs=2))
@@ -216,7 +216,7 @@ def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict
 
 
 @pytest.mark.slow
-def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file: Path, tmp_path: Path) -> None:
+def test_parallel_data_sets_give_the_same_results_as_sequential_ones(suite_file: Path, tmp_path: Path) -> None:
     more = suite_file.read_text().replace("[{name", "[{name: blocks, count: 9, encoder: plain}, {name")
     suite_file.write_text(more)
     code, apart = _bench(tmp_path, suite_file, "apart", "--jobs", "2")

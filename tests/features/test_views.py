@@ -113,7 +113,7 @@ def test_views_are_drawn_anew_in_every_step_and_alike_in_every_run(tmp_path: Pat
     assert len(set(drawn[0])) > 4
 
 
-def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_buffers_set_in_a_pass_are_in_the_checkpoint(tmp_path: Path) -> None:
     fit = _fit(tmp_path)
     known = load_weights(fit.run())["known"]
     assert known.shape == (8, 3)
@@ -156,7 +156,7 @@ def test_killed_in_any_phase_it_resumes_to_the_same_weights(tmp_path: Path, step
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_clips_of_one_frame_become_canvases(tmp_path: Path) -> None:
+def test_clips_of_one_tile_become_canvases(tmp_path: Path) -> None:
     _fit(tmp_path, Canvases).run()
 
 
@@ -182,7 +182,7 @@ class Wide(Blocks):
         return Sample(replace(sample.clip, image=image, tiles=3), None, sample.labels)
 
 
-def test_canvases_are_not_cut_up() -> None:
+def test_canvases_of_canvases_are_refused() -> None:
     splits = {split: Wide(None, split=split, count=4) for split in ("train", "val", "test")}
     task = task_of(splits, Plain(), "wide")
     with pytest.raises(AvlocError, match=r"canvases of 2 clips, but those of wide have \[3\]"):
@@ -190,7 +190,7 @@ def test_canvases_are_not_cut_up() -> None:
     assert task.training_data(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
 
 
-def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
+def test_an_augmented_copy_is_reproducible_and_differs_from_its_clip() -> None:
     data = Blocks(None, split="train", count=2)
     copies = Altered(data, data.ids(), 2, pixels=True)
     assert copies.ids() == ("train0~0", "train0~1", "train1~0", "train1~1")
@@ -218,7 +218,7 @@ def test_tiles_come_from_different_videos() -> None:
         canvases(data, dict.fromkeys(data.ids(), "one video"), 2)
 
 
-def test_pixels_change_and_stay_pixels() -> None:
+def test_augmented_pixels_stay_in_range() -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 31, 3), dtype=np.uint8)
     for seed in range(12):
         changed = altered(image, np.random.default_rng(seed))
@@ -228,7 +228,7 @@ def test_pixels_change_and_stay_pixels() -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_two_videos_are_needed_for_one_of_another() -> None:
+def test_other_video_views_need_two_videos() -> None:
     class Alone(Blocks):
         def load(self, id: str) -> Sample:
             sample = super().load(id)
@@ -260,7 +260,7 @@ def test_a_bench_with_a_limit_makes_views_of_those_clips_only(suite_file: Path, 
     assert sum(len(log.read_text().splitlines()) for log in logs) <= 2 * 2 * 6
 
 
-def test_a_single_held_out_video_meets_training_clips() -> None:
+def test_a_single_held_out_video_uses_training_clips_as_other_videos() -> None:
     splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
     data = task_of(splits, Plain()).training_data(Greedy.needs, Train())
     drawn = data.draw(Greedy(Plain().info, Blocks.classes), data.val, ["val0"], Context())["other_video"]

@@ -59,7 +59,7 @@ class TestNeighbours:
         expected = cosines.argsort(1, descending=True)[:, :5]
         assert torch.equal(nearest(vectors, 5), expected.int())
 
-    def test_partners_come_from_either_modality_independently(self) -> None:
+    def test_neighbors_are_drawn_independently_per_modality(self) -> None:
         method = build(0.1)
         method.before_phase("main", run := _pass(40, 7))
         features = [features for features, _ in run()]

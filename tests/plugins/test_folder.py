@@ -189,7 +189,7 @@ def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> No
     assert str(error.value).startswith(str(path))
 
 
-def test_the_first_problem_is_told_and_where_to_see_the_others(folder: Path) -> None:
+def test_the_first_problem_is_raised_with_the_command_for_the_others(folder: Path) -> None:
     path = table(folder, [row(split="tset"), row("b", label="", boxes="[[1, 2, 3, 4]]")])
     with pytest.raises(DataError, match=rf"line 2: .* 2 more problems: avloc data check {path}"):
         opened(folder)
@@ -268,7 +268,7 @@ def without(kind: str, source: Path, target: Path) -> None:
                 new.mux(packet)
 
 
-def test_unusable_videos_are_told_apart(folder: Path, video: Path) -> None:
+def test_unusable_videos_have_distinct_errors(folder: Path, video: Path) -> None:
     without("audio", video, folder / "mute.mp4")
     without("video", video, folder / "blind.mp4")
     (folder / "cut.mp4").write_bytes(video.read_bytes()[:3000])
@@ -329,7 +329,7 @@ def test_another_middle_frame_of_a_long_raw_video_does_not_go_unnoticed(folder: 
     assert len(means) == len(contents) == len(fingerprints) == 2
 
 
-def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> None:
+def test_the_fingerprint_follows_rows_files_and_presence(folder: Path) -> None:
     shutil.copy(folder / "clip.mp4", folder / "two.mp4")
     table(folder, [row(), row("b", media="two.mp4")])
     seen = [opened(folder).fingerprint()]

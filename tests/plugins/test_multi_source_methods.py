@@ -99,7 +99,9 @@ class TestEveryMethod:
             assert found.shape == (2 if kind in (*NAMED, MixAndLocalize) else 1, *shape)
             np.testing.assert_allclose(found, together[n], atol=1e-5)
 
-    def test_the_map_listens_and_needs_no_views(self, kind: type[Method], trained: dict[type[Method], Method]) -> None:
+    def test_the_map_uses_the_audio_and_needs_no_views(
+        self, kind: type[Method], trained: dict[type[Method], Method]
+    ) -> None:
         features, batch, _ = plant(6, views=False)
         deaf = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
         pairs = zip(*(maps(trained[kind], f, batch) for f in (features, deaf)), strict=True)
@@ -146,7 +148,7 @@ class TestEveryMethod:
             for name, term in expected.items():
                 torch.testing.assert_close(found[name].float(), term, rtol=0.1, atol=0.1)
 
-    def test_what_it_is_given_stays_as_it_was(self, kind: type[Method]) -> None:
+    def test_inputs_are_not_modified(self, kind: type[Method]) -> None:
         features, batch, _ = plant(3, tiles_of(kind))
         before = changed(features, torch.clone)
         method = build(kind)
@@ -158,7 +160,7 @@ class TestEveryMethod:
 
 
 class TestOTS:
-    def test_against_the_textbook(self) -> None:
+    def test_against_a_reference_implementation(self) -> None:
         torch.manual_seed(0)
         own, foreign = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
         audio = l2_normalize(torch.randn(4, 8).double())
@@ -292,12 +294,12 @@ class TestCoarseToFine:
                     + F.cross_entropy(logits[off], torch.zeros(12).long())) / 2  # fmt: skip
         torch.testing.assert_close(pair_loss(logits), expected)
 
-    def test_only_tokens_that_speak_for_a_class_make_its_vector(self) -> None:
+    def test_class_vectors_use_only_tokens_that_activate_the_class(self) -> None:
         feature = torch.tensor([[[1.0, 0], [3, 0], [0, 5], [-1, 0]]])
         found = by_class(feature, torch.eye(2), torch.tensor([[0, 1]]))
         torch.testing.assert_close(found, torch.tensor([[[2.5, 0], [0, 5.0]]]))
 
-    def test_told_only_the_vocabulary_it_says_what_it_hears(self, trained: dict[type[Method], Method]) -> None:
+    def test_it_detects_if_given_only_the_vocabulary(self, trained: dict[type[Method], Method]) -> None:
         features, batch, _ = plant(20, seed=7)
         found = trained[CoarseToFine].localize(features, replace(batch, sources=None))
         assert batch.sources is not None

@@ -61,7 +61,7 @@ def test_truth_decodes_no_sound(tmp_path: Path) -> None:
         data.load(A)
 
 
-def test_a_corrupt_box_is_left_out_and_a_clip_of_none_else_is_broken(tmp_path: Path) -> None:
+def test_corrupt_boxes_are_left_out_and_clips_without_others_are_broken(tmp_path: Path) -> None:
     clip(small(tmp_path), "vggsound", B)
     clip(tmp_path, "vggsound", C)
     data = opened("vggsound_single", tmp_path)
@@ -104,7 +104,7 @@ def test_pairs_of_one_class_can_be_left_out(tmp_path: Path) -> None:
     assert list(data.ids()) == [f"{A}+{B}", f"{C}+{A}"] and noted(data, "1 of 3", "left out")
 
 
-def test_avgn_gives_duets_the_boxes_of_their_partners_and_tvsl_none_to_the_second(tmp_path: Path) -> None:
+def test_released_loaders_give_duets_wrong_or_empty_boxes(tmp_path: Path) -> None:
     for id in (A, B):
         clip(small(tmp_path), "vggsound", id)
     avgn = opened("vggsound_duet", tmp_path, boxes="avgn")

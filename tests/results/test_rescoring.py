@@ -65,7 +65,7 @@ def test_a_column_holds_what_its_protocol_alone_gives(results: Path) -> None:
         assert alone.protocol["preset"] == name and alone.suite == f"blocks.{name}"
 
 
-def test_the_notes_describe_every_protocol_once_and_the_data_once(results: Path) -> None:
+def test_the_notes_describe_every_protocol_and_the_data_once(results: Path) -> None:
     found = rescore("blocks", results=results, protocol="avloc,tvsl_released", metrics=METRICS)
     notes = found.table(intervals=True).notes
     described = [note for note in notes if note.startswith("Protocol: ")]
@@ -175,7 +175,7 @@ def test_a_table_of_several_protocols_is_no_suite(results: Path, tmp_path: Path)
         score_external(tmp_path, "blocks (avloc)", suite=name, results=results)
 
 
-def test_printed_numbers_stand_once_behind_the_last_protocol(results: Path) -> None:
+def test_printed_numbers_are_shown_once_after_the_last_protocol(results: Path) -> None:
     found = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
     assert [entry.printed for entry in found.manifest.datasets] == [None, SECOND]
 

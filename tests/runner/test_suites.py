@@ -79,7 +79,7 @@ def test_the_ablation_is_the_papers_five_rows_and_the_same_of_ours() -> None:
     assert len({tuple(rows) for rows in found.values()}) == 1
 
 
-def test_told_and_controls_hold_every_level_and_every_control() -> None:
+def test_the_suites_hints_and_controls_are_complete() -> None:
     assert load_suite("hints").hints == ("none", "vocabulary", "count", "oracle")
     hooks = registry().entries("method").values()
     controls = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}

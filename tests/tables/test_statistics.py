@@ -85,7 +85,7 @@ def test_drawn_patterns_come_close_to_all_of_them(rng: np.random.Generator) -> N
     assert abs(exact - drawn) < 0.03
 
 
-def test_no_difference_is_no_evidence_and_a_clear_one_never_has_p_0() -> None:
+def test_no_difference_is_not_significant_and_p_is_never_0() -> None:
     groups = np.arange(60)
     none, clear = sign_flip(np.stack([np.zeros(60), np.ones(60)], axis=1), groups)
     assert none == 1

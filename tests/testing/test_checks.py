@@ -429,7 +429,7 @@ def test_a_broken_method_fails(kind: type[Method], title: str, words: str) -> No
         dict(conformance_checks(kind))[title]()
 
 
-def test_every_check_is_seen_to_fail() -> None:
+def test_every_check_can_fail() -> None:
     assert {title for _, title, _ in BROKEN} == set(CHECKS)
 
 
@@ -466,7 +466,7 @@ def test_the_callers_random_numbers_stay_as_they_are() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_nothing_is_left_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_nothing_remains_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(tmp_path))
     dict(conformance_checks(Sound))["trains, and localizes the same from its checkpoint"]()
     assert not list(tmp_path.iterdir())

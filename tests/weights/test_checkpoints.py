@@ -225,7 +225,7 @@ def test_safetensors_can_be_added_and_another_version_is_called_that(tmp_path: P
     assert "installed, another version" in weights("list").output
 
 
-def test_an_unknown_name_has_a_neighbor() -> None:
+def test_an_unknown_name_gets_a_suggestion() -> None:
     assert "Did you mean 'toy_full'?" in weights("fetch", "toy_ful", fails=True).output
     assert "Did you mean 'toy_ends'?" in weights("add", "x.pt", "--as", "toy_end", fails=True).output
 
@@ -279,7 +279,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle2", "pickle4"])
-def test_a_pickle_bomb_does_not_go_off(tmp_path: Path, folder: Path, form: str) -> None:
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, folder: Path, form: str) -> None:
     target = tmp_path / "crater"
     bomb = {**state(), "extra": Bomb(target)}
     content = {
