@@ -1,4 +1,4 @@
-"""What methods share: cosines, contrastive losses, lists of sources, predictions."""
+"""Building blocks of methods: cosines, contrastive losses, lists of sources, predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress: bars in terminals, lines in logs, nothing elsewhere; loops that are interrupted; several processes."""
+"""Progress: bars in terminals, lines in logs, nothing in libraries; interrupted loops; several processes."""
 
 from __future__ import annotations
 

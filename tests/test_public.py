@@ -1,4 +1,4 @@
-"""The public surface, with nothing but its names: all called twice, and a sentence where a call is nearly right."""
+"""The public API, using only its names: every call twice, and error messages for near misses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def twice(call: Callable[..., Any], *args: Any, **options: Any) -> list[Any]:
 
 
 def example(rng: int = 0) -> tuple[Any, Any, int]:
-    """Image, sound and rate of nobody's clip."""
+    """Image, sound and rate of an arbitrary clip."""
     draw = np.random.default_rng(rng)
     return draw.integers(0, 255, (40, 80, 3), np.uint8), draw.normal(0, 0.1, 8000).astype(np.float32), 8000
 
@@ -90,7 +90,7 @@ def _members(name: str) -> list[tuple[str, Any]]:
 
 
 def _documented_fields(thing: type) -> set[str]:
-    """Fields that the docstring lists or names, and those that have a string of their own below them."""
+    """Fields that the docstring lists or names, and those with their own docstring below them."""
     text = inspect.getdoc(thing) or ""
     listed = re.findall(r"^    (\w[\w, ]*):", text.partition("Attributes:")[2], re.M)
     (defined,) = ast.parse(inspect.getsource(thing)).body

@@ -1,4 +1,4 @@
-"""Finding plugins: names, owners, plugins that fail, files, and what must not be imported on the way."""
+"""Finding plugins: names, owners, failing plugins, files, and modules that must not be imported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def registry() -> Registry:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, **loaders: Any) -> Registry:
-    """The registry as it finds these entry points."""
+    """A registry with these entry points."""
     points = [SimpleNamespace(name=name, load=load) for name, load in loaders.items()]
     monkeypatch.setattr(avloc.registry, "entry_points", lambda group: points)
     return Registry()
@@ -88,7 +88,7 @@ def test_a_hook_that_fails_leaves_the_others_working(registry: Registry) -> None
     class Falling:
         @hookimpl
         def avloc_methods(self) -> dict[str, Any]:
-            raise RuntimeError("fell over")
+            raise RuntimeError("failed")
 
     registry.add_module("falling", Falling())
     registry.add_module("good", Shouting(shout=dict))

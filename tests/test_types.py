@@ -1,4 +1,4 @@
-"""The nouns check themselves and name the clip."""
+"""The types validate their values and name the clip in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in processes of their own: results, progress, crashes; and the bench on two data sets at a time."""
+"""Worker processes: results, progress, crashes; and the bench on two data sets in parallel."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ if __name__ == "__main__":
 
 
 def _is_still(file: Path) -> None:
-    """Nobody writes any more, at the latest after a while."""
+    """Wait until no process writes any more."""
     for _ in range(100):
         before = file.read_text() if file.exists() else ""
         time.sleep(0.2)

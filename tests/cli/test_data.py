@@ -197,7 +197,7 @@ def test_a_misspelled_split_is_named() -> None:
 
 
 class Trailers(Films):
-    """The list for training has two forms, and any test list will do without."""
+    """The training list has two forms, and the test split needs neither."""
 
     annotations = {  # noqa: RUF012
         "films.csv": "https://example.org/films",

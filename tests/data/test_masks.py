@@ -1,4 +1,4 @@
-"""Masks as they are published; pickles among them run nothing."""
+"""Published masks; pickles among them execute nothing."""
 
 from __future__ import annotations
 

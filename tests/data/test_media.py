@@ -1,4 +1,4 @@
-"""Frames and waveforms: what comes out of good files, and what is said about bad ones."""
+"""Frames and waveforms: the content of good files, and the errors for bad ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avloc.data import media
 
 FPS, COUNT, RATE = 8, 24, 16000
 LEVELS = np.linspace(20, 230, COUNT)
-"""Frame n is a flat grey of this brightness."""
+"""Frame n is a flat gray of this brightness."""
 
 
 def frames(height: int = 64, width: int = 64) -> np.ndarray:
@@ -69,7 +69,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(image: np.ndarray) -> int:
-    """Which of the grey frames this is."""
+    """Which of the gray frames this is."""
     return int(np.abs(LEVELS - image.mean()).argmin())
 
 

@@ -1,4 +1,4 @@
-"""Clips side by side: pictures, sounds, truth and boxes of the canvas."""
+"""Clips side by side: images, sounds, truth and boxes of the canvas."""
 
 from __future__ import annotations
 

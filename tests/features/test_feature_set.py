@@ -1,4 +1,4 @@
-"""Features of encoders: cached once per clip and shared, or computed anew; the same numbers either way."""
+"""Features of encoders: cached once per clip and shared, or computed in every step, with the same numbers."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_a_bench_trains_encoders_where_a_method_asks_for_it(suite_file: Path, tm
     Trained(method.eval(), encoder).put(tensors)
     assert encoder.gain.item() != 1
     clips = computed_features(Blocks(None, split="test"), encoder, "blocks", limit=None)
-    for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the encoder as it learnt to see
+    for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the trained encoder
         expected = method.maps(clips.features([id])).detach().numpy()
         np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 

@@ -1,4 +1,4 @@
-"""What a method may ask of the loop: views of a clip, canvases of several, passes over the data set, other images."""
+"""Optional inputs of methods: views of a clip, canvases of several clips, passes over the data set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEEN: list[tuple[Features, Batch]] = []
 
 
 class Greedy(Dot):
-    """Asks for everything, and learns where its clips come from."""
+    """Requires every view, and records where its clips come from."""
 
     needs = Needs(views=("augmented", "shifted_audio", "other_video", "neighbor"))
     known: Tensor
@@ -60,7 +60,7 @@ class Greedy(Dot):
 
 
 class Canvases(Dot):
-    """Learns from canvases of two."""
+    """Trains on canvases of two tiles."""
 
     needs = Needs(tiles=2, views=("shifted_audio",))
 
@@ -90,9 +90,9 @@ def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
     assert set(features.views) == set(batch.views) == set(Greedy.needs.views)
     for view in features.views.values():
         assert view.image_map.shape == features.image_map.shape
-    foreign = batch.views["other_video"]
-    assert all(one != other for one, other in zip(batch.groups, foreign.groups, strict=True))
-    assert set(foreign.ids) <= {f"train{n}" for n in range(8)}
+    others = batch.views["other_video"]
+    assert all(one != other for one, other in zip(batch.groups, others.groups, strict=True))
+    assert set(others.ids) <= {f"train{n}" for n in range(8)}
     assert [id.partition("~")[0] for id in batch.views["shifted_audio"].ids] == list(batch.ids)
     assert torch.equal(features.views["shifted_audio"].image, features.image)
     assert not torch.equal(features.views["augmented"].image, features.image)

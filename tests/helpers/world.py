@@ -1,4 +1,4 @@
-"""A small world for tests: a dataset, an encoder, methods and metrics that need no media and no training time."""
+"""A small world for tests: a dataset, an encoder, methods and metrics without media or training time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Blocks(Dataset):
 
 
 class Plain(Encoder):
-    """Colour averages as image tokens, band energies as audio tokens."""
+    """Color averages as image tokens, band energies as audio tokens."""
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Oracle(Dot):
 
 
 class Failing(Dot):
-    """Crashes where it is told to."""
+    """Raises an error in the function named by `where`."""
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, where: str = "loss") -> None:
         super().__init__(encoder, classes)
@@ -144,11 +144,11 @@ class Failing(Dot):
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if self.where == "loss":
-            raise RuntimeError("the loss fell over")
+            raise RuntimeError("the loss failed")
         return super().loss(features, batch, context)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        raise RuntimeError("the map fell over")
+        raise RuntimeError("the map failed")
 
 
 class World:

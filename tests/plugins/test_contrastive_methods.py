@@ -1,4 +1,4 @@
-"""The contrastive family: what its methods share, the identities between them, and each one's own machinery."""
+"""The contrastive methods: shared properties, identities between them, and the details of each."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ VIEWS = ("augmented", "neighbor")
 
 
 def changed(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """The same done to every tensor of the features and of their views."""
+    """Apply a function to every tensor of the features and of their views."""
     names = ("image_map", "image", "audio_map", "audio")
     views = {name: changed(view, change) for name, view in features.views.items()}
     return replace(features, **{name: change(getattr(features, name)) for name in names}, views=views)

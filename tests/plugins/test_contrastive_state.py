@@ -1,4 +1,4 @@
-"""What contrastive methods keep beside their weights: neighbors, averages, and that a killed run resumes with them."""
+"""State of contrastive methods besides weights: neighbors, averages; a killed run resumes with it."""
 
 from __future__ import annotations
 

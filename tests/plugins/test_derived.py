@@ -1,4 +1,4 @@
-"""Zero-shot halves and canvases of single clips, made of any data set."""
+"""Zero-shot splits and side-by-side canvases, derived from any data set."""
 
 from __future__ import annotations
 

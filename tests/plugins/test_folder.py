@@ -1,4 +1,4 @@
-"""The user's own data: what a CSV may say, what is wrong with it, and what happens to bad files."""
+"""The user's own data: valid and invalid CSVs, and bad files."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_unusable_videos_have_distinct_errors(folder: Path, video: Path) -> None
 
 
 def test_content_follows_the_files_the_labels_and_the_group(folder: Path) -> None:
-    """What the feature cache goes by: not the annotation of places, nor the name."""
+    """The key of the feature cache depends neither on boxes and masks nor on the id."""
     cells = {"label": "cow"}, {"group": "herd"}, {}
     about = [photograph(folder, "b", **cell) for cell in cells]
     seen = []

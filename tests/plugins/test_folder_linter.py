@@ -1,4 +1,4 @@
-"""What `avloc data check` says about a user's CSV: all of it, each with file and line."""
+"""`avloc data check` reports all problems of a user's CSV, each with file and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(path: Path) -> list[str]:
 
 
 def checked(folder: Path, *rows: Row) -> list[str]:
-    """What is said about these rows, without the CSV's name in front."""
+    """The problems of these rows, without the CSV's name in front."""
     path = table(folder, rows, (*PICTURED, "mask"))
     sentences = check(path)
     assert all(sentence.startswith(f"{path}, line ") for sentence in sentences)

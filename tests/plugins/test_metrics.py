@@ -1,4 +1,4 @@
-"""Metrics: formulas against brute force, what happens at the edges, and how rows become numbers."""
+"""Metrics: formulas against brute force, edge cases, and the reduction of rows to numbers."""
 
 from __future__ import annotations
 
@@ -457,7 +457,7 @@ def test_side_accuracy() -> None:
     truth[:4, :, 4:6] = 1  # all but the last lie in the middle
     scores[0, :, 4:8] = 0.2
     scores[1, :, 4:8], scores[1, :, 8:] = 0.2, 0.3
-    scores[2] = 0.7  # favours no side
+    scores[2] = 0.7  # favors no tile
     scores[3, 0, 0], scores[3, :, 4:8] = 1, 0.2  # one high cell does not decide
     assert picks_own_tile(scores, truth, 3)[:4].tolist() == [1, 0, 0, 1]
     found = Localization(scores, scores > 0, np.ones(5), np.ones(5, bool))

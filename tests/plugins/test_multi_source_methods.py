@@ -1,4 +1,4 @@
-"""OTS, Attention10k, CoarsetoFine, DSOL and Mix-and-Localize: contracts they share, and each one's own machinery."""
+"""OTS, Attention10k, CoarsetoFine, DSOL and Mix-and-Localize: shared properties, and the details of each."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestEveryMethod:
         hits = []
         for found, mask in zip(maps(trained[kind], features, batch), where.numpy(), strict=True):
             assert found.shape[1:] == (7, 7 * tiles)
-            if kind in NAMED:  # the map of each told class peaks on its object
+            if kind in NAMED:  # the map of each disclosed class peaks on its object
                 hits += [one[true].max() >= one.max() - 1e-6 for one, true in zip(found, mask, strict=True)]
             else:  # every map peaks on some object
                 hits += [mask.any(0).ravel()[one.argmax()] for one in found]

@@ -1,4 +1,4 @@
-"""What DSOL finds out in its passes, and that methods with views, tiles and phases resume where they were killed."""
+"""What DSOL computes in its passes; and methods with views, tiles and phases resume after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips with nothing that is visible sounding: what is heard, what stays, and what a table makes of them."""
+"""Negatives: their sounds, what they keep from their clips, and their scores in a table."""
 
 from __future__ import annotations
 

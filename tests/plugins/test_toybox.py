@@ -1,4 +1,4 @@
-"""The built-in data: exact, the same every time, made once, and honest about files that went bad."""
+"""The built-in data: exact, reproducible, generated once, and with errors for damaged files."""
 
 from __future__ import annotations
 

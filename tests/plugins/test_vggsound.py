@@ -1,4 +1,4 @@
-"""VGGSound-Single and -Duet: lists as published, their flaws in the open, and what malformed files say."""
+"""VGGSound-Single and -Duet: the published lists, notes about their flaws, and errors for malformed files."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_an_unknown_value_is_named_with_the_known_ones(tmp_path: Path, name: str
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published files; a training list of VGGSound's test split, in want of the real one."""
+    """The published files; a training list of VGGSound's test split replaces the real one."""
     names = "vggss.json", "vggsound_single_test.csv", "vggsound_duet_test.csv"
     return copied(
         tmp_path_factory.mktemp("real"),
@@ -309,7 +309,7 @@ def test_the_published_duets_have_the_known_counts(real: Path) -> None:
     assert noted(data, "22 of 5,158 duets have two clips of one class") and len(data.status().broken) == 3
     assert len(opened("vggsound_duet", real, same_class=False).ids()) == 5136
     swapped = data.classes.index("cattle mooing"), data.classes.index("cattle, bovinae cowbell")
-    assert swapped == (29, 30)  # T-VSL's labels have them the other way round than its texts
+    assert swapped == (29, 30)  # T-VSL's labels have these in another order than its texts
 
 
 @needs_copies

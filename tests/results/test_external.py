@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: every way to write them, the numbers they give, and every way to get them wrong."""
+"""External predictions: every file format, their scores, and every error."""
 
 from __future__ import annotations
 

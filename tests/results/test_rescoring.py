@@ -1,4 +1,4 @@
-"""Stored predictions under several protocols side by side: the numbers, the columns, what cannot be, and the notes."""
+"""Stored predictions under several protocols side by side: numbers, columns, errors and notes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, SECOND = "blocks (defaults)", "blocks (count 8)"
 
 @pytest.fixture
 def suite(world: Any, suite_file: Path) -> Suite:
-    """The small world's suite with a second column and one that is absent."""
+    """The small world's suite with a second data set and an absent one."""
     text = suite_file.read_text(encoding="utf-8").replace(
         "[{name: blocks, encoder: plain}]",
         "[{name: blocks, encoder: plain}, {name: blocks, count: 8, encoder: plain},"

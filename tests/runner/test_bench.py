@@ -1,4 +1,4 @@
-"""The bench end to end on the small world: stages, store, failures, resume, told levels, shuffled audio."""
+"""The bench end to end on the small world: steps, store, failures, resuming, hints, shuffled audio."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _contents(results: Path) -> dict[str, Any]:
 
 def test_a_suite_runs_and_is_reused_from_the_store(suite: Suite, tmp_path: Path) -> None:
     manifest = bench(suite, Options(tmp_path))
-    assert [row.status for row in manifest.rows] == ["done"] * 3  # told has nothing to train: one seed
+    assert [row.status for row in manifest.rows] == ["done"] * 3  # nothing to train: one seed
     values = _values(tmp_path, manifest)
     assert values["methods", "hinted", 0]["pixel_ap"] > 0.8
     assert 0 < values["methods", "dot", 0]["pixel_ap"] <= 1
@@ -142,8 +142,8 @@ def test_a_failing_method_does_not_stop_the_others(suite: Suite, tmp_path: Path,
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
     failed, absent, fine = manifest.rows
     assert failed.status == "failed"
-    assert f"the {where} fell over" in failed.reason
-    assert f"the {where} fell over" in (tmp_path / "runs" / failed.run / "error.txt").read_text()
+    assert f"the {where} failed" in failed.reason
+    assert f"the {where} failed" in (tmp_path / "runs" / failed.run / "error.txt").read_text()
     assert absent.status == "failed"
     assert "no_such_module" in absent.reason
     assert fine.status == "done"
@@ -340,7 +340,7 @@ COUNTED = """
 
 
 def _work_of(suite_file: Path, folder: Path, count: int) -> Counter[str]:
-    """What `count` processes do that start the suite at the same moment, one cache and one store between them."""
+    """The calls of `count` processes that start the suite at the same time and share one cache and one store."""
     folder.mkdir()
     code = textwrap.dedent(COUNTED).format(tests=str(TESTS))
     command = [sys.executable, "-c", code, str(suite_file), str(folder), str(count)]
@@ -417,7 +417,7 @@ def test_a_dataset_that_crashes_leaves_the_others(
 
     def load(self: Blocks, id: str) -> Any:
         if self.count == 8:
-            raise RuntimeError("the reader fell over")
+            raise RuntimeError("the reader failed")
         return original(self, id)
 
     monkeypatch.setattr(Blocks, "load", load)
@@ -425,7 +425,7 @@ def test_a_dataset_that_crashes_leaves_the_others(
     data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
     assert [row.status for row in manifest.rows] == ["failed", "done"]
-    assert "the reader fell over" in manifest.rows[0].reason
+    assert "the reader failed" in manifest.rows[0].reason
 
 
 def test_controls_name_listed_methods(suite_file: Path) -> None:

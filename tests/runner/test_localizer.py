@@ -1,4 +1,4 @@
-"""What a run left, loaded again: the maps of the bench for the bench's clips, and sentences where there is nothing."""
+"""Loading a finished run: the same maps as in the bench for the bench's clips, and errors if files are missing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Learning(Plain):
 
 
 class Detecting(Dot):
-    """Names the class whose text is nearest to the sound, among those that it is told; draws some noise."""
+    """Maps the class whose text is closest to the sound, among the disclosed ones; draws some noise."""
 
     needs = Needs(hints="vocabulary", text=True)
 
@@ -115,9 +115,9 @@ def same_as_stored(results: Path, row: Row, data: Blocks, run: str | Path = "") 
     log = ArrayLog(RunFolder(results, row.run).path)
     for id in data.ids():
         sample, stored = data.load(id), log.read(id)["maps"]
-        told = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
+        hints = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
         clip = sample.clip
-        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **told)
+        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **hints)
         assert list(found.labels) == log.records[id]["labels"] and found.maps.shape == stored.shape
         np.testing.assert_allclose(found.maps, stored, rtol=0, atol=2**-11 * np.abs(stored).max())
 

@@ -1,4 +1,4 @@
-"""What plugins return is checked where it enters; a sentence names the plugin and the clip, and only that is lost."""
+"""Plugins' return values are checked; an error names the plugin and the clip, and only they fail."""
 
 from __future__ import annotations
 

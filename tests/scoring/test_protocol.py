@@ -26,7 +26,7 @@ def small(**changes: Any) -> Protocol:
 
 
 def truth(*labels: str, tiles: int = 1) -> Truth:
-    """Source n covers row n of an 8 x 8 frame, in frame ``n % tiles``."""
+    """Source n covers row n of an 8 x 8 tile, in tile ``n % tiles``."""
     masks = np.zeros((len(labels), 8, 8 * tiles), np.float32)
     for n in range(len(labels)):
         masks[n, n, 8 * (n % tiles) : 8 * (n % tiles) + 8] = 1
@@ -372,7 +372,7 @@ def test_no_sources_or_no_maps(match: str, canvas: str) -> None:
 
 def test_canvas_whole_and_tile() -> None:
     maps = np.zeros((2, 8, 16), np.float32)
-    maps[0, 0, :8], maps[0, 5, 8:] = 1, 9  # high on the wrong frame
+    maps[0, 0, :8], maps[0, 5, 8:] = 1, 9  # high on the wrong tile
     maps[1, 1, 8:] = 1
     prediction, sources = Prediction("clip", maps, ("a", "b")), truth("a", "b", tiles=2)
     whole, resized = small().apply(prediction, sources, 2)

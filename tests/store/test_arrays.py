@@ -1,4 +1,4 @@
-"""The store: what was committed survives anything, what was not never counts."""
+"""The store: committed data survive any interruption, and uncommitted data never count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals and tests against brute force, and whether they keep what they promise on made-up data."""
+"""Intervals and tests against brute force, and their coverage and error rates on synthetic data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Groups = npt.NDArray[np.intp]
 
 
 def videos(rng: np.random.Generator, count: int, spread: float = 1.0) -> tuple[Values, Groups]:
-    """Values of sources that resemble each other inside a video; videos have one to four."""
+    """Values of sources that are correlated within a video; videos have one to four sources."""
     groups = np.repeat(np.arange(count), rng.integers(1, 5, size=count)).astype(np.intp)
     return spread * rng.normal(size=count)[groups] + rng.normal(size=len(groups)), groups
 

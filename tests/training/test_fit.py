@@ -1,4 +1,4 @@
-"""Training: deterministic, resumable at any step, the same on one process or two."""
+"""Training: deterministic, resumable at any step, the same in one process or two."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_accumulation_splits_a_step(tmp_path: Path) -> None:
     for parts in (1, 2):
         torch.manual_seed(0)
         method, folder = Alone(), tmp_path / str(parts)
-        train = {"batch_size": 4, "accumulate": parts, "weight_decay": 0.1}  # under which Adam heeds a gradient's scale
+        train = {"batch_size": 4, "accumulate": parts, "weight_decay": 0.1}  # then a gradient's scale matters
         weights.append(load_weights(_fit(folder, method=method, **train).run())["weight"])
         lines.append([(line["step"], pytest.approx(line["loss"]["match"])) for line in _lines(folder)])
         sizes.append(method.sizes)

@@ -1,4 +1,4 @@
-"""Checkpoints: fetched from a server that misbehaves, checked strictly, kept as safetensors; bad files are refused."""
+"""Checkpoints: fetched from a faulty server, checked strictly, stored as safetensors; bad files are refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Plugin:
 
 @pytest.fixture
 def site() -> Iterator[type[Site]]:
-    """The server, its misbehaviour forgotten; `Toy` has its file as three checkpoints that know more and less of it."""
+    """The server without faults; `Toy` has its file as three checkpoints with more or less of its hash."""
     with served(PUBLISHED) as (server, url):
         publish(url)
         yield server
@@ -196,7 +196,7 @@ def test_an_unknown_hash_is_said_to_be_unknown(site: type[Site]) -> None:
 
 
 def test_no_network_says_what_to_do_by_hand(folder: Path) -> None:
-    with socket.socket() as free:  # a port on which nobody listens
+    with socket.socket() as free:  # a port without a server
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     publish(url)

@@ -1,4 +1,4 @@
-"""Downloads in several runs: what is whole is not asked for again, and bytes of two files are never joined."""
+"""Resumed downloads: complete files are not requested again, and bytes of two files are never joined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 @dataclass
 class Place:
-    """Where a download goes, its server, and who hears of it."""
+    """The target of a download, its server, and its messages."""
 
     site: type[Site]
     url: str

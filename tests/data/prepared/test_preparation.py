@@ -1,4 +1,4 @@
-"""Preparing media: what is made of which files, once, whatever happens in between."""
+"""Preparing media: which files are made, only once, also after interruptions."""
 
 from __future__ import annotations
 

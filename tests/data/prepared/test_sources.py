@@ -1,4 +1,4 @@
-"""Finding the media of clips, whatever the folder's layout and naming convention."""
+"""Finding the media of clips in any folder layout and naming convention."""
 
 from __future__ import annotations
 
