@@ -195,18 +195,18 @@ def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: 
     others = _other_classes(annotation(files, "stat.csv", published, dataset)) if name == "train.csv" else set()
     names = {spelled: label for label in classes for spelled in (label, spell(label))}
     train: dict[str, str] = {}
-    foreign = leaking = 0
+    excluded = leaking = 0
     tested = {tile.group for tile in tiles.values()}
     for id, row in read_rows(path, COLUMNS, CUT).items():
         label = row["class"]
         if label not in names and label not in others:
             raise DataError(f"{row.where}: {unknown('class', label, names)}")
-        foreign += label not in names
+        excluded += label not in names
         leaking += label in names and id[:11] in tested
         if label in names and (leaks or id[:11] not in tested):
             train[id] = names[label]
-    if foreign:
-        notes += (f"{foreign:,} clips of {path.name} have a class that VGG-SS does not have and are not trained on.",)
+    if excluded:
+        notes += (f"{excluded:,} clips of {path.name} have a class that VGG-SS does not have and are not trained on.",)
     kept = "are trained on anyway (leaks)" if leaks else "are left out"
     notes += (f"{leaking:,} training clips come from videos of the test clips of VGG-SS and {kept}.",)
     return Lists(classes, tiles, train, notes)
@@ -231,7 +231,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         total, corrupt, flat = total + len(boxes), corrupt + int(bad.sum()), flat + int(empty.sum())
         spoiled += not len(good)
         overlapping += bool(rasterize(good, 224, 224).max(initial=0) > 1)
-        reason = f"{path.name}: of its boxes ({len(boxes)}) none covers anything." if right and not len(good) else ""
+        reason = f"{path.name}: none of its {len(boxes)} boxes covers anything." if right and not len(good) else ""
         tiles[id] = replace(
             cut(id, str(entry.values["class"])), boxes=(good if right else boxes.clip(0, 1),), unusable=reason
         )

@@ -177,7 +177,7 @@ WRONG = {
     "absolute path": ([row(media=str(Path("/").resolve() / "clip.mp4"))], "line 2: .* leaves the folder"),
     "outside id": ([row(id="../a")], r"line 2: the id \.\./a reads as a path that leaves the folder"),
     "repeated": ([row(), row("b"), row()], r"line 4: the row repeats line 2"),
-    "deaf photograph": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
+    "photo, no sound": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
 }
 
 

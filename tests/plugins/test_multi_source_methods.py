@@ -103,8 +103,8 @@ class TestEveryMethod:
         self, kind: type[Method], trained: dict[type[Method], Method]
     ) -> None:
         features, batch, _ = plant(6, views=False)
-        deaf = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
-        pairs = zip(*(maps(trained[kind], f, batch) for f in (features, deaf)), strict=True)
+        shuffled = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
+        pairs = zip(*(maps(trained[kind], f, batch) for f in (features, shuffled)), strict=True)
         assert max(np.abs(one - other).max() / np.abs(one).max() for one, other in pairs) > 0.01
 
     @pytest.mark.parametrize("count", [1, 2, 5])
@@ -162,12 +162,12 @@ class TestEveryMethod:
 class TestOTS:
     def test_against_a_reference_implementation(self) -> None:
         torch.manual_seed(0)
-        own, foreign = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
+        own, others = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
         audio = l2_normalize(torch.randn(4, 8).double())
         scores = [torch.stack([(5 * torch.einsum("dhw,d->hw", v[n], audio[n]) - 1).max().sigmoid() for n in range(4)])
-                  for v in (own, foreign)]  # fmt: skip
+                  for v in (own, others)]  # fmt: skip
         expected = F.binary_cross_entropy(torch.cat(scores), torch.tensor([1.0] * 4 + [0.0] * 4).double())
-        torch.testing.assert_close(ots_loss(own, foreign, audio, bias=-1), expected)
+        torch.testing.assert_close(ots_loss(own, others, audio, bias=-1), expected)
 
 
 class TestAttention10k:
@@ -182,16 +182,16 @@ class TestAttention10k:
 
     def test_nearer_is_better(self) -> None:
         torch.manual_seed(0)
-        own, foreign = torch.randn(4, D), torch.randn(4, D)
-        losses = [attention10k_loss(own + share * (foreign - own), own, foreign) for share in (0, 0.5, 1)]
+        own, others = torch.randn(4, D), torch.randn(4, D)
+        losses = [attention10k_loss(own + share * (others - own), own, others) for share in (0, 0.5, 1)]
         assert losses == sorted(losses)
         torch.testing.assert_close(losses[1].item(), 0.25, atol=1e-5, rtol=0)
 
     def test_the_sounds_it_is_compared_with_are_fixed(self) -> None:
         features, batch, _ = plant(3)
-        foreign = features.views["other_video"].audio.requires_grad_()
+        others = features.views["other_video"].audio.requires_grad_()
         total(build(Attention10k).loss(features, batch, Context())).backward()  # type: ignore[no-untyped-call]
-        assert foreign.grad is None
+        assert others.grad is None
 
 
 class TestMixAndLocalize:

@@ -66,7 +66,7 @@ def test_corrupt_boxes_are_left_out_and_clips_without_others_are_broken(tmp_path
     clip(tmp_path, "vggsound", C)
     data = opened("vggsound_single", tmp_path)
     assert len(data.truth(B).boxes[0]) == 1
-    assert "none covers anything" in data.status().broken[C] and C not in data.status().present
+    assert "boxes covers anything" in data.status().broken[C] and C not in data.status().present
     with pytest.raises(DataError, match="cannot be scored"):
         data.truth(C)
     assert noted(data, "1 of 5 boxes hold the number -2.88e16 and 1 have no area", "1 clips", "broken")
