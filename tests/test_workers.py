@@ -1,4 +1,4 @@
-"""Work in processes of their own: results, progress, crashes; and the bench on two data sets at a time."""
+"""Worker processes: results, progress, crashes; and the bench on two data sets in parallel."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_results_and_progress_come_back() -> None:
         ]  # fmt: skip
 
 
-def test_a_killed_process_costs_its_own_item() -> None:
+def test_a_killed_process_loses_only_its_item() -> None:
     events: list[Event] = []
     with receiving(events.append):
         found = dict(each(_fatal, [0, 1, 2], jobs=2))
@@ -168,7 +168,7 @@ if __name__ == "__main__":
 
 
 def _is_still(file: Path) -> None:
-    """Nobody writes any more, at the latest after a while."""
+    """Wait until no process writes any more."""
     for _ in range(100):
         before = file.read_text() if file.exists() else ""
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""The T-VSL head as its authors released it, which differs from the paper (`tvsl` says how).
+"""The T-VSL head as its authors released it, which differs from the paper (see `tvsl`).
 
 Written from a description of the released model, not from its code, whose license forbids that. Parameters carry
 the released names, except that a projector's gate is ``visual_proj.gate`` rather than ``vp_w``, and so on.
@@ -65,7 +65,7 @@ class ReleasedHead(nn.Module):
         return l2_normalize(visual), l2_normalize(sound), l2_normalize(fused)
 
     def detect(self, image: Tensor, audio: Tensor, text: Tensor) -> Tensor:
-        """Logits ``(B, N)`` of the classes. The release trains this detector and never asks it."""
+        """Logits ``(B, N)`` of the classes. The release trains this detector but never uses it."""
         return self._detect(self.project(image, audio)[2], text)
 
     def _detect(self, fused: Tensor, text: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""T-VSL: the names of the sounding classes disentangle a mixture, in the sound and in the image.
+"""T-VSL: text embeddings of the sounding classes disentangle a mixture, in the audio and in the image.
 
-A detector reads off pooled audio and image which classes sound; the text embedding of each of them gates the audio
-tokens and the image tokens that resemble it. Per class, the gated sound then looks for its own place among the gated
-image tokens, and a contrastive loss makes the two meet. The map is their cosine.
+A detector predicts the sounding classes from pooled audio and image. The text embedding of each class gates the audio
+tokens and the image tokens by similarity. For every class, the gated audio is then compared with the gated image
+tokens, and a contrastive loss aligns the two. The map is their cosine.
 
 Mahmud, Tian and Marculescu, "T-VSL: Text-Guided Visual Sound Source Localization in Mixtures", CVPR 2024, equations
-(2) to (9) as printed, for any number of sources. What the paper leaves open is chosen here: projectors start as the
+(2) to (9) as printed, for any number of sources. Our choices where the paper is silent: projectors start as the
 identity and P_f as the average of its two inputs, so that an untrained T-VSL compares the encoder's own tokens; the
 contrastive term is the mean of both directions of InfoNCE over all (clip, source) pairs of the batch.
 
-What equation (6) does to the map: a cosine inside a cosine keeps only its sign, so as printed the map is
-``|cos(V'_j, g_k)|``, whatever the text said about token j. ``gate="clamp"`` drops negative cosines and ``map="dot"``
+Equation (6) affects the map: of a cosine inside a cosine, only the sign remains, so as printed the map is
+``|cos(V'_j, g_k)|``, however well token j matches the text. ``gate="clamp"`` drops negative cosines and ``map="dot"``
 keeps the magnitude of the gates; both are ours.
 """
 
@@ -48,7 +48,7 @@ class Options:
 
     Attributes:
         audio_conditioning, image_conditioning: Gate the tokens by the text (equation 5) and classify what is left
-            (equation 7). Off: the tokens stay as they are, and that half of equation (7) is left out.
+            (equation 7). Off: the tokens are unchanged, and that half of equation (7) is left out.
         correspondence: Equations (8) and (9). Off: the map compares the mean audio token with the image tokens.
         prompt_length: Learned prompt vectors that every class name attends to; 0: none.
         gate: ``signed`` as printed, or ``clamp``: max(0, cosine).
@@ -77,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    """Tokens as K sources see them: ``gates[b, k, j] * tokens[b, j]``, without writing the product out.
+    """Tokens gated per source: ``gates[b, k, j] * tokens[b, j]``, without computing the product.
 
     Attributes:
         tokens: ``(B, n, D)``.
@@ -159,7 +159,7 @@ class PaperHead(nn.Module):
         return plain.phi(queries, self.options.gate) if switch else plain
 
     def _correspond(self, image: Conditioned, audio: Conditioned) -> tuple[Conditioned, Tensor]:
-        """Equation (8): image tokens that the sound agrees with, and the sound's query ``(B, K, D)``."""
+        """Equation (8): image tokens gated by the sound, and the sound's query ``(B, K, D)``."""
         if not self.options.correspondence:
             return image, audio.mean()
         query = self.p_av(audio.mean())
@@ -182,7 +182,7 @@ class PaperHead(nn.Module):
         return terms
 
     def maps(self, image: Tensor, audio: Tensor, text: Tensor, sources: Tensor) -> Tensor:
-        """``(B, K, n)``: how well the image tokens agree with each source's sound."""
+        """``(B, K, n)``: how well the image tokens match each source's sound."""
         queries = gather_sources(self.prompts(text), sources)
         seen = self._condition(self.p_v(image), queries, self.options.image_conditioning)
         heard = self._condition(self.p_a(audio), queries, self.options.audio_conditioning)
@@ -191,10 +191,10 @@ class PaperHead(nn.Module):
 
 
 class Prompts(nn.Module):
-    """Learned context for class names: each attends to the prompt vectors and adds what it reads.
+    """Learned context for class names: each name attends to the prompt vectors and adds the result to its embedding.
 
-    The paper learns prompt words in front of the text tower (as CoOp does). A method here sees text embeddings only,
-    so its prompts live in the joint space. The output starts at zero: untrained, it is the plain text.
+    The paper learns prompt words in front of the text tower, as CoOp does. Here, a method gets text embeddings only,
+    so its prompts are vectors in the joint space. The output starts at zero, so untrained prompts change nothing.
     """
 
     def __init__(self, dim: int, length: int) -> None:
@@ -217,7 +217,7 @@ class TVSL(Method):
 
     Args:
         encoder: What the features come from.
-        classes: Not used: class names reach this method as text only, so it can be asked for unseen ones.
+        classes: Not used: this method gets class names as text only, so it can map unseen classes.
         variant: ``paper``, or ``released``: the authors' head, with gated MLPs, temperatures and gates normalized
             over the tokens, without equation (8). The other arguments belong to ``paper``, see `Options`.
     """

@@ -1,4 +1,4 @@
-"""Features of encoders: cached once per clip and shared, or computed anew; the same numbers either way."""
+"""Features of encoders: cached once per clip and shared, or computed in every step, with the same numbers."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_processes_that_encode_the_same_clips_share_the_work() -> None:
     assert len(log.read_text().splitlines()) == 100
 
 
-def test_the_whole_data_set_never_is_in_memory() -> None:
+def test_the_data_set_is_never_in_memory_as_a_whole() -> None:
     seen = _encode(Blocks(None, split="train", count=30), Plain())
     (blob,) = _cache().glob("features/*/blocks/maps.f16")
     assert isinstance(seen.log.read(next(iter(seen.keys.values()))), dict)
@@ -238,7 +238,7 @@ class SoftPlugin:
         return {"soft": Soft}
 
 
-def test_an_encoder_learns_with_its_method_and_the_shared_one_stays_as_it_was(tmp_path: Path) -> None:
+def test_an_encoder_is_trained_with_its_method_and_the_shared_one_is_unchanged(tmp_path: Path) -> None:
     encoder = Soft()
     tensors = load_weights(_live_fit(tmp_path, encoder).run())
     assert encoder.gain.item() == 1
@@ -246,7 +246,7 @@ def test_an_encoder_learns_with_its_method_and_the_shared_one_stays_as_it_was(tm
     assert "weight" in tensors
 
 
-def test_training_an_encoder_resumes_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_an_encoder_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_weights(_live_fit(tmp_path / "whole", Soft()).run())
     (tmp_path / "stopped").mkdir()
     stopped = _live_fit(tmp_path / "stopped", Soft())
@@ -289,7 +289,7 @@ def test_a_bench_trains_encoders_where_a_method_asks_for_it(suite_file: Path, tm
     Trained(method.eval(), encoder).put(tensors)
     assert encoder.gain.item() != 1
     clips = computed_features(Blocks(None, split="test"), encoder, "blocks", limit=None)
-    for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the encoder as it learnt to see
+    for id, maps in _maps(manifest, tmp_path, "dot").items():  # of the trained encoder
         expected = method.maps(clips.features([id])).detach().numpy()
         np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
@@ -311,7 +311,7 @@ def test_the_cache_is_shown_and_cleared() -> None:
     assert brought.is_file()
 
 
-def test_clearing_what_is_not_there_is_said() -> None:
+def test_clearing_an_unknown_entry_is_an_error() -> None:
     _encode(Blocks(None, split="train", count=1), Plain())
     with pytest.raises(AvlocError, match="no entry 'feature'"):
         clear(["feature"])
@@ -352,7 +352,7 @@ WAITER = """
 """
 
 
-def test_who_waits_for_a_folder_that_is_cleared_gets_it() -> None:
+def test_a_process_that_waits_for_a_cleared_folder_gets_it() -> None:
     _encode(Blocks(None, split="train", count=1), Plain())
     (log,) = _cache().glob("features/*/blocks/samples.jsonl")
     command = [sys.executable, "-c", textwrap.dedent(WAITER), str(log.parent)]
@@ -364,7 +364,7 @@ def test_who_waits_for_a_folder_that_is_cleared_gets_it() -> None:
     assert waiter.returncode == 0
 
 
-def test_what_the_user_keeps_in_the_cache_folder_is_not_the_caches() -> None:
+def test_the_users_own_files_in_the_cache_folder_are_kept() -> None:
     mine = _cache() / "checkpoints" / "mine.pt"
     mine.parent.mkdir()
     mine.write_bytes(b"weights")

@@ -1,4 +1,4 @@
-"""What a method may ask of the loop: views of a clip, canvases of several, passes over the data set, other images."""
+"""Optional inputs of methods: views of a clip, canvases of several clips, passes over the data set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEEN: list[tuple[Features, Batch]] = []
 
 
 class Greedy(Dot):
-    """Asks for everything, and learns where its clips come from."""
+    """Requires every view, and records where its clips come from."""
 
     needs = Needs(views=("augmented", "shifted_audio", "other_video", "neighbor"))
     known: Tensor
@@ -60,7 +60,7 @@ class Greedy(Dot):
 
 
 class Canvases(Dot):
-    """Learns from canvases of two."""
+    """Trains on canvases of two tiles."""
 
     needs = Needs(tiles=2, views=("shifted_audio",))
 
@@ -91,9 +91,9 @@ def test_every_view_is_what_it_is_called(tmp_path: Path) -> None:
     assert set(features.views) == set(batch.views) == set(Greedy.needs.views)
     for view in features.views.values():
         assert view.image_map.shape == features.image_map.shape
-    foreign = batch.views["other_video"]
-    assert all(one != other for one, other in zip(batch.groups, foreign.groups, strict=True))
-    assert set(foreign.ids) <= {f"train{n}" for n in range(8)}
+    others = batch.views["other_video"]
+    assert all(one != other for one, other in zip(batch.groups, others.groups, strict=True))
+    assert set(others.ids) <= {f"train{n}" for n in range(8)}
     assert [id.partition("~")[0] for id in batch.views["shifted_audio"].ids] == list(batch.ids)
     assert torch.equal(features.views["shifted_audio"].image, features.image)
     assert not torch.equal(features.views["augmented"].image, features.image)
@@ -114,7 +114,7 @@ def test_views_are_drawn_anew_in_every_step_and_alike_in_every_run(tmp_path: Pat
     assert len(set(drawn[0])) > 4
 
 
-def test_what_a_pass_found_out_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_buffers_set_in_a_pass_are_in_the_checkpoint(tmp_path: Path) -> None:
     fit = _fit(tmp_path)
     known = load_weights(fit.run())["known"]
     assert known.shape == (8, Plain.info.dim)
@@ -159,7 +159,7 @@ def test_killed_in_any_phase_it_resumes_to_the_same_weights(tmp_path: Path) -> N
         assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_clips_of_one_frame_become_canvases(tmp_path: Path) -> None:
+def test_clips_of_one_tile_become_canvases(tmp_path: Path) -> None:
     _fit(tmp_path, Canvases).run()
 
 
@@ -185,7 +185,7 @@ class Wide(Blocks):
         return Sample(replace(sample.clip, image=image, tiles=3), None, sample.labels)
 
 
-def test_canvases_are_not_cut_up() -> None:
+def test_canvases_of_canvases_are_refused() -> None:
     splits = {split: Wide(None, split=split, count=4) for split in ("train", "val", "test")}
     task = task_of(splits, Plain(), "wide")
     with pytest.raises(AvlocError, match=r"canvases of 2 clips, but those of wide have \[3\]"):
@@ -193,7 +193,7 @@ def test_canvases_are_not_cut_up() -> None:
     assert task.training_data(Needs(tiles=3), Train()).train.ids == ("train0", "train1", "train2", "train3")
 
 
-def test_a_copy_is_always_the_same_and_unlike_its_clip() -> None:
+def test_an_augmented_copy_is_reproducible_and_differs_from_its_clip() -> None:
     data = Blocks(None, split="train", count=2)
     copies = Altered(data, data.ids(), 2, pixels=True)
     assert copies.ids() == ("train0~0", "train0~1", "train1~0", "train1~1")
@@ -221,7 +221,7 @@ def test_tiles_come_from_different_videos() -> None:
         canvases(data, dict.fromkeys(data.ids(), "one video"), 2)
 
 
-def test_pixels_change_and_stay_pixels() -> None:
+def test_augmented_pixels_stay_in_range() -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 31, 3), dtype=np.uint8)
     for seed in range(12):
         changed = altered(image, np.random.default_rng(seed))
@@ -231,7 +231,7 @@ def test_pixels_change_and_stay_pixels() -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_two_videos_are_needed_for_one_of_another() -> None:
+def test_other_video_views_need_two_videos() -> None:
     class Alone(Blocks):
         def load(self, id: str) -> Sample:
             sample = super().load(id)
@@ -263,7 +263,7 @@ def test_a_bench_with_a_limit_makes_views_of_those_clips_only(suite_file: Path, 
     assert sum(len(log.read_text().splitlines()) for log in logs) <= 2 * 2 * 6
 
 
-def test_a_single_held_out_video_meets_training_clips() -> None:
+def test_a_single_held_out_video_uses_training_clips_as_other_videos() -> None:
     splits = {split: Blocks(None, split=split, count=1 if split == "val" else 4) for split in ("train", "val", "test")}
     data = task_of(splits, Plain()).training_data(Greedy.needs, Train())
     drawn = data.draw(Greedy(Plain().info, Blocks.classes), data.val, ["val0"], Context())["other_video"]

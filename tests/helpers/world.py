@@ -113,7 +113,7 @@ class Oracle(Dot):
 
 
 class Failing(Dot):
-    """Crashes where it is told to."""
+    """Raises an error in the function named by `where`."""
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, where: str = "loss") -> None:
         super().__init__(encoder, classes)
@@ -121,11 +121,11 @@ class Failing(Dot):
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if self.where == "loss":
-            raise RuntimeError("the loss fell over")
+            raise RuntimeError("the loss failed")
         return super().loss(features, batch, context)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        raise RuntimeError("the map fell over")
+        raise RuntimeError("the map failed")
 
 
 class World:

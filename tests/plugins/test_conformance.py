@@ -1,4 +1,4 @@
-"""Every registered method passes the conformance checks, whoever adds it."""
+"""Every registered method passes the conformance checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = {
 
 
 def cases() -> list[Any]:
-    """One per method and check; those of one method share what they build."""
+    """One case per method and check; the cases of one method share what they build."""
     methods: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in Registry().entries("method")]
     return [
         pytest.param(run, id=f"{name}{params or ''}-{title}", marks=[pytest.mark.slow] if name in LARGE else [])

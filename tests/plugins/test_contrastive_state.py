@@ -1,4 +1,4 @@
-"""What contrastive methods keep beside their weights: neighbors, averages, and that a killed run resumes with them."""
+"""State of contrastive methods besides weights: neighbors, averages; a killed run resumes with it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestNeighbours:
         expected = cosines.argsort(1, descending=True)[:, :5]
         assert torch.equal(nearest(vectors, 5, at_once=at_once), expected.int())
 
-    def test_partners_come_from_either_modality_independently(self) -> None:
+    def test_neighbors_are_drawn_independently_per_modality(self) -> None:
         method = build(0.1)
         method.before_phase("main", run := _pass(40, 7))
         features = [features for features, _ in run()]

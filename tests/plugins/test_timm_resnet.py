@@ -55,7 +55,7 @@ def test_silence_stays_finite(encoder: TimmResNet) -> None:
     assert torch.isfinite(sound).all() and torch.isfinite(whole).all()
 
 
-def test_misspelt_models_are_named() -> None:
+def test_misspelled_models_are_named() -> None:
     with pytest.raises(AvlocError, match=r"no model 'resnet81'. Did you mean .*resnet"):
         TimmResNet(image="resnet81")
 
@@ -75,7 +75,7 @@ def test_other_networks_give_maps_too(name: str) -> None:
         (RuntimeError("features_only not implemented"), False, "gives no feature maps"),
     ],
 )
-def test_what_timm_cannot_do_is_said(
+def test_timm_errors_are_sentences(
     monkeypatch: pytest.MonkeyPatch, error: Exception, pretrained: bool, words: str
 ) -> None:
     def refuse(*arguments: object, **options: object) -> None:

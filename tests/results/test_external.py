@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: every way to write them, the numbers they give, and every way to get them wrong."""
+"""External predictions: every file format, their scores, and every error."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_images_of_one_clip_have_one_size(folder: Path) -> None:
         ({"metrics": ["pixel"]}, "Did you mean 'pixel_ap'"),
     ],
 )
-def test_what_does_not_exist_is_said(folder: Path, wanted: dict[str, Any], words: str) -> None:
+def test_unknown_names_are_reported(folder: Path, wanted: dict[str, Any], words: str) -> None:
     as_arrays(folder)
     with pytest.raises(AvlocError, match=words):
         score_external(folder, **{"dataset": "blocks", "results": folder.parent / "r", **wanted})

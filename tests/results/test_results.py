@@ -1,4 +1,4 @@
-"""`Results`: the table, the rows and the predictions of what was run, and `Table` as frame and files."""
+"""`Results`: table, rows and predictions of a bench, and `Table` as data frame and files."""
 
 from __future__ import annotations
 

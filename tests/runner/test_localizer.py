@@ -1,4 +1,4 @@
-"""What a run left, loaded again: the maps of the bench for the bench's clips, and sentences where there is nothing."""
+"""Loading a finished run: the same maps as in the bench for the bench's clips, and errors if files are missing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Learning(Plain):
 
 
 class Detecting(Dot):
-    """Names the class whose text is nearest to the sound, among those that it is told; draws some noise."""
+    """Maps the class whose text is closest to the sound, among the disclosed ones; draws some noise."""
 
     needs = Needs(hints="vocabulary", text=True)
 
@@ -116,9 +116,9 @@ def same_as_stored(results: Path, row: Row, data: Blocks, run: str | Path = "") 
     log = ArrayLog(RunFolder(results, row.run).path)
     for id in data.ids():
         sample, stored = data.load(id), log.read(id)["maps"]
-        told = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
+        hints = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
         clip = sample.clip
-        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **told)
+        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **hints)
         assert list(found.labels) == log.records[id]["labels"] and found.maps.shape == stored.shape
         np.testing.assert_allclose(found.maps, stored, rtol=0, atol=2**-11 * np.abs(stored).max())
 
@@ -151,7 +151,7 @@ def test_a_relative_folder_and_a_path_into_it_are_found(
         assert avloc.load(run, device="cpu").classes == Blocks.classes
 
 
-def test_controls_and_what_need_not_learn_map_as_in_the_bench(suite: Suite, tmp_path: Path) -> None:
+def test_controls_and_untrained_methods_map_as_in_the_bench(suite: Suite, tmp_path: Path) -> None:
     rows = ran(suite, tmp_path, methods=["dot", "hinted"], controls=["untrained", "center"], seeds=[3])
     assert [(row.section, row.method, bool(row.fit)) for row in rows] == [
         ("methods", "dot", True), ("methods", "hinted", False),
@@ -168,7 +168,7 @@ def test_two_tiles_map_as_in_the_bench(suite: Suite, tmp_path: Path, hints: str)
         same_as_stored(tmp_path, row, Pairs(None, split="test"))
 
 
-def test_a_vocabulary_is_what_may_be_named(suite: Suite, tmp_path: Path) -> None:
+def test_maps_are_named_from_the_vocabulary(suite: Suite, tmp_path: Path) -> None:
     detecting, closed = ran(suite, tmp_path, methods=["detecting", "closed"], hints=["vocabulary"])
     sample = Blocks(None, split="test").load("test0")
     clip, (label,) = (sample.clip.image, sample.clip.audio, sample.clip.rate), sample.labels
@@ -227,7 +227,7 @@ def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path
         (Plain, "fingerprint", lambda self: "other", "The encoder 'plain' has other weights"),
     ],
 )
-def test_what_changed_since_is_not_loaded(
+def test_changed_components_are_not_loaded(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, value: Any, words: str
 ) -> None:
     (row,) = ran(suite, tmp_path)
@@ -236,7 +236,7 @@ def test_what_changed_since_is_not_loaded(
         avloc.load(row.run, results=tmp_path)
 
 
-def test_a_lost_training_is_named(suite: Suite, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(suite: Suite, tmp_path: Path) -> None:
     (row,) = ran(suite, tmp_path)
     checkpoint = tmp_path / "runs" / row.fit / "checkpoint.safetensors"
     checkpoint.write_bytes(b"damaged")

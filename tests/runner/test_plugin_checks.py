@@ -1,4 +1,4 @@
-"""What plugins return is checked where it enters; a sentence names the plugin and the clip, and only that is lost."""
+"""Plugins' return values are checked; an error names the plugin and the clip, and only they fail."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_cells_need_not_be_square() -> None:
         (lambda found: [_wide(one) for one in found], "dot mapped clip 'test0' in 7 x 14 cells"),
     ],
 )
-def test_a_prediction_that_does_not_fit_costs_the_row(
+def test_a_wrong_prediction_fails_its_row_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, localize: Callable[[Any], Any], words: str
 ) -> None:
     original = Dot.localize
@@ -121,7 +121,7 @@ def first_clip() -> None:
         (lambda tokens, _: (tokens, tokens.mean((2, 3))), ["failed on clip 'test0'", "ValueError"]),
     ],
 )
-def test_an_encoder_that_does_not_keep_its_promise_costs_its_column(
+def test_an_encoder_with_wrong_outputs_fails_its_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Any, words: list[str], cache: bool
 ) -> None:
     original = Plain.encode_image
@@ -172,7 +172,7 @@ def test_a_clip_that_an_encoder_cannot_use_is_broken_and_the_others_go_on(
         ),
     ],
 )
-def test_text_that_does_not_fit_costs_the_column(
+def test_wrong_text_features_fail_their_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any, words: str
 ) -> None:
     monkeypatch.setattr(Plain, "encode_text", value)
@@ -180,7 +180,7 @@ def test_text_that_does_not_fit_costs_the_column(
     assert manifest.datasets[0].status == "failed" and words in manifest.datasets[0].reason
 
 
-def test_an_encoder_that_ends_the_program_costs_its_column(
+def test_an_encoder_that_exits_fails_its_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encode_audio(self: Plain, waves: torch.Tensor) -> Any:

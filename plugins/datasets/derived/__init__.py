@@ -1,6 +1,6 @@
-"""Data sets made of any other one: with negatives, with classes kept for the test, or with clips put side by side.
+"""Data sets derived from any other data set: with negatives, with held-out classes, or with clips side by side.
 
-Each takes the other one as ``of``, written as suites write components: its registered name, or
+Each takes the other data set as ``of``, written like components in suites: its registered name, or
 ``{name: ..., parameter: ...}``.
 """
 

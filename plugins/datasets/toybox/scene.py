@@ -1,6 +1,6 @@
-"""One toybox clip: which objects, where, how they move, what they sound like; frames, sound and exact masks.
+"""One toybox clip: its objects, their layout, motion and sounds, rendered as frames, audio and exact masks.
 
-Every clip has a random generator of its own, seeded by (seed, split, presentation, index): any clip can be made
+Every clip has its own random generator, seeded by (seed, split, presentation, index), so any clip can be generated
 alone, and a larger set never changes its earlier clips.
 """
 
@@ -32,7 +32,7 @@ class Recipe:
     Attributes:
         kinds: Classes to draw from.
         sources: Sounding, visible objects.
-        max_silent: At most so many visible objects that do not sound.
+        max_silent: Largest number of visible silent objects.
         offscreen: Probability of a sound whose object is not visible.
         similar: Probability that the second source shares noun or adjective with the first.
     """
@@ -51,8 +51,8 @@ class Object:
     Attributes:
         number: Its value in the id mask.
         label: Its class name.
-        sounding: Whether it is heard.
-        box: xyxy, normalized, of its visible part at the annotated frame.
+        sounding: Whether it sounds.
+        box: xyxy, normalized, of its visible part in the annotated frame.
         area: Visible share of the frame.
     """
 
