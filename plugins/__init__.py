@@ -1,4 +1,4 @@
-"""The built-in plugins' table of contents: name -> ``"module:Class"``. Listing it imports nothing heavy."""
+"""The built-in plugins: name -> ``"module:Class"``. Listing them imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures: the small world of `world`, and a cache of one's own."""
+"""Fixtures: the small world of `world`, and a separate cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ repair_torch_extensions()  # tests import plugins' modules without the registry
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: Any) -> None:
-    """No test sees or leaves anything in the user's cache, unless it asks for the shared one."""
+    """Tests do not read or write the user's cache, unless they use the shared one."""
     if "shared_cache" not in request.fixturenames:
         monkeypatch.setenv("AVLOC_CACHE", str(tmp_path_factory.mktemp("cache")))
 

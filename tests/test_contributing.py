@@ -1,4 +1,4 @@
-"""What the pages print works as printed: tutorials, commands, examples, links, and the names of the tour."""
+"""The documentation works as printed: tutorials, commands, examples, links, and the names in the tour."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from helpers import ROOT
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/why-numbers-disagree.md", "results/README.md"]
 FILES = {"mine.py": "README.md", **dict.fromkeys(("lamps.py", "patches.py", "pointing.py"), "CONTRIBUTING.md")}
-"""Complete plugins, and the page that shows each."""
+"""Complete plugins, and the page that contains each."""
 
 
 def page(name: str) -> str:
@@ -28,12 +28,12 @@ def page(name: str) -> str:
 
 
 def section(name: str, title: str) -> str:
-    """What stands under a heading of the second level."""
+    """The text under a second-level heading."""
     return page(name).partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def commands(text: str) -> list[list[str]]:
-    """The arguments of the avloc commands that stand alone in a block."""
+    """The arguments of the avloc commands that are alone in a code block."""
     return [shlex.split(line) for line in re.findall(r"```\navloc (.*?)\n```", text)]
 
 
@@ -49,7 +49,7 @@ def run(args: list[str]) -> Result:
 
 
 def shipped(name: str, folder: Path) -> list[str]:
-    """Put a page's plugin into the folder; returns the arguments of the command below it."""
+    """Write a page's plugin to the folder; returns the arguments of the command below it."""
     pattern = rf"```python\n(# {re.escape(name)}\n.*?)```\n+```\navloc (.*?)\n```"
     ((code, command),) = re.findall(pattern, page(FILES[name]), re.DOTALL)
     (folder / name).write_text(code)
@@ -160,7 +160,7 @@ def test_new_fill_in_check_bench(steps: list[list[str]], folder: Path, suite_fil
     assert "Mine" in run([*bench, "--suite", str(suite_file), "--seeds", "0"]).stdout
 
 
-def test_the_first_screen_says_it_all() -> None:
+def test_the_first_screen_has_every_step() -> None:
     screen = "\n".join(page("CONTRIBUTING.md").splitlines()[:40])
     places = [screen.index(word) for word in ("avloc new method", "**Fill in**", "avloc check", "avloc bench")]
     assert places == sorted(places)
@@ -178,7 +178,7 @@ def test_the_tour_names_every_package_and_only_functions_that_exist() -> None:
 
 @pytest.fixture
 def examples(folder: Path, suite_file: Path) -> dict[str, str]:
-    """Names of the pages' examples -> what stands for them in a small world."""
+    """Names in the pages' examples -> their replacements in a small world."""
     frames = np.full((10, 64, 64, 3), 90, np.uint8)
     write_video(folder / "dog.mp4", frames, 10, np.sin(np.arange(16_000, dtype=np.float32)), 16_000)
     suite, blocks = repr(str(suite_file)), 'load_results("blocks")'

@@ -1,4 +1,4 @@
-"""What methods share: cosines, contrastive losses, lists of sources, predictions."""
+"""Building blocks of methods: cosines, contrastive losses, lists of sources, predictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def batch(count: int, **hints: object) -> Batch:
     return Batch(ids, torch.ones(count).long(), ids, **{"classes": CLASSES, **hints})  # type: ignore[arg-type]
 
 
-def test_unit_normalizes_and_lets_zero_be() -> None:
+def test_l2_normalize_keeps_zero() -> None:
     x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
     y = l2_normalize(x)
     torch.testing.assert_close(y, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
@@ -59,7 +59,7 @@ def test_cosine_map_is_the_cosine_of_each_cell() -> None:
     torch.testing.assert_close(maps[1, 2, 2, 3], expected)
 
 
-def test_every_pair() -> None:
+def test_pairwise_similarity() -> None:
     image_map, queries = torch.randn(2, 5, 3, 4), torch.randn(6, 5)
     torch.testing.assert_close(pairwise_similarity(image_map, queries)[1, 4, 2, 0], image_map[1, :, 2, 0] @ queries[4])
 
@@ -89,7 +89,7 @@ def test_labelled_sources_pads_and_keeps_order() -> None:
     assert labelled_sources(labels).tolist() == [[1, 3], [0, -1], [-1, -1]]
 
 
-def test_queried_sources_by_what_was_told() -> None:
+def test_queried_sources_by_hint_level() -> None:
     probabilities = torch.tensor([[0.1, 0.9, 0.6, 0.2], [0.3, 0.1, 0.2, 0.4]])
     sources = torch.tensor([[2, 0], [1, -1]])
     counts = torch.tensor([1, 3])
@@ -108,7 +108,7 @@ def test_queried_sources_with_counts_beyond_the_vocabulary_or_zero() -> None:
     assert found[1].tolist() == [-1] * 4
 
 
-def test_take_reads_rows_and_survives_padding() -> None:
+def test_gather_sources_reads_rows_and_handles_padding() -> None:
     table = torch.eye(4)
     assert gather_sources(table, torch.tensor([[3, -1]]))[0, 0].tolist() == [0, 0, 0, 1]
 
@@ -134,7 +134,7 @@ def test_unnamed_predictions() -> None:
     assert found[0].labels == ()
 
 
-def test_what_is_missing_is_said() -> None:
+def test_missing_inputs_are_reported() -> None:
     empty = torch.zeros(1, 1, 1, 1)
     with pytest.raises(AvlocError, match="text tower"):
         require_text(Features(empty, empty, empty, empty))

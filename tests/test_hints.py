@@ -25,12 +25,12 @@ def inputs(count: int) -> tuple[Features, Batch]:
 
 
 def expected(level: Hints, labels: list[tuple[str, ...]]) -> dict[str, object]:
-    """What the method may know, said per level by hand."""
-    told: dict[str, object] = {"text": None, "classes": (), "source_counts": None, "sources": None}
+    """The expected hints of each level, written by hand."""
+    hinted: dict[str, object] = {"text": None, "classes": (), "source_counts": None, "sources": None}
     if level in ("vocabulary", "count", "oracle"):
-        told["text"], told["classes"] = TEXT.tolist(), CLASSES
+        hinted["text"], hinted["classes"] = TEXT.tolist(), CLASSES
     if level in ("count", "oracle"):
-        told["source_counts"] = [len(names) for names in labels]
+        hinted["source_counts"] = [len(names) for names in labels]
     if level == "oracle":
         longest = max((len(names) for names in labels), default=0)
         rows = []
@@ -39,31 +39,39 @@ def expected(level: Hints, labels: list[tuple[str, ...]]) -> dict[str, object]:
             for place, name in enumerate(names):
                 row[place] = next(n for n in range(4) if CLASSES[n] == name)
             rows.append(row)
-        told["sources"] = rows
-    return told
+        hinted["sources"] = rows
+    return hinted
 
 
 @pytest.mark.parametrize("level", HINT_LEVELS)
 @pytest.mark.parametrize("labels", [SOUNDING, SOUNDING[:1], [()], []], ids=["several", "one", "silent", "none"])
 def test_a_level_discloses_this_and_nothing_else(level: Hints, labels: list[tuple[str, ...]]) -> None:
     features, batch = inputs(len(labels))
-    seen, told = disclose(features, batch, level, classes=CLASSES, text=TEXT, labels=labels)
-    found = {"text": seen.text, "classes": told.classes, "source_counts": told.source_counts, "sources": told.sources}
+    seen, hinted = disclose(features, batch, level, classes=CLASSES, text=TEXT, labels=labels)
+    found = {
+        "text": seen.text,
+        "classes": hinted.classes,
+        "source_counts": hinted.source_counts,
+        "sources": hinted.sources,
+    }
     as_lists = {key: value.tolist() if isinstance(value, torch.Tensor) else value for key, value in found.items()}
     assert as_lists == expected(level, labels)
-    for tensor in (told.sources, told.source_counts):
+    for tensor in (hinted.sources, hinted.source_counts):
         assert tensor is None or (tensor.dtype == torch.int64 and len(tensor) == len(labels))
-    for before, after, changed in ((features, seen, {"text"}), (batch, told, {"classes", "source_counts", "sources"})):
+    for before, after, changed in (
+        (features, seen, {"text"}),
+        (batch, hinted, {"classes", "source_counts", "sources"}),
+    ):
         for field in fields(before):
             if field.name not in changed:
                 assert getattr(after, field.name) is getattr(before, field.name)
 
 
-@pytest.mark.parametrize(("given", "told"), itertools.product(HINT_LEVELS, repeat=2))
-def test_what_came_in_is_not_handed_on(given: Hints, told: Hints) -> None:
+@pytest.mark.parametrize(("given", "hinted"), itertools.product(HINT_LEVELS, repeat=2))
+def test_earlier_hints_are_not_passed_on(given: Hints, hinted: Hints) -> None:
     features, batch = disclose(*inputs(4), given, classes=CLASSES, text=TEXT, labels=SOUNDING)
-    again = disclose(features, replace(batch), told, classes=CLASSES, text=TEXT, labels=SOUNDING)
-    fresh = disclose(*inputs(4), told, classes=CLASSES, text=TEXT, labels=SOUNDING)
+    again = disclose(features, replace(batch), hinted, classes=CLASSES, text=TEXT, labels=SOUNDING)
+    fresh = disclose(*inputs(4), hinted, classes=CLASSES, text=TEXT, labels=SOUNDING)
     assert repr(again) == repr(fresh)
 
 

@@ -1,4 +1,4 @@
-"""What changes which id: a verdict on every field that could matter, read from the classes that declare the fields."""
+"""Which field changes which id: a verdict on every field of the classes that declare them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from avloc.suite import Run, Suite, SuiteDataset, SuiteMethod, Train
 from avloc.types import Status
 from helpers.world import Blocks, Dot, Plain
 
-# The world: fingerprints stay the same, so that nothing hides behind them. test1 is broken, test3 is missing.
+# The world: fingerprints are constant, so that they hide no other change. test1 is broken, test3 is missing.
 
 
 class Clips(Blocks):
@@ -71,7 +71,7 @@ class Seen(Plain):
 
 
 class Learner(Dot):
-    """Dot, which learns from altered copies."""
+    """Dot, trained with augmented views."""
 
     needs = Needs(views=("augmented",))
 
@@ -275,7 +275,7 @@ FIELDS = [
     Row(SuiteDataset, "obtain", put("datasets.0.obtain", "avloc data prepare clips"), NONE),
     Row(SuiteDataset, "printed", put("datasets.0.printed", "other"), NONE),
     Row(SuiteDataset, "title", put("datasets.0.title", "Other"), NONE),
-    # How methods learn. What is not trained sees clips as it does all the same.
+    # How methods learn. Untrained methods do not depend on it.
     Row(Train, "epochs", put("train.epochs", 5), WHETHER),
     Row(Train, "batch_size", put("train.batch_size", 3), TRAINING),
     Row(Train, "lr", WARM, TRAINING),
@@ -313,7 +313,7 @@ FIELDS = [
     Row("Refine", "alpha", rule("refine.alpha", 0.5), SCORES, rule("refine", REFINE)),
     Row("Refine", "control", rule("refine.control", "center"), NONE, rule("refine", REFINE)),
     Row("Refine", "prior_range", rule("refine.prior_range", 2.5), SCORES, rule("refine", REFINE)),
-    # What plugins declare. Code is in no id; `revision` is, and stands for it.
+    # What plugins declare. Ids contain `revision` instead of the code.
     Row(EncoderInfo, "dim", info("dim", 4), ALL),
     Row(EncoderInfo, "image_size", info("image_size", 32), ALL),
     Row(EncoderInfo, "image_mean", info("image_mean", (0.4, 0.4, 0.4)), ALL),
@@ -350,7 +350,7 @@ FIELDS = [
 """All fields of the classes that they name; `test_every_field_has_a_verdict` says which are lacking."""
 
 FOUND = [
-    # What is found out when a run starts.
+    # What is determined when a run starts.
     Row("method", "default", patch(Learner.__init__.__kwdefaults__, "dropout", 0.3), ALL),
     Row("encoder", "default", patch(Seen.__init__.__kwdefaults__, "scale", 2.0), ALL),
     Row("dataset", "default", patch(Blocks.__init__.__kwdefaults__, "gone", ("nowhere",)), PREDICTIONS, BARE),

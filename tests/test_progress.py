@@ -1,4 +1,4 @@
-"""Progress: bars in terminals, lines in logs, nothing elsewhere; loops that are interrupted; several processes."""
+"""Progress: bars in terminals, lines in logs, nothing in libraries; interrupted loops; several processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_lines_at_the_start_every_ten_seconds_and_at_the_end(
     ]
 
 
-def test_loops_are_told_apart_and_belong_to_where_they_started() -> None:
+def test_loops_are_distinguished_and_belong_to_their_thread() -> None:
     outer, inner = [], []
     with receiving(outer.append):
         first, second = track("ab", "same", 2), track("ab", "same", 2)
@@ -75,7 +75,7 @@ NOTEBOOK = """
 """
 
 
-def test_a_notebook_shows_bars_without_being_asked() -> None:
+def test_a_notebook_shows_bars_by_default() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(NOTEBOOK)], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The public surface, with nothing but its names: all called twice, and a sentence where a call is nearly right."""
+"""The public API, using only its names: every call twice, and error messages for near misses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def twice(call: Callable[..., Any], *args: Any, **options: Any) -> list[Any]:
 
 
 def example(rng: int = 0) -> tuple[Any, Any, int]:
-    """Image, sound and rate of nobody's clip."""
+    """Image, sound and rate of an arbitrary clip."""
     draw = np.random.default_rng(rng)
     return draw.integers(0, 255, (40, 80, 3), np.uint8), draw.normal(0, 0.1, 8000).astype(np.float32), 8000
 
@@ -90,7 +90,7 @@ def _members(name: str) -> list[tuple[str, Any]]:
 
 
 def _documented_fields(thing: type) -> set[str]:
-    """Fields that the docstring lists or names, and those that have a string of their own below them."""
+    """Fields that the docstring lists or names, and those with their own docstring below them."""
     text = inspect.getdoc(thing) or ""
     listed = re.findall(r"^    (\w[\w, ]*):", text.partition("Attributes:")[2], re.M)
     (defined,) = ast.parse(inspect.getsource(thing)).body
@@ -133,7 +133,7 @@ def test_every_function_of_the_public_modules_is_documented(module: str) -> None
 
 
 @pytest.mark.usefixtures("shared_cache")
-def test_a_bench_of_a_path_or_a_suite_is_answered_from_the_store(
+def test_a_bench_of_a_path_or_a_suite_is_reused_from_the_store(
     folder: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(shared_cache))
@@ -164,7 +164,7 @@ def test_results_are_a_table_scores_and_predictions(results: Any, folder: Path) 
         assert {one.maps.shape for one in found.values()} == {(2, 7, 14)}
 
 
-def test_a_trained_method_localizes_in_anybodys_image(results: Any, folder: Path) -> None:
+def test_a_trained_method_localizes_in_any_image(results: Any, folder: Path) -> None:
     rows = {row.method: row for row in results.manifest.rows}
     runs = folder / "results" / "runs"
     for localizer in (
@@ -216,7 +216,7 @@ def test_suites_protocols_and_components_are_found_by_name() -> None:
             assert issubclass(found, getattr(avloc, kind.capitalize()))
 
 
-def test_what_plugins_need_is_there() -> None:
+def test_names_that_plugins_need_exist() -> None:
     assert twice(lambda: list(avloc.track(range(3), "count", 3))) == [[0, 1, 2]] * 2
     assert (
         twice(avloc.unknown, "fruit", "aple", ["apple"])[0]
@@ -273,7 +273,7 @@ ARRAY, MASK = {"a": np.ones((7, 7))}, {"a": np.ones((28, 28))}
         ),
     ],
 )
-def test_what_is_nearly_right_gets_a_sentence(
+def test_near_misses_get_a_sentence(
     call: Callable[[], Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -283,7 +283,7 @@ def test_what_is_nearly_right_gets_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_nearly_right_of_results_gets_a_sentence(results: Any, folder: Path) -> None:
+def test_near_misses_in_results_get_a_sentence(results: Any, folder: Path) -> None:
     for call, words in [
         (lambda: results.predictions("tvls", "toybox_duet"), "Did you mean 'tvsl'"),
         (lambda: results.predictions("tvsl", "toybox_dute"), "Did you mean 'toybox_duet'"),

@@ -94,7 +94,7 @@ def test_every_photograph_and_its_sound(folder: Path, wild: Wild) -> None:
 
 
 def test_half_the_frame_in_the_center_is_a_strong_guess(folder: Path) -> None:
-    """The set's README counts 44 %; the boxes are read right or this comes out otherwise."""
+    """The set's README reports 44 %, which requires that boxes are read correctly."""
     data, side = clips(folder, "test"), np.sqrt(0.5)
     overlaps = []
     for id in data.ids():
@@ -192,7 +192,7 @@ def upsample(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def guess(control: str, id: str) -> np.ndarray:
-    """What a control claims on a canvas of two frames."""
+    """What a control claims on a canvas of two tiles."""
     if control == "whole":
         return np.ones((SIDE, 2 * SIDE), bool)
     cells = np.random.default_rng(list(hashlib.sha256(f"0 {id}".encode()).digest())).random((GRID, 2 * GRID))
@@ -204,7 +204,7 @@ def guess(control: str, id: str) -> np.ndarray:
 
 
 def truth_pixels(members: Sequence[str], wild: Wild) -> Iterator[np.ndarray]:
-    """Of each clip on a canvas of two frames the pixels of its boxes; tiles have the size of the first photograph."""
+    """For each clip on a canvas of two tiles, the pixels of its boxes; tiles have the size of the first photograph."""
     sizes = [PIL.Image.open(REALMINI / wild[id]["image"]).size for id in members]
     for position, (id, (own_width, own_height)) in enumerate(zip(members, sizes, strict=True)):
         width, height = sizes[0]
@@ -219,7 +219,7 @@ def truth_pixels(members: Sequence[str], wild: Wild) -> Iterator[np.ndarray]:
 
 
 def test_the_bench_over_real_mixtures(folder: Path, tmp_path: Path, wild: Wild) -> None:
-    """AudioCLIP with random weights under T-VSL, of which nothing is expected, and controls, of which everything is."""
+    """T-VSL on AudioCLIP with random weights, without expected numbers, and controls, with expected numbers."""
     (tmp_path / "real.yaml").write_text(SUITE.format(limit=LIMIT))
     arguments = ["bench", "--suite", tmp_path / "real.yaml", "--data", folder, "--results", tmp_path / "r"]
     command = [sys.executable, "-m", "avloc", *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""Finding plugins: names, owners, plugins that fail, files, and what must not be imported on the way."""
+"""Finding plugins: names, owners, failing plugins, files, and modules that must not be imported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def registry() -> Registry:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, **loaders: Any) -> Registry:
-    """The registry as it finds these entry points."""
+    """A registry with these entry points."""
     points = [SimpleNamespace(name=name, load=load) for name, load in loaders.items()]
     monkeypatch.setattr(avloc.registry, "entry_points", lambda group: points)
     return Registry()
@@ -88,7 +88,7 @@ def test_a_hook_that_fails_leaves_the_others_working(registry: Registry) -> None
     class Falling:
         @hookimpl
         def avloc_methods(self) -> dict[str, Any]:
-            raise RuntimeError("fell over")
+            raise RuntimeError("failed")
 
     registry.add_module("falling", Falling())
     registry.add_module("good", Shouting(shout=dict))
@@ -105,7 +105,7 @@ def test_a_component_that_does_not_import_raises_its_own_error(registry: Registr
         registry.get("method", "empty")
 
 
-def test_a_misspelt_hook_is_an_error(registry: Registry) -> None:
+def test_a_misspelled_hook_is_an_error(registry: Registry) -> None:
     class Misspelt:
         @hookimpl
         def avloc_method(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_a_plugin_file_that_cannot_be_used(registry: Registry, tmp_path: Path, c
         registry.add_file(file)
 
 
-def test_trackers_take_the_arguments_they_name_and_may_fail(registry: Registry) -> None:
+def test_trackers_take_the_arguments_they_name_and_can_fail(registry: Registry) -> None:
     heard: list[tuple[Any, ...]] = []
 
     class Small:
@@ -168,7 +168,7 @@ def test_trackers_take_the_arguments_they_name_and_may_fail(registry: Registry) 
     assert sorted(heard, key=len) == [("run", "scored"), ("run", "scored", {"cap": 0.5}, Path("results"))]
 
 
-def test_a_tracker_that_wants_more_than_there_is_is_refused(registry: Registry) -> None:
+def test_a_tracker_with_unknown_arguments_is_refused(registry: Registry) -> None:
     class Greedy:
         @hookimpl
         def avloc_run_event(self, run: Any, masks: Any) -> None: ...
@@ -190,7 +190,7 @@ def test_near_misses_of_kinds_and_of_the_packages_names_are_sentences() -> None:
         avloc.lookup  # noqa: B018
 
 
-def test_components_are_listed_and_got() -> None:
+def test_components_are_listed_and_loaded() -> None:
     assert avloc.list_components("metric") == sorted(avloc.list_components("metric"))
     assert avloc.get_component("metric", "cap").__name__ == "CAP"
 

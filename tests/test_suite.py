@@ -1,4 +1,4 @@
-"""Suites: grammar, overrides, products, and errors that name file, key and what was expected."""
+"""Suites: grammar, overrides, products, and errors that name the file, the key and the expected value."""
 
 from __future__ import annotations
 

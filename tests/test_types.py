@@ -1,4 +1,4 @@
-"""The nouns check themselves and name the clip."""
+"""The types validate their values and name the clip in errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def clip(**changes: Any) -> Clip:
     return Clip(**{"id": "clip7", "image": IMAGE, "audio": AUDIO, "rate": 16000, **changes})
 
 
-def test_a_clip_holds_what_a_method_may_know() -> None:
+def test_a_clip_contains_no_truth() -> None:
     names = {field.name for field in dataclasses.fields(Clip)}
     assert names == {"id", "image", "audio", "rate", "tiles", "group"}
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -64,7 +64,7 @@ def test_a_decoders_overshoot_is_no_error() -> None:
         (np.full((1, 4, 4), np.nan), ("dog",), (), "finite"),
     ],
 )
-def test_a_bad_truth(masks: Any, labels: Any, boxes: Any, words: str) -> None:
+def test_invalid_truths_are_rejected(masks: Any, labels: Any, boxes: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         Truth(masks.astype(np.float32), labels, boxes)
 

@@ -1,4 +1,4 @@
-"""Work in processes of their own: results, progress, crashes; and the bench on two data sets at a time."""
+"""Worker processes: results, progress, crashes; and the bench on two data sets in parallel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avloc.progress import Event, receiving, say, track
+from avloc.registry import registry
 from avloc.workers import Died, each
 from helpers import TESTS
+from helpers.commands import run
 
 
 def _square(number: int) -> int:
@@ -73,7 +76,7 @@ def test_results_and_progress_come_back() -> None:
         ]  # fmt: skip
 
 
-def test_a_killed_process_costs_its_own_item() -> None:
+def test_a_killed_process_loses_only_its_item() -> None:
     events: list[Event] = []
     with receiving(events.append):
         found = dict(each(_fatal, [0, 1, 2], jobs=2))
@@ -165,7 +168,7 @@ if __name__ == "__main__":
 
 
 def _is_still(file: Path) -> None:
-    """Nobody writes any more, at the latest after a while."""
+    """Wait until no process writes any more."""
     for _ in range(100):
         before = file.read_text() if file.exists() else ""
         time.sleep(0.2)
@@ -201,9 +204,16 @@ def avloc_methods():
 def _bench(tmp_path: Path, suite_file: Path, results: str, *more: str) -> tuple[int, dict[str, Any]]:
     plugin = tmp_path / "world_plugin.py"
     plugin.write_text(PLUGIN)
-    command = [sys.executable, "-m", "avloc", "bench", "--suite", suite_file, "--plugin", plugin]
-    code = subprocess.run([*command, "--results", tmp_path / results, *more], check=False, timeout=300).returncode
-    return code, json.loads((tmp_path / results / "suites" / "blocks.json").read_text())
+    shown = run("bench", "--suite", suite_file, "--plugin", plugin, "--results", tmp_path / results, *more)
+    return shown.exit_code, json.loads((tmp_path / results / "suites" / "blocks.json").read_text())
+
+
+@pytest.fixture
+def own_registry() -> Iterator[None]:
+    """What the test's plugin file registers is forgotten afterwards."""
+    registry.cache_clear()
+    yield
+    registry.cache_clear()
 
 
 def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict[str, float]]:
@@ -216,6 +226,7 @@ def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
 def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file: Path, tmp_path: Path) -> None:
     more = suite_file.read_text().replace("[{name", "[{name: blocks, count: 9, encoder: plain}, {name")
     suite_file.write_text(more)
@@ -230,6 +241,7 @@ def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
 def test_a_data_set_that_kills_its_process_leaves_the_others(suite_file: Path, tmp_path: Path) -> None:
     more = suite_file.read_text().replace("[{name", "[{name: deadly, encoder: plain}, {name")
     suite_file.write_text(more)

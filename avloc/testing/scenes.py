@@ -48,34 +48,33 @@ class Planted(Dataset):
     classes = CLASSES
 
     def __init__(self, *, split: str, count: int, sources: int = 1, tiles: int = 1, large: bool = False) -> None:
-        self._sources, self._tiles, self._large = sources, tiles, large
-        self._ids = [f"{split} {sources} {tiles} {n}" for n in range(count)]
+        self.split, self.count, self.sources, self.tiles, self.large = split, count, sources, tiles, large
 
     def ids(self) -> Sequence[str]:
-        return self._ids
+        return [f"{self.split} {self.sources} {self.tiles} {n}" for n in range(self.count)]
 
     def status(self) -> Status:
-        return Status(tuple(self._ids))
+        return Status(tuple(self.ids()))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(repr(self._ids).encode()).hexdigest()
+        return hashlib.sha256(repr(self.ids()).encode()).hexdigest()
 
     def load(self, id: str) -> Sample:
-        number = self._ids.index(id)
+        number = self.ids().index(id)
         rng = np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
         kinds = (number + np.array([0, *(1 + rng.permutation(len(CLASSES) - 1))])) % len(CLASSES)  # all lead in turn
-        height, width = CELLS * PIXELS, CELLS * PIXELS * self._tiles
+        height, width = CELLS * PIXELS, CELLS * PIXELS * self.tiles
         image = 128 + 20 * rng.standard_normal((height, width, 3))
         audio = 0.03 * rng.standard_normal(RATE)
-        masks = np.zeros((self._sources, height, width), np.float32)
+        masks = np.zeros((self.sources, height, width), np.float32)
         for kind, place, mask in zip(kinds, rng.permutation(4), masks, strict=False):
-            side = SIDES[number // len(CLASSES) % len(SIDES)] if self._large else 2
-            mask[_square(int(place), side, CELLS * self._tiles, rng)] = 1
+            side = SIDES[number // len(CLASSES) % len(SIDES)] if self.large else 2
+            mask[_square(int(place), side, CELLS * self.tiles, rng)] = 1
             image += mask[:, :, None] * 107 * CORNERS[kind]
             audio += rng.uniform(0.1, 0.2) * np.sin(2 * np.pi * 40 * (kind + 1) * np.arange(RATE) / RATE)
-        names = tuple(CLASSES[kind] for kind in kinds[: self._sources])
+        names = tuple(CLASSES[kind] for kind in kinds[: self.sources])
         pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-        clip = Clip(id, pixels, audio.astype(np.float32), RATE, self._tiles, group=id)
+        clip = Clip(id, pixels, audio.astype(np.float32), RATE, self.tiles, group=id)
         return Sample(clip, Truth(masks, names), names)
 
 
@@ -146,9 +145,9 @@ class Scene:
 
 
 @torch.no_grad()
-def scene(count: int, *, sources: Sequence[int] = (1,), tiles: int = 1) -> Scene:
-    """`count` clips of each number of sources."""
-    worlds = [Planted(split="test", count=count, sources=number, tiles=tiles) for number in sources]
+def scene(count: int, *, sources: Sequence[int] = (1,), tiles: int = 1, split: str = "test") -> Scene:
+    """`count` clips of each number of sources; other splits, of whatever name, have other clips."""
+    worlds = [Planted(split=split, count=count, sources=number, tiles=tiles) for number in sources]
     samples = [world.load(id) for n in range(count) for world in worlds for id in [world.ids()[n]]]
     encoder, clips = Prism(), [sample.clip for sample in samples]
     image_map, image, backbone = encoder.encode_image(torch.stack([encoder_image(c, encoder.info) for c in clips]))

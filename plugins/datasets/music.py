@@ -29,25 +29,25 @@ from avloc.data.prepared import (
 )
 
 SHAPE = r"[A-Za-z0-9_-]{11}_[0-9]{3}_[0-9]{5}"
-"""Of an id: the YouTube video, the second that the frame is in, and its number in the video."""
+"""The parts of an id: the YouTube video, the frame's second, and its number in the video."""
 RATE = 30.0
 """Frames per second of most videos; none has more."""
 ROUNDING = 1e-9
-"""How far a published box reaches beyond the frame at most."""
+"""How far published boxes extend beyond the frame at most."""
 WHERE = "https://github.com/stoneMo/AVGN (metadata)"
 
 Boxes = npt.NDArray[np.floating]
 
 
 class _MUSIC(Listed):
-    """What both have in common: frames of videos, each with a window of its video's sound."""
+    """The common base: frames of videos, each with a window of its video's sound."""
 
     license = "lists and boxes Apache-2.0 (AVGN); the videos are their makers'"
     url = "https://github.com/roudimit/MUSIC_dataset"
     family = "music"
     name: ClassVar[str]
     keys: ClassVar[tuple[tuple[str, str], ...]]
-    """Of class and box in the JSON file, per source."""
+    """Keys of class and box in the JSON file, per source."""
 
     def __init__(self, root: Path | None, *, split: str, boxes: str, sound: str, seconds: float) -> None:
         for what, value, known in (
@@ -117,7 +117,7 @@ class _MUSIC(Listed):
         return labels
 
     def _about_media(self, tiles: Mapping[str, Tile]) -> Iterator[str]:
-        """What a table should say about the test list's videos and sounds."""
+        """Notes for tables about the test list's videos and sounds."""
         frames = Counter(tile.group for tile in tiles.values())
         held = np.cumsum([count for _, count in frames.most_common()])  # by the largest video, the two largest, ...
         few = int(np.searchsorted(held, 0.95 * len(tiles)))
@@ -132,7 +132,7 @@ class _MUSIC(Listed):
         yield f"The sound of each of the {len(tiles):,} test frames is {window}."
 
     def _about_boxes(self, tiles: Mapping[str, Tile], right: bool) -> Iterator[str]:
-        """What a table should say about the reading of the boxes."""
+        """Notes for tables about the interpretation of the boxes."""
         boxes = [box for tile in tiles.values() for box in tile.boxes or ()]
         misread = [_sizes(box) for box in boxes] if right else boxes
         empty = sum(not rasterize(box, 224, 224).any() for box in misread)
@@ -146,15 +146,15 @@ class _MUSIC(Listed):
 class MUSICSolo(_MUSIC):
     """Frames of solos, each with one box. 2,124 test frames of 20 videos.
 
-    Known flaws, and what is done about them:
+    Known flaws, and how they are handled:
 
     * The boxes are x, y, width, height, but AVGN's and T-VSL's loaders read them as two corners: 1,648 of 2,124 truths
-      are then empty. They are read right.
-    * 2,094 of the test frames come from 7 videos, and 4 of 11 classes have none. Statistics cluster by video. The
-      papers speak of 95 test videos.
-    * Released loaders give every frame the sound in the middle of its video. Here it is the sound around the frame.
-    * Frames are numbered at their video's own rate, 30 a second in the test lists but as few as 6 in the training
-      lists. The rate is taken from the list, which tells the second of each frame.
+      are then empty. Here, they are read correctly.
+    * 2,094 of the test frames come from 7 videos, and 4 of 11 classes have no test frame. Statistics cluster by video.
+      The papers report 95 test videos.
+    * Released loaders give every frame the sound in the middle of its video. Here, it is the sound around the frame.
+    * Frames are numbered at their video's own rate, 30 per second in the test lists but as few as 6 in the training
+      lists. The rate is derived from the list, which contains the second of each frame.
 
     Args:
         root: The data folder; ``None``: the one in the user's cache.
@@ -193,8 +193,8 @@ class MUSICDuet(_MUSIC):
     """Frames of duets, one frame with two boxes each. 1,020 test frames of 6 videos.
 
     The flaws of `MUSICSolo`, with these counts: 1,008 test frames come from one video, a cello and a guitar; 2 of 8
-    classes have no test frame; read as two corners, 11 first and 1,016 second sources are nowhere. The papers speak of
-    22 test videos.
+    classes have no test frame; read as two corners, the boxes of 11 first and 1,016 second sources are empty. The
+    papers report 22 test videos.
 
     Args:
         root, split, boxes, sound, seconds: As in `MUSICSolo`.

@@ -1,8 +1,8 @@
 """VGGSound-Single and VGGSound-Duet: clips of VGGSound with the boxes of VGG-SS, alone or two side by side.
 
 The files are those of the AVGN and T-VSL releases, read as published. Class names are VGGSound's own ("female speech,
-woman speaking"), sorted, because text prompts need them; the lists' spelling (``female_speech_woman_speaking``) is
-looked up among the classes of VGG-SS.
+woman speaking"), sorted, because text prompts need them; names in the lists (``female_speech_woman_speaking``) are
+mapped to the classes of VGG-SS.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from avloc.data.prepared import (
 COLUMNS = ("id", "class")
 """Of the lists of single clips."""
 CORRUPT = -2.8823037615171176e16
-"""What 12 boxes of VGG-SS have for a coordinate."""
+"""A coordinate of 12 boxes of VGG-SS."""
 TRAIN = ("vggsound_single_train.txt", "vggsound_duet_train.txt", "train.csv")
-"""Names of the training list; the first that is there is read. The first two have the same content."""
+"""Names of the training list; the first file that exists is read. The first two have the same content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,15 @@ class Lists:
 
 
 class VGGSoundSingle(Listed):
-    """One clip of VGGSound: its middle frame, its ten seconds of sound, the boxes of VGG-SS. 5,158 test clips.
+    """Clips of VGGSound: the middle frame, ten seconds of sound, and the boxes of VGG-SS. 5,158 test clips.
 
-    Known flaws, and what is done about them:
+    Known flaws, and how they are handled:
 
     * 12 of 5,941 boxes hold the number -2.88e16, and 6 have no area. They are left out; 2 clips (M1P1xla8rg0_000000,
       MKC9LvRivTM_000030) have no other box and are reported as broken.
     * 144 clips have boxes that overlap. The truth is their union; released loaders count such pixels several times.
-    * Public training lists hold clips of videos that are tested on. They are left out and counted.
-    * Clips have one label, though 70 % have more than one audible class by the labels of VGGSounder.
+    * Public training lists contain clips of test videos. They are left out and counted.
+    * Clips have one label, although 70 % have more than one audible class according to VGGSounder.
 
     Args:
         root: The data folder; ``None``: the one in the user's cache.
@@ -111,13 +111,14 @@ class VGGSoundSingle(Listed):
 class VGGSoundDuet(Listed):
     """Two clips of `VGGSoundSingle` side by side, their sounds summed. 5,158 fixed test pairs.
 
-    Training and validation clips are finite banks of mixtures of two clips of different classes, drawn once. The flaws
-    of `VGGSoundSingle`, with its two broken clips wherever they stand, and these:
+    Training and validation clips are finite banks of mixtures of two clips of different classes, drawn once. It has the
+    flaws of `VGGSoundSingle` (every pair with one of its two broken clips is broken) and these:
 
     * 22 test pairs have two clips of the same class. They are kept, both sources under one label.
-    * AVGN's loader takes the boxes of the second clip for the first and those of the second's own partner for the
-      second: no pair has its own. T-VSL's has them in the first pass and moves the second source's boxes by one frame
-      at every access, so that its truth is empty in all later passes. Here each source has its own boxes.
+    * AVGN's loader gives the first clip the boxes of the second, and the second the boxes of the clip it is paired with
+      as a first clip: no pair has its own boxes. T-VSL's loader has them in the first pass, but shifts the second
+      source's boxes by one tile at every access, so its truth is empty in all later passes. Here, each source has its
+      own boxes.
 
     Args:
         root, split, leaks: As in `VGGSoundSingle`.
@@ -172,14 +173,14 @@ class VGGSoundDuet(Listed):
 
 
 def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: str, right: bool, leaks: bool) -> Lists:
-    """The boxes, and the training list where it is there or `split` needs it.
+    """The boxes, and the training list if it exists or `split` needs it.
 
     Args:
         folder: Of the family.
         published: Annotation files -> where they come from.
         dataset: Registered name.
         split: ``train``, ``val`` or ``test``.
-        right: Leave out boxes that cover nothing, and mark clips without any other.
+        right: Leave out boxes without area, and report clips that have no other box as broken.
         leaks: Keep training clips of test videos.
     """
     if split not in SPLITS:
@@ -194,28 +195,28 @@ def read_lists(folder: Path, published: Mapping[str, str], dataset: str, split: 
     others = _other_classes(annotation(files, "stat.csv", published, dataset)) if name == "train.csv" else set()
     names = {spelled: label for label in classes for spelled in (label, spell(label))}
     train: dict[str, str] = {}
-    foreign = leaking = 0
+    excluded = leaking = 0
     tested = {tile.group for tile in tiles.values()}
     for id, row in read_rows(path, COLUMNS, CUT).items():
         label = row["class"]
         if label not in names and label not in others:
             raise DataError(f"{row.where}: {unknown('class', label, names)}")
-        foreign += label not in names
+        excluded += label not in names
         leaking += label in names and id[:11] in tested
         if label in names and (leaks or id[:11] not in tested):
             train[id] = names[label]
-    if foreign:
-        notes += (f"{foreign:,} clips of {path.name} have a class that VGG-SS does not have and are not trained on.",)
-    kept = "are trained on all the same (leaks)" if leaks else "are left out"
+    if excluded:
+        notes += (f"{excluded:,} clips of {path.name} have a class that VGG-SS does not have and are not trained on.",)
+    kept = "are trained on anyway (leaks)" if leaks else "are left out"
     notes += (f"{leaking:,} training clips come from videos of the test clips of VGG-SS and {kept}.",)
     return Lists(classes, tiles, train, notes)
 
 
 def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple[str, ...]]:
-    """``vggss.json`` as tiles, and what is wrong with it.
+    """``vggss.json`` as tiles, and its flaws.
 
     Raises:
-        DataError: A box reaches out of the frame (but for `CORRUPT`) or is upside down; an id is wrong or twice there.
+        DataError: A box extends beyond the frame (except for `CORRUPT`) or is inverted; an id is wrong or repeated.
     """
     tiles: dict[str, Tile] = {}
     total = corrupt = flat = overlapping = spoiled = 0
@@ -230,7 +231,7 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
         total, corrupt, flat = total + len(boxes), corrupt + int(bad.sum()), flat + int(empty.sum())
         spoiled += not len(good)
         overlapping += bool(rasterize(good, 224, 224).max(initial=0) > 1)
-        reason = f"{path.name}: of its boxes ({len(boxes)}) none covers anything." if right and not len(good) else ""
+        reason = f"{path.name}: none of its {len(boxes)} boxes covers anything." if right and not len(good) else ""
         tiles[id] = replace(
             cut(id, str(entry.values["class"])), boxes=(good if right else boxes.clip(0, 1),), unusable=reason
         )
@@ -244,12 +245,12 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
 
 
 def spell(name: str) -> str:
-    """``female speech, woman speaking`` -> ``female_speech_woman_speaking``, as the lists have it."""
+    """``female speech, woman speaking`` -> ``female_speech_woman_speaking``, as in the lists."""
     return "_".join(re.split("[, ]+", name))
 
 
 def _annotated(id: str, spelled: str, row: Row, tiles: Mapping[str, Tile]) -> Tile:
-    """A listed clip's tile, its class as VGG-SS has it."""
+    """A listed clip's tile, with its class as in VGG-SS."""
     if id not in tiles:
         raise DataError(f"{row.where}: the clip {id!r} has no boxes in vggss.json.")
     label = tiles[id].labels[0]
@@ -261,7 +262,7 @@ def _annotated(id: str, spelled: str, row: Row, tiles: Mapping[str, Tile]) -> Ti
 
 
 def _published(pairs: Mapping[str, tuple[Tile, Tile]], boxes: str) -> dict[str, tuple[Tile, ...]]:
-    """The pairs with the boxes that a released loader gives them."""
+    """The pairs with the boxes that a released loader assigns to them."""
     partner = {first.recording.id: second for first, second in pairs.values()}
     found: dict[str, tuple[Tile, ...]] = {}
     for id, (first, second) in pairs.items():
@@ -278,17 +279,17 @@ def _published(pairs: Mapping[str, tuple[Tile, Tile]], boxes: str) -> dict[str, 
 
 
 def _about(pairs: Mapping[str, tuple[Tile, Tile]], alike: int, boxes: str, same_class: bool) -> Iterator[str]:
-    """What a table over the duets should say."""
+    """Notes for tables over the duets."""
     spoiled = sum(any(tile.unusable for tile in pair) for pair in pairs.values())
     if spoiled:
         yield f"{spoiled} of {len(pairs):,} duets have a clip without any box that covers something and are broken."
     yield f"{alike} of {len(pairs):,} duets have two clips of one class and are {'kept' if same_class else 'left out'}."
     if boxes == "avgn":
-        yield f"ATTENTION: all {len(pairs):,} duets are scored on the boxes of other clips, as AVGN releases it."
+        yield f"ATTENTION: all {len(pairs):,} duets are scored on the boxes of other clips, as in AVGN's release."
     elif boxes == "tvsl":
         yield (
             f"ATTENTION: the second source of all {len(pairs):,} duets is scored on an empty truth, as in every pass "
-            "of T-VSL's release but the first."
+            "of T-VSL's release except the first."
         )
 
 

@@ -1,7 +1,7 @@
 """VGGSound-Instruments: clips of musical instruments with masks, alone or two side by side.
 
-Class names are VGGSound's ("playing violin, fiddle"), sorted, because that is what text towers heard of; the lists'
-own names ("violin") are mapped to them.
+Class names are VGGSound's ("playing violin, fiddle"), sorted, because text prompts need them; the lists' own names
+("violin") are mapped to them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from avloc.data.prepared import (
 )
 
 SAMPLE = r"sample[0-9]{4}"
-"""Of a test clip's id."""
+"""Format of a test clip's id."""
 TRAIN = ("vgginstruments_train.txt", "vgginstruments_multi_train.txt")
-"""Names of the training list, which have the same content; the first that is there is read."""
+"""Names of the training list, which have the same content; the first file that exists is read."""
 TESTED = {"vggsound_test.csv": ("id", "class"), "vggss_test.csv": ("id",)}
-"""Lists of clips that others test on, and their columns; those that are there keep clips out of training."""
+"""Other benchmarks' test lists, and their columns; clips of the lists that exist are left out of training."""
 NAMES = (
     "accordion acoustic_guitar banjo bass_drum bass_guitar bongo cello clarinet congas cornet cymbal djembe "
     "double_bass drum_kit electric_guitar electronic_organ erhu flute glockenspiel guiro hammond_organ harp "
@@ -48,19 +48,19 @@ CLASSES = {name: RENAMED.get(name, f"playing {name.replace('_', ' ')}") for name
 
 
 class VGGSoundInstruments(Listed):
-    """One clip of an instrument: a frame, its sound, and one mask. 446 test clips of 36 classes, 37 in training.
+    """Clips of single instruments: a frame, its sound, and one mask. 446 test clips of 36 classes, 37 in training.
 
-    Known flaws, and what is done about them:
+    Known flaws, and how they are handled:
 
-    * The training list holds 1,850 clips of VGGSound's test split, among them 868 test clips of VGG-SS. Clips of those
-      videos are left out where ``vggsound_test.csv`` or ``vggss_test.csv`` is there, and counted.
-    * Which videos the test samples come from is not published, so a further overlap can neither be seen nor excluded.
+    * The training list contains 1,850 clips of VGGSound's test split, of which 868 are test clips of VGG-SS. Clips of
+      those videos are left out and counted if ``vggsound_test.csv`` or ``vggss_test.csv`` exists.
+    * The videos of the test samples are not published, so a further overlap can be neither detected nor excluded.
     * The class of the erhu has no test clip.
 
     Args:
         root: The data folder; ``None``: the one in the user's cache.
         split: ``train``, ``val`` (a tenth of the training list's videos) or ``test``.
-        leaks: Train on clips of videos that VGGSound and VGG-SS test on too, as released.
+        leaks: Also train on clips of test videos of VGGSound and VGG-SS, as released.
 
     Raises:
         DataError: An annotation file is missing or malformed; names file and row.
@@ -141,14 +141,14 @@ class VGGSoundInstrumentsDuet(Listed):
 def _training(
     folder: Path, published: Mapping[str, str], dataset: str, split: str, leaks: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The training list, clip -> class, where it is there or `split` needs it, and what is wrong with it.
+    """The training list, clip -> class, if it exists or `split` needs it, and its flaws.
 
     Args:
         folder: Of the family.
         published: Annotation files -> where they come from.
         dataset: Registered name.
         split: ``train``, ``val`` or ``test``.
-        leaks: Keep clips of videos that others test on.
+        leaks: Keep clips of other benchmarks' test videos.
     """
     if split not in SPLITS:
         raise AvlocError(unknown("split", split, SPLITS))
@@ -167,7 +167,7 @@ def _training(
             tested |= {id[:11] for id in ids}
     leaking = {id for id in labels if id[:11] in tested}
     if tested:
-        kept = "are trained on all the same (leaks)" if leaks else "are left out"
+        kept = "are trained on anyway (leaks)" if leaks else "are left out"
         notes.append(f"{len(leaking):,} training clips come from videos that these lists test on and {kept}.")
     else:
         notes.append(f"Without {' or '.join(TESTED)} no training clip that VGGSound or VGG-SS tests on is left out.")
@@ -186,7 +186,7 @@ def _label(name: str, row: Row) -> str:
 
 
 def _about(classes: Sequence[str], clips: Mapping[str, tuple[Tile, ...]]) -> tuple[str, ...]:
-    """What a table over the test clips should say."""
+    """Notes for tables over the test clips."""
     absent = sorted(set(classes) - {label for tiles in clips.values() for tile in tiles for label in tile.labels})
     notes = (f"{len(absent)} of {len(classes)} classes have no test clip: {', '.join(absent)}.",) if absent else ()
     return (*notes, "Which videos the test clips come from is not published: clips of them may be trained on.")

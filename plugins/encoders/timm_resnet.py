@@ -1,8 +1,8 @@
-"""Two networks from scratch: the classic set-up of LVS, EZ-VSL and AVGN, one ResNet-18 for images and one for sounds.
+"""Two networks trained from scratch, as in LVS, EZ-VSL and AVGN: one ResNet-18 for images and one for sounds.
 
-The image network is any timm model that gives a feature map; a 1x1 convolution brings it to the joint space. The sound
+The image network is any timm model with a feature map; a 1x1 convolution projects it to the joint space. The sound
 network is a timm ResNet on the log spectrogram of those papers; its pooled output and its cells share one linear layer.
-Nothing in it was trained to match images with sounds, so it is meant to be trained with a method: ``train:
+Nothing in it is trained to match images with sounds, so it is meant to be trained with a method: ``train:
 {train_encoder: true}``. It has no text tower.
 
 Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022 (spectrogram, pooling, initialization);
@@ -29,18 +29,18 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TimmResNet(Encoder):
-    """224 x 224 frames and log spectrograms to maps and vectors of one width; canvases go through whole.
+    """Maps and vectors of one width from 224 x 224 tiles and log spectrograms; canvases are encoded whole.
 
     Args:
         image: A timm model whose last features are a map.
         audio: A timm model that reads one channel, such as ``resnet18``.
         pretrained: Start the image network from timm's ImageNet weights.
         dim: Width of the joint space.
-        seconds: Of sound.
-        seed: Of the weights that are drawn; the global random state stays as it is.
+        seconds: Length of the sound.
+        seed: Seed of the random weights; the global random state does not change.
 
     Raises:
-        AvlocError: timm has no such model, it gives no feature maps, or its weights cannot be had.
+        AvlocError: timm has no such model, it has no feature maps, or its weights cannot be downloaded.
     """
 
     window: Tensor
@@ -121,7 +121,7 @@ def _features(name: str, *, pretrained: bool, channels: int) -> nn.Module:
         if pretrained:
             raise AvlocError(f"timm has no pretrained weights for {name!r}: {error}") from error
         raise AvlocError(f"The timm model {name!r} gives no feature maps: {error}") from error
-    except Exception as error:  # the hub raises whatever its client does
+    except Exception as error:  # the hub raises any exception of its HTTP client
         raise AvlocError(
             f"The ImageNet weights of {name!r} cannot be downloaded ({error!r}). Get them on a machine with a network "
             "and copy its hub cache here, or use pretrained: false."

@@ -1,8 +1,8 @@
 """Tiny: a small encoder of images, sounds and words, pre-trained on the built-in data; its weights are in the package.
 
-It replaces AudioCLIP where there are no large weights: three modalities in one space, trained on pooled embeddings only
-(`tiny_pretrain`), so that its dense tokens localize as roughly as AudioCLIP's and leave the methods something to learn.
-Class names are read word by word, so that any name has an embedding.
+It replaces AudioCLIP if large weights are not available: three modalities in one space, trained on pooled embeddings
+only (`tiny_pretrain`), so its dense tokens localize only roughly, like AudioCLIP's, and leave room for methods to
+improve. Class names are embedded word by word, so any name has an embedding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORDS = (
     "bell", "checked", "drum", "fiddle", "horn", "motor", "pipe", "plain", "rattle", "ringed", "spotted", "striped",
     "whistle", "zigzag",
 )  # fmt: skip
-"""Words whose vectors were learned; any other word has the vector of its letters."""
+"""Words with learned vectors; any other word has a vector hashed from its letters."""
 
 RATE, SECONDS = 16_000, 3.0
 WINDOW, HOP, MELS, LOWEST = 1024, 512, 64, 40.0
@@ -41,7 +41,7 @@ SHIPPED = Path(__file__).with_name("tiny.safetensors")
 
 
 class Tiny(Encoder):
-    """112 x 112 frames to 7 x 7 tokens, 3 s of sound to 12 x 4 (time x frequency), words to vectors; D = 128.
+    """112 x 112 tiles to 7 x 7 tokens, 3 s of sound to 12 x 4 (time x frequency), words to vectors; D = 128.
 
     Both towers are small residual conv nets followed by a linear projection of every cell and a mean over the cells,
     so that the pooled embedding is the mean of the tokens.
@@ -138,7 +138,7 @@ class Tiny(Encoder):
         return digest.hexdigest()
 
     def _read(self, path: Path) -> None:
-        """Load weights whose names and shapes must all be right; stored as fp16, used as fp32."""
+        """Load weights and check all names and shapes; stored as fp16, used as fp32."""
         if not path.is_file():
             raise AvlocError(f"The weights {path} of the encoder tiny do not exist; {PRETRAIN} makes some.")
         try:

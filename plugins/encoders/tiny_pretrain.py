@@ -1,8 +1,8 @@
 """Trains the weights of `Tiny`: ``python -m avloc_plugins.encoders.tiny_pretrain --output tiny.safetensors``.
 
-As AudioCLIP was trained: on clips with one object, with only pooled embeddings in the loss, never a single token. Every
-batch has one clip of each seen class, so that the contrastive loss has no false negatives. Masks are read after
-training only, to report how the tokens localize.
+It is trained like AudioCLIP: on clips with one object, with only pooled embeddings in the loss, never single tokens.
+Every batch has one clip of each seen class, so the contrastive loss has no false negatives. Masks are read only after
+training, to report how well the tokens localize.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Recipe:
     Attributes:
         train, val: Clips of toybox's splits; val chooses the checkpoint. Test is never read.
         steps: Optimizer steps, with one clip of each class in each.
-        check_every: Steps between two looks at val.
+        check_every: Steps between evaluations on val.
         learning_rate: Of AdamW at its peak; a tenth of the steps to warm up, then a cosine down to zero.
         weight_decay: Of AdamW.
-        temperature: At the start; it is learned.
+        temperature: Initial value; it is learned.
         shift: Images move by at most this many pixels.
         jitter: Contrast changes by at most this factor, every color channel by at most twice as much.
         hidden_mels: At most this many neighboring mel bands are hidden.
@@ -318,11 +318,11 @@ def _markdown(card: dict[str, Any]) -> str:
     table = "\n".join(f"| {title} | {val[key]:.3f} | {chance:.3f} |" for title, key, chance in rows)
     return f"""# Weights of the encoder `tiny`
 
-`{PRETRAIN} --seed {card["seed"]}` made them and wrote this card. The JSON file beside it has all details.
-SHA-256: `{card["sha256"]}`.
+Made by `{PRETRAIN} --seed {card["seed"]}`, which also wrote this card.
+The JSON file beside it has all details. SHA-256: `{card["sha256"]}`.
 
 **Recipe.** Symmetric InfoNCE of the pooled pairs image-audio, image-text and audio-text (T-VSL's equation 1), with a
-learned temperature ({card["learned_temperature"]} in the end). Only pooled embeddings enter the loss: no single token, mask or box.
+learned temperature (finally {card["learned_temperature"]}). Only pooled embeddings enter the loss: no single token, mask or box.
 Data: {recipe["train"]} training clips of `{DATA}`, one object each, {classes} classes; every batch has one clip of each
 class, so it has no false negatives. Augmented by flips, shifts, contrast, tint, rolls in time and hidden mel bands.
 {recipe["steps"]} steps of AdamW (peak {recipe["learning_rate"]}, decay {recipe["weight_decay"]}, warm-up, cosine).

@@ -1,7 +1,7 @@
 """Wav2CLIP as an encoder: CLIP's ViT-B/32 for image and text from open_clip, a ResNet-18 for sound in the same space.
 
 Source: Wu et al., "Wav2CLIP: Learning Robust Audio Representations from CLIP", ICASSP 2022. It was made for pooled
-embeddings; how T-VSL (Mahmud et al., CVPR 2024) takes tokens from it was never published, so the tokens here are ours:
+embeddings. How T-VSL (Mahmud et al., CVPR 2024) gets tokens from it was never published, so the tokens here are ours:
 every cell of the last map goes through the same projection as the pooled embedding.
 """
 
@@ -25,7 +25,7 @@ DIM, PATCH, SIDE = 512, 32, 224
 RATE, SECONDS = 16_000, 3.0
 WINDOW, HOP, FLOOR = 512, 353, 1e-7
 LEAST_SPREAD = 1e-3
-"""Least standard deviation that is divided by: silence becomes zeros, not its rounding errors made large."""
+"""Lower bound of the standard deviation to divide by: silence becomes zeros, not amplified rounding errors."""
 
 CLIP_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 CLIP_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -37,21 +37,21 @@ Standardize = Literal["clip", "batch"]
 
 
 class Wav2CLIP(HasCheckpoints, Encoder):
-    """224 x 224 frames to 7 x 7 tokens, 3 s of sound to 5 x 9 (time x frequency), class names to vectors; D = 512.
+    """224 x 224 tiles to 7 x 7 tokens, 3 s of sound to 5 x 9 (time x frequency), class names to vectors; D = 512.
 
-    Image tokens are the patch tokens of the last block after the final layer norm and CLIP's projection; every frame
-    of a canvas is encoded alone. The pooled image is the mean over the frames. A ViT has no backbone map, so there is
-    no object prior. Sound is 3 s long, as in the published embeddings; its tokens are the cells of the last map
-    through the head. Class names are read as they are, without "a photo of a". All of it stays in evaluation mode.
+    Image tokens are the patch tokens of the last block after the final layer norm and CLIP's projection; every tile of
+    a canvas is encoded separately. The pooled image is the mean over the tiles. A ViT has no backbone map, so there is
+    no object prior. Sound is 3 s long, as in the published embeddings; its tokens are the projected cells of the last
+    map. Class names are used without a template such as "a photo of a". The encoder stays in evaluation mode.
 
     Args:
         weights: ``"wav2clip"``, ``"random"`` (seeded), or the path of a file like Wav2CLIP.pt. All but ``"random"``
             need ``clip_vit_b32`` as well.
-        standardize: Spectrograms by the mean and deviation of every ``"clip"``, or of the whole ``"batch"`` as the
-            release does, which makes a clip's embedding depend on its batch mates.
+        standardize: Standardize spectrograms per ``"clip"``, or per ``"batch"`` as in the release, which makes a clip's
+            embedding depend on the other clips of the batch.
 
     Raises:
-        AvlocError: An option has no such value, or the weights are missing, unreadable or of another model.
+        AvlocError: An option has an unknown value, or the weights are missing, unreadable or of another model.
     """
 
     checkpoints = (
@@ -77,7 +77,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
         if weights != "random":
             audio = load_checkpoint(weights, self.checkpoints[:1], partial(_exact, build=_Audio))
             image_and_text = load_checkpoint("clip_vit_b32", self.checkpoints, partial(_exact, build=_clip))
-        with torch.random.fork_rng(devices=[]):  # building draws numbers; the caller's random state is not ours
+        with torch.random.fork_rng(devices=[]):  # building draws random numbers
             torch.manual_seed(0)
             self.clip, self.audio = _clip(), _Audio()
         if weights != "random":
@@ -104,7 +104,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, None]:
         if images.shape[2] != SIDE or images.shape[3] % SIDE:
-            raise AvlocError(f"wav2clip reads frames of {SIDE} x {SIDE} side by side, not {tuple(images.shape[2:])}.")
+            raise AvlocError(f"wav2clip reads tiles of {SIDE} x {SIDE} side by side, not {tuple(images.shape[2:])}.")
         count, side = images.shape[3] // SIDE, SIDE // PATCH
         frames = images.reshape(-1, 3, SIDE, count, SIDE).movedim(3, 1)  # (B, K, 3, H, W)
         pooled, patches = self.clip.visual(frames.flatten(0, 1))  # (B K, D), (B K, h w, 768)
@@ -112,7 +112,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
         return tokens.permute(0, 4, 2, 1, 3).flatten(3), pooled.reshape(-1, count, DIM).mean(1), None
 
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(waves.device.type, enabled=False):  # half precision has no room for the spectrum's range
+        with torch.autocast(waves.device.type, enabled=False):  # the spectrum's range exceeds half precision
             spectrum = self.spectrum(waves)
         tokens, pooled = self.audio(spectrum)
         return tokens, pooled
@@ -126,7 +126,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
         return ((log - mean) / spread.clamp_min(LEAST_SPREAD))[:, None]
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Class names as they are to ``(N, D)``.
+        """Class names, without a template, to ``(N, D)``.
 
         Raises:
             AvlocError: A prompt is longer than the 75 tokens that CLIP reads.
@@ -141,7 +141,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
         return found
 
     def fingerprint(self) -> str:
-        """Of the weights as they were when it was first asked for, and of preprocessing."""
+        """A hash of the weights at the first call and of the preprocessing."""
         about = (self._weights_digest, self.standardize, WINDOW, HOP, FLOOR, LEAST_SPREAD)
         return hashlib.blake2b(repr(about).encode()).hexdigest()
 
@@ -154,7 +154,7 @@ class Wav2CLIP(HasCheckpoints, Encoder):
 
 
 def _exact(state: Mapping[str, Tensor], where: str, build: Callable[[], nn.Module]) -> dict[str, Tensor]:
-    """All that one of the two networks needs, in full precision, and nothing else but what files may carry beside."""
+    """Exactly the weights of one of the two networks, in full precision, without extras that files may contain."""
     with torch.device("meta"):
         expected = build().state_dict()
     found = {name: tensor for name, tensor in state.items() if name not in (*CLIP_EXTRAS, AUDIO_WINDOW)}

@@ -1,4 +1,4 @@
-"""AVGN's group encoder: class tokens read the tokens of one modality and come out as one feature per class.
+"""AVGN's group encoder: class tokens attend to the tokens of one modality and become one feature per class.
 
 Xu et al., "GroupViT", CVPR 2022, as AVGN uses it. Parameters carry the names of AVGN's release.
 """
@@ -50,7 +50,7 @@ class CrossAttention(nn.Module):
 
 
 class Assignment(CrossAttention):
-    """Every key token is shared out among the queries (softmax over the queries), which then average their shares."""
+    """Every key token is distributed over the queries (softmax over the queries), which then average their shares."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, heads=1)
@@ -76,7 +76,7 @@ class Section(nn.Module):
         return x + self._kept(self.mlp(self.norm2(x)))
 
     def _kept(self, x: Tensor) -> Tensor:
-        """Drops the whole branch of some clips while training."""
+        """Drops the whole residual branch of random clips during training."""
         if not self.training or not self.drop_path:
             return x
         keep = 1 - self.drop_path

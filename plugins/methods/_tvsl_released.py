@@ -1,4 +1,4 @@
-"""The T-VSL head as its authors released it, which differs from the paper (`tvsl` says how).
+"""The T-VSL head as its authors released it, which differs from the paper (see `tvsl`).
 
 Written from a description of the released model, not from its code, whose license forbids that. Parameters carry
 the released names, except that a projector's gate is ``visual_proj.gate`` rather than ``vp_w``, and so on.

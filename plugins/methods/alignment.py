@@ -1,10 +1,9 @@
-"""Alignment: localization alone does not need to know what it hears, so whole images and sounds are aligned as well.
+"""Alignment: localization alone does not require semantic understanding, so whole images and sounds are aligned too.
 
-The cosine of a sound with an image's responding cells is contrasted over the batch, as in LVS, and beside it the cosine
-of the sound with the image as a whole. Every image and every sound comes in three versions: as it is, augmented, and
-replaced by a near neighbor among the training clips, so that clips which show or sound alike become positives. Each
-version of the image is contrasted with each version of the sound, and the map is the cosine of every cell with the
-clip's own sound.
+One contrastive loss compares a sound with an image's responding cells, as in LVS; a second compares it with the image
+as a whole. Every image and every sound comes in three versions: original, augmented, and replaced by a near neighbor
+among the training clips, so that similar clips become positives. Each version of the image is contrasted with each
+version of the sound. The map is the cosine of every cell with the clip's own sound.
 
 Senocak, Ryu, Kim, Oh, Pfister and Chung, "Sound Source Localization is All about Cross-Modal Alignment", ICCV 2023.
 With unit image cells v and unit sounds a, whole images g and sounds h in a space of their own, over versions i and j::
@@ -14,12 +13,12 @@ With unit image cells v and unit sounds a, whole images g and sounds h in a spac
     loss       = sum_ij local_ij + whole_ij               CE over the rows (images) alone
 
 A sound's neighbor is drawn independently of the image's. The authors' lists of neighbors come from encoders that they
-did not release; ours are by cosine of the encoder's own pooled features, and never contain the clip itself. The paper
-localizes with unprojected features; a frozen encoder would leave nothing to learn without the heads.
+did not release; ours use the cosine of the encoder's own pooled features and never contain the clip itself. The paper
+localizes with unprojected features, but without heads there would be nothing to train on a frozen encoder.
 
-Augmented views part from the released ones in three ways: images are shifted and not cropped; sounds start anywhere and
-go round, where the release shifts its window by up to 3.5 s; and brightness, contrast and saturation change by a factor
-of 0.6 to 1.4, where the release's is 0 to 0.4, which we take for a slip since it can only darken.
+Augmented views differ from the released ones in three ways: images are shifted, not cropped; sounds are rolled by any
+time, where the release shifts its window by up to 3.5 s; and brightness, contrast and saturation change by a factor of
+0.6 to 1.4, where the release's factor is 0 to 0.4, which we assume is a mistake because it can only darken.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ from avloc.functional import (
 )
 
 COSINES_AT_ONCE = 2**24
-"""How many cosines the search for neighbors holds in memory: 64 MB."""
+"""Number of cosines that the neighbor search holds in memory: 64 MB."""
 
 
 def local_loss(
     image_map: Tensor, audio: Tensor, *, epsilon: float = 0.65, tau: float = 0.03, temperature: float = 0.07
 ) -> Tensor:
-    """An image's responding cells must fit its own sound: LVS without trimap and hard negatives.
+    """An image's responding cells must match its own sound: LVS without trimap and hard negatives.
 
     Args:
         image_map: ``(B, D, h, w)``, L2-normalized over D.
         audio: ``(B, D)``, L2-normalized; row n belongs to image n.
-        epsilon: Cosine at which a cell counts half.
+        epsilon: Cosine at which a cell has weight one half.
         tau: Softness of that threshold.
         temperature: Of the contrast, T.
     """
@@ -65,7 +64,7 @@ def local_loss(
 
 
 def whole_loss(image: Tensor, audio: Tensor, *, temperature: float = 0.07) -> Tensor:
-    """A whole image must fit its own sound: ``(B, D)`` each, L2-normalized."""
+    """A whole image must match its own sound: ``(B, D)`` each, L2-normalized."""
     return diagonal_cross_entropy(pairwise_similarity(image, audio) / temperature)
 
 
@@ -80,8 +79,8 @@ def alignment_loss(
     """Both losses, summed over every version of the images with every version of the sounds.
 
     Args:
-        local: Per version of the batch the arguments of `local_loss`.
-        whole: Per version of the batch the arguments of `whole_loss`.
+        local: The arguments of `local_loss` for each version of the batch.
+        whole: The arguments of `whole_loss` for each version of the batch.
         epsilon: Cosine at which a cell counts half.
         tau: Softness of that threshold.
         temperature: Of both contrasts.
@@ -92,12 +91,15 @@ def alignment_loss(
     return {"local": torch.stack(cells).sum(), "whole": torch.stack(wholes).sum()}
 
 
-def nearest(vectors: Tensor, count: int) -> Tensor:
-    """Of each of ``(n, D)`` vectors the `count` others with the highest cosine: ``(n, count)`` int32 rows."""
+def nearest(vectors: Tensor, count: int, *, at_once: int = COSINES_AT_ONCE) -> Tensor:
+    """Of each of ``(n, D)`` vectors the `count` others with the highest cosine: ``(n, count)`` int32 rows.
+
+    At most `at_once` cosines, or those of one vector, are in memory.
+    """
     vectors = l2_normalize(vectors.float())
     rows = torch.arange(len(vectors), device=vectors.device)
     found = []
-    for some in torch.split(rows, max(1, COSINES_AT_ONCE // len(vectors))):
+    for some in torch.split(rows, max(1, at_once // len(vectors))):
         cosines = (vectors[some] @ vectors.T).masked_fill_(some[:, None] == rows, -torch.inf)
         found.append(cosines.topk(count).indices.int())
     return torch.cat(found)
@@ -120,8 +122,8 @@ class Alignment(Method):
         epsilon: Cosine at which a cell counts half.
         tau: Softness of that threshold.
         temperature: Of both contrasts.
-        neighbor_share: How many near neighbors one is drawn from, as a share of the training clips, but at least one;
-            the paper's 1000 of 144 000 are 0.7 %.
+        neighbor_share: Size of the pool of near neighbors, as a fraction of the training clips, but at least one; the
+            paper's 1000 of 144 000 are 0.7 %.
     """
 
     title = "Alignment"

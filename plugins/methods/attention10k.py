@@ -1,18 +1,18 @@
-"""Attention10k: a sound looks at an image, and what it sees must tell it from another sound.
+"""Attention10k: a sound attends to an image, and the attended image must identify the sound.
 
-The cosine of every image cell with the sound, through a softmax over the cells, is an attention map. A small network
-reads the attended image and must come closer to the clip's own sound than to that of another video. The attention is
-the map.
+A softmax over the cosines of the image cells with the sound is an attention map. A small network maps the attended
+image to a vector that must be closer to the clip's own sound than to the sound of another video. The attention is the
+map.
 
 Senocak, Oh, Kim, Yang and Kweon, "Learning to Localize Sound Source in Visual Scenes", CVPR 2018, without its optional
-supervision. With image cells v, the sound h and a other one, the sounds f+ and f- as the encoder gives them, and a
-two-layer network g::
+supervision. With image cells v, the projected sound h, the encoder's own features f+ of the sound and f- of another
+one, and a two-layer network g::
 
     att = softmax_p( relu(cos(v[p], h)) / tau ),    z = g( relu(sum_p att[p] v[p]) )
     d+- = || z - f+- + 1e-6 ||,    loss = mean( (softmax(d+, d-) - (0, 1))^2 )
 
 The paper has no temperature (tau is 1), so its attention is nearly uniform: over n cells it stays within a factor e of
-1 / n. A smaller tau is our variant. The sounds that z is compared with get no gradient: they are fixed in the paper.
+1 / n. A smaller tau is our variant. The sounds that z is compared with get no gradient, as in the paper.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from avloc.functional import cosine_map, mlp, unnamed_predictions
 
 
 def attend(image_map: Tensor, audio: Tensor, *, tau: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Where a sound looks, and what it sees there.
+    """Attention of a sound to an image, and the attended image.
 
     Args:
         image_map: ``(B, D, h, w)``.
@@ -44,18 +44,18 @@ def attend(image_map: Tensor, audio: Tensor, *, tau: float = 1.0) -> tuple[Tenso
 
 
 def attention10k_loss(image: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """The attended image must be nearer to its own sound than to a other one; ``(B, D)`` each, not normalized."""
+    """The attended image must be closer to its own sound than to another; ``(B, D)`` each, not normalized."""
     distances = torch.stack([F.pairwise_distance(image, own), F.pairwise_distance(image, other)], dim=1)
     return (distances.softmax(1) - distances.new_tensor([0.0, 1.0])).square().mean()
 
 
 class Attention10k(Method):
-    """Image and audio networks, and one that answers, under `attention10k_loss`.
+    """Image and audio networks, and one for the attended image, trained with `attention10k_loss`.
 
     Args:
         encoder: What the features come from.
         classes: Not used: it learns without labels.
-        dim: Width of the space where the sound looks.
+        dim: Width of the space of the attention.
         tau: Temperature of the attention; the paper has none.
     """
 

@@ -1,8 +1,8 @@
 """AudioCLIP as a localizer: the cosine of every image token with the clip's sound, or with a class name.
 
 The encoder's joint space is used as it is (zero-shot), or through one linear adapter per modality that starts as the
-identity and is trained by a contrastive loss on the best-matching token. Nothing else is learned, so this row shows
-what the encoder alone can do.
+identity and is trained with a contrastive loss on the best-matching token. Nothing else is learned, so this row shows
+the performance of the encoder alone.
 
 Guzhov et al., "AudioCLIP", ICASSP 2022, for the space; the row "AudioCLIP" of T-VSL's tables is fine-tuned with a loss
 that the paper does not give. Here it is the one of EZ-VSL (Mo and Morgado, ECCV 2022). With unit image tokens v, unit
@@ -39,8 +39,8 @@ class AudioCLIP(Method):
         encoder: What the features come from.
         classes: Not used.
         trained: Fine-tune an adapter per modality; False: zero-shot, nothing to train.
-        query: What the tokens are compared with: ``audio`` gives one unnamed map; ``text`` one map per class that
-            was told, or that the sound resembles most among the class names.
+        query: What the tokens are compared with: ``audio`` gives one unnamed map; ``text`` one map per class that the
+            hints disclose, or per class name that is most similar to the sound.
         tau: Temperature of the loss, and of the softmax over class names.
     """
 

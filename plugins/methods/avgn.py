@@ -1,13 +1,13 @@
 """AVGN: learned class tokens group the tokens of image and sound into one feature per class.
 
-One token per class, shared by both modalities, goes through a group encoder together with the image tokens, and
-another together with the sound. What comes out per class says whether the class is there, and on the sound's side it
-is the query: a contrastive loss lets each sounding class find its own image by the best cell. The map of a class is
-the product of its query with the image's own cells.
+One token per class, shared by both modalities, goes through one group encoder together with the image tokens and
+through another together with the sound. The outputs predict which classes are present, and the sound's output is the
+query of its class: a contrastive loss matches each sounding class with its own image by the best cell. The map of a
+class is the product of its query with the image's own cells.
 
 Mo and Tian, "Audio-Visual Grouping Network for Sound Localization from Mixtures", CVPR 2023, as released. The release
-takes one class per image. A clip with K classes is K pairs of image and query here; the other queries of the same
-clip are no negatives, for the image contains them too. With K = 1 this is the release's loss.
+takes one class per image. Here, a clip with K classes forms K pairs of image and query; the other queries of the same
+clip are not negatives, because the image contains them too. With K = 1, this is the release's loss.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AVGN(Method):
 
     Args:
         encoder: What the features come from.
-        classes: One token each; AVGN cannot be asked for others.
+        classes: One token each; AVGN cannot map other classes.
         dim: Width of the shared space and of the group encoders.
         depth: Self-attention blocks per group encoder.
         heads: Attention heads.

@@ -1,9 +1,9 @@
-"""CoarsetoFine: first know what is seen and heard, then bring what is seen and heard of one class together.
+"""CoarsetoFine: first classify images and sounds, then align their features class by class.
 
-The coarse stage learns whether an image and a sound belong together, and from video-level labels which classes each
-contains. The evidence that every cell and every moment gives for a class (its activation map) then weighs them into
-one image and one sound vector per class. The fine stage draws both vectors of one class and clip together and pushes
-all others apart, and the map of a class is the cosine of every cell with the sound's vector of that class.
+The coarse stage learns whether an image and a sound belong together and, from video-level labels, which classes each
+contains. The class activation maps of image cells and audio frames then weight them into one image vector and one sound
+vector per class. The fine stage pulls both vectors of one class and clip together and pushes all others apart. The map
+of a class is the cosine of every cell with the sound's vector of that class.
 
 Qian, Hu, Dinkel, Wu, Xu and Lin, "Multiple Sound Sources Localization from Coarse to Fine", ECCV 2020, as in the
 authors' simplified code. With image cells and sound tokens x[n, p], class weights W, a projection P and
@@ -14,8 +14,8 @@ d = 2 - 2 cos between vectors of sound and image::
     loss = pairs + BCE(image) + BCE(sound) + [fine stage] L_d,    map[n, c, p] = relu(cos(P(x[n, p]), fine[n, c]))
 
 The gradient of sqrt d at 0 is infinite, which the official code multiplies by a mask of 0 into NaN: here d is at least
-1e-8 under the root. Vectors exist for classes with a probability over 0.3 only, as in the official mask, and for the
-labelled ones, at most 8 of a clip: with hundreds of classes those of all would not fit into memory.
+1e-8 under the root. Vectors exist only for classes with a probability over 0.3, as in the official mask, and for
+labeled ones, at most 8 per clip: with hundreds of classes, vectors for all would not fit into memory.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from avloc.functional import (
 
 
 def pair_loss(logits: Tensor) -> Tensor:
-    """Which sounds belong to which images: matching and other pairs weigh the same.
+    """Classify which sounds belong to which images; matching and other pairs have the same total weight.
 
     Args:
-        logits: ``(B, B, 2)`` of every image with every sound: that they do not belong together, and that they do.
+        logits: ``(B, B, 2)`` for every image with every sound: no match, match.
     """
     belong = logits[..., 1] - logits[..., 0]
     others = ~torch.eye(len(belong), dtype=torch.bool, device=belong.device)
@@ -60,7 +60,7 @@ def fine_loss(
         audio: ``(B, J, D)`` unit vectors of the classes that sounds contain.
         image_sources: Their classes, a list of sources ``(B, K)``.
         audio_sources: Their classes, a list of sources ``(B, J)``.
-        margin: Distance from which on others repel no more.
+        margin: Distance beyond which other pairs do not repel.
 
     Returns:
         ``attract`` and ``repel``; 0 where there are no such pairs.
@@ -80,15 +80,15 @@ def fine_loss(
 
 
 class CoarseToFine(Method):
-    """Class heads, a judge of pairs, and projections of class vectors, in two stages.
+    """Class heads, a pair classifier, and projections of class vectors, in two stages.
 
     Args:
         encoder: What the features come from.
-        classes: What there is to see and hear.
+        classes: The classes of the class heads.
         dim: Width of the class vectors' space.
-        threshold: Probability from which on a class counts as present.
+        threshold: Probability above which a class counts as present.
         margin: Of `fine_loss`.
-        most: Class vectors of a clip and modality, the most probable ones.
+        most: Largest number of class vectors per clip and modality; the most probable classes are kept.
         fine_lr: Learning rate of the fine stage, relative to the coarse one.
     """
 
@@ -153,7 +153,7 @@ class CoarseToFine(Method):
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         image, audio = tokens(features.image_map), tokens(features.audio_map)
-        columns = [self.index[name] for name in batch.classes]  # they may be fewer, or in another order
+        columns = [self.index[name] for name in batch.classes]  # batch.classes may be fewer, or in another order
         probabilities = self.audio_classes(audio.mean(1))[:, columns].sigmoid()
         sources = queried_sources(batch, probabilities, self.threshold)
         weight = self.audio_classes.weight[columns]
@@ -164,7 +164,7 @@ class CoarseToFine(Method):
 
 
 def by_class(feature: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
-    """Means over the tokens, weighted by what each says for a class; no gradient passes through the weights.
+    """Means over the tokens, weighted by their class activations; no gradient passes through the weights.
 
     Args:
         feature: ``(B, n, D)`` tokens.
@@ -172,7 +172,7 @@ def by_class(feature: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
         sources: A list of sources ``(B, K)``.
 
     Returns:
-        ``(B, K, D)``; zero where no token speaks for the class.
+        ``(B, K, D)``; zero where no token activates the class.
     """
     cam = (gather_sources(weight, sources) @ feature.mT).relu().detach()  # (B, K, n)
     return (cam / (cam.sum(2, keepdim=True) + 1e-10)) @ feature

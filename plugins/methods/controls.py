@@ -1,7 +1,7 @@
-"""Controls: maps that a method must beat before its number means anything. None of them learns or uses the audio.
+"""Controls: baselines that a method must beat before its score means anything. None of them learns or uses the audio.
 
-`Center`, `Whole` and `Random` ignore the clip; `Saliency` uses the image alone; `TextOnly` uses the image and the names
-of the sounding classes: its score shows what text reaches without any sound.
+`Center`, `Whole` and `Random` ignore the clip. `Saliency` uses the image alone. `TextOnly` uses the image and the names
+of the sounding classes, and shows what text alone achieves.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Control(Method):
 
 
 class Center(Control):
-    """A Gaussian at the center of each frame.
+    """A Gaussian at the center of each tile.
 
     Args:
         encoder: Not used.
         classes: Not used.
-        sigma: Its standard deviation, as a fraction of the frame's side.
+        sigma: Its standard deviation, as a fraction of the tile's side.
     """
 
     title = "Center"
@@ -67,12 +67,12 @@ class Whole(Control):
 
 
 class Random(Control):
-    """Uniform noise that depends on the clip's id and on `seed` alone.
+    """Uniform noise that depends only on the clip's id and `seed`.
 
     Args:
         encoder: Not used.
         classes: Not used.
-        seed: Another one gives other noise.
+        seed: Seed of the noise.
     """
 
     title = "Random"

@@ -1,9 +1,10 @@
-"""DSOL: cluster what sounds in simple clips into a dictionary of objects, and look it up in crowded ones.
+"""DSOL: build a dictionary of sounding objects from simple clips, and use it to localize them in mixtures.
 
-The first stage alternates: the best cell of an image must tell it from an image of another video; the objects so
-located are clustered, and the clusters are classes for a classifier of images and one of sounds. The mean of every
-cluster is its entry in the object dictionary. In the second stage the cells that fit an entry and fit the sound must
-show the classes which the frozen sound classifier hears, so that objects that are silent are filtered out.
+The first stage alternates two steps. In the location step, the best cell of an image must tell it from an image of
+another video. The located objects are then clustered, and in the classification step, the clusters are the classes of
+an image classifier and a sound classifier. The mean of every cluster is its entry in the object dictionary. In the
+second stage, the cells that match both an entry and the sound must show the classes that the frozen sound classifier
+predicts, so that silent objects are filtered out.
 
 Hu, Qian, Jiang, Tan, Wen, Ding, Lin and Dou, "Discriminative Sounding Objects Localization via Self-supervised
 Audiovisual Matching", NeurIPS 2020. With unit cells and sounds of location networks, s[p] = 5 <v[p], a> for the clip's
@@ -14,12 +15,12 @@ own image and s' for the other one, features x, dictionary entries r and the fro
     L_loc = ( BCE(max_p sigma(s), 1) + BCE(2x2 maxima of sigma(s'), 0) ) / 2
     map_c[p] = softmax_c(3 o[c, p])                                     where one source sounds: sigma(s[p])
 
-Where we part from the paper: it has a data set of simple clips for the first stage and one of mixtures for the second,
-while here both see the training clips of the suite, whatever those are; and it goes to the classifiers in every epoch
-from the second on, `rounds` = 14, for which few suites have the epochs.
+Differences from the paper: the paper uses simple clips in the first stage and mixtures in the second, while here both
+use the suite's training clips. The paper trains the classifiers in every epoch from the second on (`rounds` = 14), for
+which few suites have enough epochs.
 
-The features are the encoder's own. Pseudo labels are those of the nearest cluster center; tiles of a canvas are objects
-of their own. The repository names clusters by hand; here the names are the best assignment on the training labels,
+The features are the encoder's own. A pseudo label is the nearest cluster center; each tile of a canvas is a separate
+object. The official repository names clusters by hand; here, names are the best assignment on the training labels,
 which nothing else reads unless `pseudo` is ``label``. Dictionary entries are divided by their mean squared norm, so
 that w starts at 1 whatever the encoder's scale.
 """
@@ -50,11 +51,11 @@ from avloc.functional import (
 )
 
 OUT_OF_REACH = 1e3
-"""Where unused cluster centers lie: all objects are unit vectors."""
+"""Position of unused cluster centers, far from all objects, which are unit vectors."""
 
 
 def location_loss(own: Tensor, other: Tensor) -> Tensor:
-    """First stage: the best cell of the own image sounds, that of the other one does not; ``(B, h, w)`` logits."""
+    """First stage: the best cell of the own image sounds, that of the other image does not; ``(B, h, w)`` logits."""
     return binary_contrast(own.amax((1, 2)), other.amax((1, 2)))
 
 
@@ -66,7 +67,7 @@ def class_maps(
     scale: Tensor | float = 1.0,
     bias: Tensor | float = 0.0,
 ) -> Tensor:
-    """o: where an object of the dictionary is, and sounds.
+    """o: where an object of the dictionary is visible and sounds.
 
     Args:
         image_map: ``(B, D, h, w)``.
@@ -82,7 +83,7 @@ def class_maps(
 
 
 def sounding_loss(own: Tensor, other: Tensor, objects: Tensor, heard: Tensor) -> dict[str, Tensor]:
-    """Second stage: what is seen sounding is what is heard, and another image nowhere sounds.
+    """Second stage: the sounding objects of an image match the sound, and no cell of another image sounds.
 
     Args:
         own: ``(B, h, w)`` location logits.
@@ -96,7 +97,7 @@ def sounding_loss(own: Tensor, other: Tensor, objects: Tensor, heard: Tensor) ->
 
 
 def dilated(masks: Tensor) -> Tensor:
-    """``(n, h, w)`` bool masks, with every inner cell added of whose four neighbors one is in."""
+    """``(n, h, w)`` bool masks, dilated by the inner cells that have one of their four neighbors in the mask."""
     grown = masks.clone()
     grown[:, 1:-1, 1:-1] |= masks[:, :-2, 1:-1] | masks[:, 2:, 1:-1] | masks[:, 1:-1, :-2] | masks[:, 1:-1, 2:]
     return grown
@@ -107,11 +108,11 @@ class DSOL(Method):
 
     Args:
         encoder: What the features come from.
-        classes: As many clusters are made, at most one per object.
+        classes: There is one cluster per class, but at most one per object.
         dim: Width of the location networks.
         rounds: How often the first stage alternates between location and classification; 14 in the paper.
-        pseudo: What the classifiers learn: ``kmeans``, the clusters; ``label``, the video-level labels.
-        mask_at: Location score over which a cell belongs to the object.
+        pseudo: Targets of the classifiers: ``kmeans``, the clusters; ``label``, the video-level labels.
+        mask_at: Location score above which a cell belongs to the object.
         sharpness: Of the softmax over classes that makes maps.
     """
 
@@ -160,7 +161,7 @@ class DSOL(Method):
 
     @torch.no_grad()
     def before_phase(self, phase: str, dataset_pass: Callable[[], Iterator[tuple[Features, Batch]]]) -> None:
-        """Cluster the objects and start the class heads anew, or keep a copy of the sound's for the last stage."""
+        """Cluster the objects and reset the class heads, or copy the sound's head for the last stage."""
         if phase == "classification":
             self._look(dataset_pass)
             for head in self.classify.values():
@@ -229,7 +230,7 @@ class DSOL(Method):
         return {name: F.cross_entropy(head(pooled[name]), targets) for name, head in self.classify.items()}
 
     def class_maps(self, features: Features, location: Tensor) -> Tensor:
-        """`class_maps` of the dictionary's entries, clusters as they come: ``(B, N, h, w)``."""
+        """`class_maps` of the dictionary's entries, in the order of the clusters: ``(B, N, h, w)``."""
         scales = {"scale": self.object_scale, "bias": self.object_bias}
         return class_maps(features.image_map, self.dictionary, location, **scales)
 
@@ -240,7 +241,7 @@ class DSOL(Method):
             return unnamed_predictions(batch, alone)
         columns = self.cluster_of[
             [self.index[name] for name in batch.classes]
-        ]  # they may be fewer, or in another order
+        ]  # batch.classes may be fewer, or in another order
         objects = self.class_maps(features, location)
         probabilities = objects.mean((2, 3)).softmax(1)[:, columns]
         sources = queried_sources(batch, probabilities)
@@ -253,5 +254,5 @@ class DSOL(Method):
 
 
 def _shares(weights: Tensor) -> Tensor:
-    """Rows that sum to 1, or to 0 where nothing was in them."""
+    """Normalize rows to a sum of 1; rows of zeros stay zero."""
     return weights / weights.sum(1, keepdim=True).clamp_min(EPS)

@@ -1,14 +1,15 @@
 """EZ-VSL: pull the best-matching image cell of a clip towards its own sound, away from the sounds of other clips.
 
 One linear head per modality maps image cells and the pooled sound into a shared space. The similarity of an image
-with a sound is the cosine of the best cell, so that nobody has to say where the source is. A contrastive loss over
-the batch trains the heads, and the map is the cosine of every cell with the clip's own sound.
+with a sound is the cosine of the best cell, so no location labels are needed. A contrastive loss over the batch trains
+the heads, and the map is the cosine of every cell with the clip's own sound.
 
 Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022. With unit image cells v and unit sounds a::
 
     L[n, m] = max_p <v[n, p], a[m]> / tau,    loss = CE(L) + CE(L^T),    map[n, p] = <v[n, p], a[n]>
 
-The paper's object-guided refinement is a prior that is fused with the map afterwards; it is no part of this method.
+The paper's object-guided refinement fuses the map with a prior afterwards; it belongs to the protocol (`refine`), not
+to this method.
 """
 
 from __future__ import annotations

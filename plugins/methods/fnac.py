@@ -1,9 +1,9 @@
-"""FNAC: EZ-VSL that looks for false negatives, clips of a batch that show or sound the same, and spares them.
+"""FNAC: EZ-VSL that detects false negatives, clips of a batch that look or sound alike, and suppresses them.
 
-How similar the sounds of a batch are among themselves, and how similar its images are, says which pairs are false
-negatives: the cross-modal similarities shall follow both (false negative suppression). The regions that sound shall be
-as similar among themselves as their sounds are, which keeps true negatives apart (true negative enhancement). These
-terms join EZ-VSL's contrastive loss after a warm-up, and the map is EZ-VSL's.
+The similarities among the sounds of a batch, and among its images, indicate false negatives: the cross-modal
+similarities should follow both (false negative suppression). The sounding regions should be as similar to each other as
+their sounds are, which keeps true negatives apart (true negative enhancement). These terms are added to EZ-VSL's
+contrastive loss after a warm-up, and the map is EZ-VSL's.
 
 Sun et al., "Learning Audio-Visual Source Localization via False Negative Aware Contrastive Learning", CVPR 2023.
 With unit image cells v, unit sounds a, s[n, m, p] = <v[n, p], a[m]> and P(X) = softmax over each row of X / tau::
@@ -13,8 +13,8 @@ With unit image cells v, unit sounds a, s[n, m, p] = <v[n, p], a[m]> and P(X) = 
     fns2 = mean | P(vbar vbar^T) - P(L) |               f[n] = mean_p v[n, p] [minmax(s[n, n])_p > region]
     tns  = mean | P(a a^T) - P(f f^T) |                 loss = base + 100 (fns1 + tns + fns2)
 
-As in the official code nothing is detached but the mask, and f and vbar are not normalized, so that tns cannot reach 0.
-The means run over all B^2 pairs and shrink with the batch: the weight 100 belongs to its batches of 256.
+As in the official code, only the mask is detached, and f and vbar are not normalized, so tns cannot reach 0. The means
+are over all B^2 pairs and shrink as batches grow: the weight 100 goes with the paper's batches of 256.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def fnac_loss(
     Args:
         image_map: ``(B, D, h, w)``, L2-normalized over D.
         audio: ``(B, D)``, L2-normalized; row n belongs to image n.
-        tau: Temperature of everything.
+        tau: Temperature of all softmaxes.
         region: Min-max normalized cosine above which a cell belongs to the sounding region.
         fns1: Weight of the false negative suppression by sounds.
         tns: Weight of the true negative enhancement by sounding regions.
@@ -75,7 +75,7 @@ def fnac_loss(
 
 
 def _affinity(vectors: Tensor, tau: float) -> Tensor:
-    """``(B, D)`` to ``(B, B)``: how each row's vector shares itself out among all of them."""
+    """``(B, D)`` to ``(B, B)``: softmax over the similarities of each row's vector with all of them."""
     return (pairwise_similarity(vectors, vectors) / tau).softmax(1)
 
 
@@ -126,7 +126,7 @@ class FNAC(Method):
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         terms = self.criterion(*self.heads(self.dropout(features.image_map), features.audio))
-        # On held-out clips all terms always count: else the epochs of the warm-up would seem to be the best ones.
+        # On held-out clips, all terms always count; otherwise, the warm-up epochs would seem to be the best.
         if self.training and context.epoch < self.warmup:
             return {"contrastive": terms["contrastive"]}
         return terms

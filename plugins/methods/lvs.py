@@ -1,9 +1,9 @@
 """LVS: the cells that respond to a clip's sound are its positives, the cells that do not are hard negatives.
 
-A soft threshold splits the map of a clip's image with its own sound into a positive region, a background, and a band
-between them that is left alone (the "trimap"). The mean cosine of the positive region must exceed that of the clip's
-own background, the hard negative, and that of the same image with every other sound. The map is the cosine of every
-cell with the clip's own sound.
+A soft threshold splits the map of a clip's image with its own sound into a positive region, a background, and an
+ignored band between them (the "trimap"). The mean cosine of the positive region must exceed that of the clip's own
+background, the hard negative, and that of the same image with every other sound. The map is the cosine of every cell
+with the clip's own sound.
 
 Chen, Xie, Afouras, Nagrani, Vedaldi and Zisserman, "Localizing Visual Sounds the Hard Way", CVPR 2021. With unit image
 cells v, unit sounds a and s[n, m, p] = <v[n, p], a[m]>, where mean(x; w) = sum_p w_p x_p / sum_p w_p::
@@ -14,8 +14,8 @@ cells v, unit sounds a and s[n, m, p] = <v[n, p], a[m]>, where mean(x; w) = sum_
     loss    = mean_n of  log( exp(P[n] / T) + exp(N[n] / T) + sum_{m != n} exp(M[n, m] / T) )  -  P[n] / T
 
 The official code keeps M[n, n] among the negatives, multiplied by -99. That vanishes while M[n, n] is positive, but
-swamps the loss as soon as it is negative, as with fresh heads; here the sum leaves it out. The paper has no heads; a
-frozen encoder would leave nothing to learn without them.
+swamps the loss as soon as it is negative, as with untrained heads; here, the sum leaves it out. The paper has no heads,
+but without them there would be nothing to train on a frozen encoder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def lvs_loss(
     temperature: float = 0.07,
     hard_negative: bool = True,
 ) -> Tensor:
-    """Contrast of the positive region with background and other sounds, from image to sound.
+    """Contrastive loss of the positive region against background and other sounds, from image to sound.
 
     Args:
         image_map: ``(B, D, h, w)``, L2-normalized over D.

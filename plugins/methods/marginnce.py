@@ -1,8 +1,8 @@
 """MarginNCE: EZ-VSL with a negative margin on the positive pairs, because web video has noisy correspondence.
 
-A clip's own sound often does not come from what is visible, and another clip's often fits as well. A negative margin
-gives every positive pair a bonus in the contrastive loss, so that a pair which is merely as good as its rivals is left
-alone instead of being pulled together by force. Heads, pooling and the map are those of EZ-VSL, without the margin.
+A clip's own sound often does not come from a visible object, and another clip's sound often matches as well. A negative
+margin gives every positive pair a bonus in the contrastive loss, so that a pair that only equals the negatives is
+hardly pulled together. Heads, pooling and the map (without the margin) are those of EZ-VSL.
 
 Park, Senocak and Chung, "MarginNCE: Robust Sound Localization with a Negative Margin", ICASSP 2023. With unit image
 cells v and unit sounds a::

@@ -1,9 +1,9 @@
-"""Mix-and-Localize: walk from a sound of a mixture to an image and back, and arrive where you started.
+"""Mix-and-Localize: a random walk from the sounds of a mixture to images and back must return to its start.
 
-K images stand beside one mixture of their K sounds, heard twice at different times. Heads that share nothing draw K
-vectors out of either mixture, the nodes of a graph with the images. A random walk from a node of the second mixture to
-an image and on to the first mixture must return to its own head, which it can do only if every head has taken one
-image's sound.
+A canvas of K images comes with the mixture of their K sounds, sampled twice at different times. K heads with separate
+weights extract one vector each from either mixture. These vectors and the images are the nodes of a graph. A random
+walk from a node of the second mixture to an image and on to the first mixture must return to its own head, which is
+only possible if every head extracts one image's sound.
 
 Hu, Chen and Owens, "Mix and Localize: Localizing Sound Sources in Mixtures", CVPR 2022. With unit cells v[i] of image
 i, unit vectors b1[k] and b2[k] of head k for both mixtures::
@@ -11,12 +11,12 @@ i, unit vectors b1[k] and b2[k] of head k for both mixtures::
     A[i, k] = softmax_k( max_p <v[i, p], b1[k]> / tau ),    C[k, i] = softmax_i( max_p <b2[k], v[i, p]> / tau )
     loss = -mean_k log (C A)[k, k],    map_k[p] = <v[p], b1[k]>
 
-The loss is the same whichever head takes which image, so maps have no names and the protocol matches them with sources.
-K is `Needs.tiles` and 2, as in the paper; a subclass that needs other tiles has as many heads.
+The loss is invariant to permutations of the heads, so maps have no labels and the protocol matches them with sources.
+K is `Needs.tiles`, 2 as in the paper; a subclass that needs other tiles has as many heads.
 
-Where we part from the paper: its two mixtures hold crops of every video that are drawn independently, and another group
-in every epoch; here, so that features can be kept, every clip leads one mixture, and the second time it is heard the
-whole mixture starts elsewhere and goes round.
+Differences from the paper: the paper mixes independent crops of every video, and new groups of videos in every epoch.
+Here, so that features can be cached, every clip is the first of one mixture, and the second mixture is the first one
+rolled in time.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from avloc.functional import cosine_map, l2_normalize, matched_similarity, mlp, 
 
 
 def cycle_loss(image_maps: Tensor, mixture1: Tensor, mixture2: Tensor, *, tau: float = 0.07) -> Tensor:
-    """How likely a walk over the images does not return to the head that it started from; log K when it is lost.
+    """Negative log-likelihood that a walk over the images returns to the head it started from; log K by chance.
 
     Args:
         image_maps: ``(B, K, D, h, w)``, the K images of every mixture, L2-normalized over D.
-        mixture1: ``(B, K, D)``, what the K heads heard at one time, L2-normalized.
-        mixture2: ``(B, K, D)``, what they heard at another time, L2-normalized.
+        mixture1: ``(B, K, D)``, the K heads' vectors at one time, L2-normalized.
+        mixture2: ``(B, K, D)``, their vectors at another time, L2-normalized.
         tau: Temperature.
     """
     count = image_maps.shape[1]
@@ -71,7 +71,7 @@ class MixAndLocalize(Method):
         self.tau = tau
 
     def hear(self, audio: Tensor) -> Tensor:
-        """The unit vectors ``(B, K, dim)`` that the heads draw out of mixtures ``(B, D)``."""
+        """The unit vectors ``(B, K, dim)`` that the heads extract from mixtures ``(B, D)``."""
         return l2_normalize(torch.stack([head(audio) for head in self.sounds], dim=1))
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:

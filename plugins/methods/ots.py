@@ -1,8 +1,8 @@
-"""OTS: an object that sounds is the cell by which an image can be told to belong to a sound.
+"""OTS: the sounding object is the cell that best shows that an image and a sound belong together.
 
-A small network per modality maps image cells and the pooled sound into a shared space. The best cell of an image says
-whether image and sound belong together, and is trained by logistic regression on the clip's own image and on that of
-another video. The map is the same score at every cell.
+A small network per modality maps image cells and the pooled sound into a shared space. The score of the best cell
+predicts whether image and sound belong together; it is trained by logistic regression on the clip's own image and on
+one of another video. The map is the same score at every cell.
 
 Arandjelovic and Zisserman, "Objects that Sound", ECCV 2018 (AVOL-Net). With unit image cells v of the clip, u of a
 clip of another video, and the unit sound a::
@@ -28,7 +28,7 @@ from avloc.functional import binary_contrast, cosine_map, l2_normalize, matched_
 def ots_loss(
     image_map: Tensor, other_map: Tensor, audio: Tensor, *, scale: Tensor | float = 5.0, bias: Tensor | float = 0.0
 ) -> Tensor:
-    """Whether the best cell tells the own image from a other one.
+    """Logistic loss of the best cell: the clip's own image is positive, another video's is negative.
 
     Args:
         image_map: ``(B, D, h, w)``, L2-normalized over D.
@@ -42,7 +42,7 @@ def ots_loss(
 
 
 class OTS(Method):
-    """Image and audio networks under `ots_loss`.
+    """Image and audio networks trained with `ots_loss`.
 
     Args:
         encoder: What the features come from.

@@ -1,9 +1,9 @@
-"""SLAVC: one pair of heads says which sound fits an image, another where it would come from, under a slow teacher.
+"""SLAVC: separate heads for correspondence and localization, with targets from a momentum teacher.
 
-Localization and audio-visual correspondence each have their own image and sound head. A sound belongs to an image as
-far as some cell is both its place (a softmax over cells) and closer to it than to the other sounds (a softmax over
-sounds). Heavy dropout on the image map and targets from an exponential moving average of the heads keep the
-contrastive loss from overfitting, and the averaged heads draw the map.
+Localization and audio-visual correspondence each have their own image and sound head. A sound matches an image to the
+extent that some cell is both its location (a softmax over cells) and closer to it than to the other sounds (a softmax
+over sounds). Heavy dropout on the image map and targets from an exponential moving average of the heads keep the
+contrastive loss from overfitting. The averaged heads make the map.
 
 Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source Localization", NeurIPS 2022. With unit image
 cells v and unit sounds a of the correspondence (1) and localization (2) heads, barred ones of the averaged heads::
@@ -12,9 +12,9 @@ cells v and unit sounds a of the correspondence (1) and localization (2) heads, 
     A2I[n, m] = log sum_p softmax_m(<v1bar[n, p], a1[m]> / tau) softmax_p(<v2bar[n, p], a2[m]> / tau)
     loss = CE(I2A) + CE(A2I),    map[n, p] = (<v1bar[n, p], a1bar[n]> + <v2bar[n, p], a2bar[n]>) / 2
 
-Both matrices have images as rows. The map is on the scale of cosines and never min-max normalized. In the paper the
-backbones are averaged too. Methods are heads here, so an encoder that learns is shared by teacher and student, and is
-not averaged: with ``train_encoder`` the averaged heads lag behind it, most of all at the default momentum.
+Both matrices have images as rows. The map is on the scale of cosines and never min-max normalized. In the paper, the
+backbones are averaged too. Here, a method has only heads, so a trained encoder is shared by teacher and student and not
+averaged: with ``train_encoder``, the averaged heads lag behind it, most of all at the default momentum.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ TwoSpaces = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def slavc_loss(student: TwoSpaces, teacher: TwoSpaces, *, tau: float = 0.03) -> Tensor:
-    """Images find the teacher's sounds, and sounds the teacher's images.
+    """Match images with the teacher's sounds, and sounds with the teacher's images.
 
     Args:
-        student: What the heads made of a batch, L2-normalized over D; row n of a sound belongs to image n.
-        teacher: What their averages made of it; gets no gradient.
+        student: The heads' outputs for a batch, L2-normalized over D; row n of a sound belongs to image n.
+        teacher: The averaged heads' outputs; they get no gradient.
         tau: Temperature of all four softmaxes.
     """
     (image1, audio1), (image2, audio2) = student
@@ -55,8 +55,8 @@ def slavc_loss(student: TwoSpaces, teacher: TwoSpaces, *, tau: float = 0.03) -> 
 
 
 def _log_match(correspondence: tuple[Tensor, Tensor], localization: tuple[Tensor, Tensor], tau: float) -> Tensor:
-    """``(B, B)`` log-probabilities that some cell of an image makes a sound, kept as logarithms: the product of both
-    softmaxes underflows."""
+    """``(B, B)`` log-probabilities that some cell of an image makes a sound; as logarithms, because the product of
+    both softmaxes underflows."""
     which = (pairwise_similarity(*correspondence) / tau).flatten(2).log_softmax(1)  # (B, B, P)
     where = (pairwise_similarity(*localization) / tau).flatten(2).log_softmax(2)
     return (which + where).logsumexp(2)
@@ -82,7 +82,7 @@ class TwoHeads(nn.Module):
 
 
 class SLAVC(Method):
-    """Two heads per modality under `slavc_loss`, and their moving average.
+    """Two heads per modality trained with `slavc_loss`, and their moving average.
 
     Args:
         encoder: What the features come from.

@@ -1,4 +1,4 @@
-"""T-VSL: the names of the sounding classes disentangle a mixture, in the sound and in the image.
+"""T-VSL: text embeddings of the sounding classes disentangle a mixture, in the audio and in the image.
 
 A detector reads off pooled audio and image which classes sound; the text embedding of each of them gates the audio
 tokens and the image tokens that resemble it. Per class, the gated sound then looks for its own place among the image

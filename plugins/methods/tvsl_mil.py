@@ -1,10 +1,10 @@
-"""T-VSL's three ideas (detect, condition on text, let sound and image correspond) as multiple-instance learning.
+"""T-VSL's three ideas (detection, text conditioning, audio-visual correspondence) as multiple-instance learning.
 
-Where T-VSL averages over all tokens, this method pools by log-sum-exp, so that a few tokens must explain a label and
-classes that are absent must find none. Negative cosines are dropped, and every source's sound must find its own image
-among the batch. The map is the product of how well a token fits the name and how well it fits the sound.
+Where T-VSL averages over all tokens, this method pools by log-sum-exp: a few tokens must explain a label, and no token
+may match an absent class. Negative cosines are dropped, and every source's sound must match its own image among the
+batch. The map is the product of how well a token matches the name and how well it matches the sound.
 
-Ours, after Mahmud, Tian and Marculescu, "T-VSL", CVPR 2024, equations (2) to (9); never to be shown as T-VSL.
+Ours, after Mahmud, Tian and Marculescu, "T-VSL", CVPR 2024, equations (2) to (9); never report it as T-VSL.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from avloc.functional import (
 def correspondence_loss(
     image: Tensor, queries: Tensor, sources: Tensor, labels: Tensor, *, pool_tau: float = 0.05, tau: float = 0.07
 ) -> Tensor:
-    """Every source's sound must find its own image among the batch.
+    """Every source's sound must match its own image among the batch.
 
-    Other images that contain the source's class are no negatives: they are left out.
+    Other images that contain the source's class are left out of the negatives.
 
     Args:
         image: ``(B, n, D)`` unit tokens.
-        queries: ``(B, K, D)`` unit vectors, what to look for.
+        queries: ``(B, K, D)`` unit vectors, one per source.
         sources: The list of sources ``(B, K)``.
         labels: ``(B, N)`` multi-hot.
         pool_tau: Temperature of the pooling over tokens.
@@ -59,14 +59,14 @@ class TVSLMIL(Method):
 
     Args:
         encoder: What the features come from.
-        classes: Not used: class names reach this method as text only.
+        classes: Not used: this method gets class names as text only.
         pool_tau: Temperature of the log-sum-exp pooling.
         tau: Temperature of the correspondence loss.
-        audio_conditioning: What is looked for is the sound's part that fits the name; off: the whole sound.
-        image_conditioning: The map asks for what fits the name as well; off: for what fits the sound alone.
-        correspondence: Learn that sound and image must meet; off: that loss is left out.
-        neutral: The pooled cosine at which the untrained detectors are undecided. It must lie above the cosines of
-            absent classes: else the first thing to be learned is to push every token away from every name.
+        audio_conditioning: The query is the part of the sound that matches the name; off: the whole sound.
+        image_conditioning: The map requires a match with both name and sound; off: with the sound alone.
+        correspondence: Train with the correspondence loss; off: leave it out.
+        neutral: Pooled cosine at which an untrained detector gives probability 0.5. It must be above the cosines of
+            absent classes; otherwise, training starts by pushing every token away from every name.
     """
 
     title = "T-VSL-MIL (ours)"
@@ -87,7 +87,7 @@ class TVSLMIL(Method):
     ) -> None:
         super().__init__()
         self.p_v, self.p_a, self.p_q = (identity_linear(encoder.dim) for _ in range(3))
-        self.bias = nn.Parameter(torch.full((2,), -neutral / pool_tau))  # of the image's and the sound's detector
+        self.bias = nn.Parameter(torch.full((2,), -neutral / pool_tau))  # for the image detector and the sound detector
         self.pool_tau, self.tau = pool_tau, tau
         self.audio_conditioning, self.image_conditioning = audio_conditioning, image_conditioning
         self.correspondence = correspondence

@@ -1,9 +1,9 @@
 """Wav2CLIP as a localizer: the cosine of every image token with the clip's sound, in CLIP's space.
 
 Its sound encoder was distilled from CLIP's image encoder, so that image tokens and sounds can be compared as they are
-(zero-shot), or through one linear adapter per modality that starts as the identity and is trained by EZ-VSL's loss on
-the best-matching token. It is the head of the AudioCLIP row on another encoder: meant for the encoder wav2clip, whose
-sound is one vector without tokens.
+(zero-shot), or through one linear adapter per modality that starts as the identity and is trained with EZ-VSL's loss on
+the best-matching token. It has the same head as the method AudioCLIP and is meant for the encoder wav2clip, whose sound
+is one vector without tokens.
 
 Wu, Seetharaman, Kumar and Bello, "Wav2CLIP: Learning Robust Audio Representations from CLIP", ICASSP 2022, for the
 space. T-VSL's tables do not say how the row "Wav2CLIP" is trained. With unit image tokens v and unit sounds a::

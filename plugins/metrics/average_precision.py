@@ -1,4 +1,4 @@
-"""Pixel-level average precision and its kin: threshold-free, and blind to any monotone change of a map."""
+"""Pixel-level average precision and related metrics: threshold-free and invariant to monotone changes of a map."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pixel_average_precision(scores: FloatArray, masks: Masks) -> Values:
         masks: ``(N, H, W)``; a pixel is true where the mask is above 0.
 
     Returns:
-        ``(N,)`` in [0, 1]; 0 where the mask is empty, as scikit-learn and the releases that call it have it.
+        ``(N,)`` in [0, 1]; 0 where the mask is empty, as in scikit-learn and in releases that use it.
     """
     return np.array([_average_precision(s, m > 0) for s, m in zip(scores, masks, strict=True)], np.float64)
 
@@ -59,12 +59,12 @@ def permutation_ap(precisions: FloatArray) -> Values:
 
 
 def _places(score: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[Counts, Counts, Counts]:
-    """Where the true pixels stand among all pixels in ascending order; in a tie they come after the others.
+    """Ranks of the true pixels among all pixels in ascending order; in a tie they come after the others.
 
-    The sort carries the truth in the lowest bit of each key, so that values alone are sorted and no index.
+    The lowest bit of each sort key holds the truth, so only values are sorted, without an index.
 
     Returns:
-        For every true pixel, lowest first: its place, the place of the first pixel with its value, and how many true
+        For every true pixel, lowest first: its rank, the rank of the first pixel with its value, and how many true
         pixels have a lower value.
     """
     keys = _keys(score)
@@ -81,14 +81,14 @@ def _places(score: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[Counts, Cou
 
 
 def _keys(score: FloatArray) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
-    """Fresh even integers in the order of the scores, ties alike."""
+    """New even integers in the same order as the scores, with the same ties."""
     if score.dtype != np.float32:
         return np.unique(score, return_inverse=True)[1].ravel().astype(np.int64) << 1
     bits = np.ascontiguousarray(score).reshape(-1).view(np.int32)
-    if not bits.size or bits.min() >= 0:  # floats ascend as integers do
+    if not bits.size or bits.min() >= 0:  # the bits of positive floats are ordered like integers
         return bits.view(np.uint32) << 1
     bits = (score.reshape(-1) + np.float32(0)).view(np.int32)  # the sum has no negative zero
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 1  # below 0 they descend
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 1  # those of negative floats in reverse
 
 
 def _average_precision(score: FloatArray, mask: npt.NDArray[np.bool_]) -> float:
@@ -112,9 +112,9 @@ def _finite(scores: FloatArray) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(scores.min((1, 2))) & np.isfinite(scores.max((1, 2))))
 
 
-@lru_cache(maxsize=32)  # several metrics ask for the values of one localization, in several threads
+@lru_cache(maxsize=32)  # several metrics use the values of one localization, in several threads
 def own_precisions(found: Localization, truth: Truth) -> Values:
-    """``(S,)``: the AP of every source's own map, 0 where there is none or NaN is in it."""
+    """``(S,)``: the AP of every source's own map; 0 if it has none, or one that contains NaN."""
     usable = found.found & _finite(found.scores)
     values = np.zeros(len(usable))
     for source in np.flatnonzero(usable):
@@ -123,7 +123,7 @@ def own_precisions(found: Localization, truth: Truth) -> Values:
 
 
 def _unseen(truth: Truth) -> npt.NDArray[np.bool_]:
-    """``(S,)``: which sources have no pixel to find, so that there is no recall and no AP."""
+    """``(S,)``: which sources have no true pixel, so that recall and AP are undefined."""
     return ~(truth.masks > 0).any((1, 2))
 
 
@@ -137,14 +137,14 @@ class _Mean(Metric):
 
 
 class PixelAP(_Mean):
-    """Mean pixel-level AP over sources; 0 for a source without a map, or with NaN in it.
+    """Mean pixel-level AP over sources; 0 for a source without a map, or whose map contains NaN.
 
     Rows are NaN, and left out, where the true mask is empty.
 
     Args:
-        drop_undefined: What is left out is what T-VSL's release leaves out, the sources on which its call of
-            scikit-learn fails: truth that is not binary, such as a count of overlapping boxes, and maps with NaN.
-            Their rows are NaN, so that they can be counted. An empty mask counts there, as 0.
+        drop_undefined: Leave out the same sources as T-VSL's release, on which its call of scikit-learn fails: truth
+            that is not binary, such as a count of overlapping boxes, and maps with NaN. Their rows are NaN, so that
+            they can be counted. An empty mask then counts as 0.
     """
 
     revision = 2
@@ -172,7 +172,7 @@ class PixelAP(_Mean):
 
 
 class CAP(PixelAP):
-    """Class-aware pixel AP: the same, under the name the papers give it where every source is queried by its class."""
+    """Class-aware pixel AP: pixel AP, as papers call it if every source is queried by its class."""
 
     title = "CAP"
     name = "cap"
@@ -181,9 +181,9 @@ class CAP(PixelAP):
 class PermutationAP(_Mean):
     """Mean pixel AP under the best assignment of a clip's maps to its sources.
 
-    Ours: papers name a permutation-invariant AP (PIAP), but no released code computes one. It looks at the truth, so it
-    says how well a method separates sources, and nothing of whether it can tell them apart. Rows are NaN, and left
-    out, where the true mask is empty.
+    Ours: papers name a permutation-invariant AP (PIAP), but no released code computes one. The assignment uses the
+    truth, so this measures how well a method separates sources, but not whether it identifies them. Rows are NaN, and
+    left out, where the true mask is empty.
     """
 
     revision = 2
@@ -204,10 +204,10 @@ class PermutationAP(_Mean):
 
 
 class SwappedPIAP(_Mean):
-    """What AVGN's release prints as PIAP: AP with truth and prediction exchanged.
+    """What AVGN's release prints as PIAP: AP with truth and prediction swapped.
 
-    The claimed pixels are taken for the truth and the true mask for the scores, so a map that claims everything
-    scores 1. 0 for a source without a map.
+    The claimed pixels serve as truth and the true mask as scores, so a map that claims everything scores 1. 0 for a
+    source without a map.
     """
 
     title = "PIAP as AVGN's release computes it"
@@ -219,9 +219,9 @@ class SwappedPIAP(_Mean):
 
 
 class PixelAUROC(_Mean):
-    """Mean pixel AUROC over sources, see `pixel_auroc`; 0 for a source without a map, or with NaN in it.
+    """Mean pixel AUROC over sources, see `pixel_auroc`; 0 for a source without a map, or whose map contains NaN.
 
-    Rows are NaN, and left out, where the truth is empty or everything.
+    Rows are NaN, and left out, where the true mask is empty or covers everything.
     """
 
     revision = 2

@@ -1,4 +1,4 @@
-"""Does a method know which sources sound?"""
+"""Whether a method detects which classes sound."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FloatArray = npt.NDArray[np.floating]
 
 
 class DetectionF1(Metric):
-    """F1 of the sources a method names, over all sources; meaningless for a method that is given the names.
+    """F1 of the classes that a method detects, over all sources; meaningless if the hints disclose the classes.
 
-    Maps without names detect nothing: their rows are NaN. A clip without sources has no rows, so its false alarms are
-    not counted.
+    Maps without labels detect nothing: their rows are NaN. A clip without sources has no rows, so its false positives
+    are not counted.
     """
 
     title = "detection F1"
@@ -22,13 +22,13 @@ class DetectionF1(Metric):
     revision = 2
 
     def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
-        """``(S, 2)``: whether the source was found, and its share of the clip's false alarms."""
+        """``(S, 2)``: whether the source was detected, and its share of the clip's false positives."""
         alarms = np.full(len(found.found), found.false_alarms / max(1, len(found.found)))
         rows = np.stack([found.found.astype(np.float64), alarms], axis=1)
         return rows if found.named else np.full_like(rows, np.nan)
 
     def reduce(self, rows: FloatArray) -> float:
-        """``2 TP / (2 TP + FP + FN)`` over the sources of clips with names; NaN for none."""
+        """``2 TP / (2 TP + FP + FN)`` over the sources of clips with labeled maps; NaN if there are none."""
         rows = rows[~np.isnan(rows[:, 0])]
         if not len(rows):
             return float("nan")

@@ -1,4 +1,4 @@
-"""Overlap of what a method claims with the truth, and the curve over it: pure functions over stacks of masks."""
+"""Overlap of claimed pixels with the truth, and the area under its success curve, as functions over stacks of masks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ciou(claimed: npt.NDArray[np.bool_], truth: FloatArray) -> Values:
         truth: ``(N, H, W)`` weights g, not negative.
 
     Returns:
-        ``(N,)``; 0 where neither claims a pixel, since a source that cannot be seen is not localized.
+        ``(N,)``; 0 if both masks are empty, because a source that is not visible cannot be localized.
     """
     return np.array([_ciou(mask, weights) for mask, weights in zip(claimed, truth, strict=True)], np.float64)
 
@@ -37,7 +37,7 @@ def _ciou(claimed: npt.NDArray[np.bool_], weights: FloatArray) -> float:
     return float(weights[claimed].sum(dtype=np.float64) / (weights.sum(dtype=np.float64) + wrong))
 
 
-@lru_cache(maxsize=32)  # several metrics ask for the values of one localization, in several threads
+@lru_cache(maxsize=32)  # several metrics use the values of one localization, in several threads
 def own_cious(found: Localization, truth: Truth) -> Values:
     """``(S,)``: the cIoU of every source."""
     return ciou(found.masks, truth.masks)
@@ -52,7 +52,7 @@ def smoothed_iou(claimed: npt.NDArray[np.bool_], truth: FloatArray, epsilon: flo
         epsilon: e, in pixels.
 
     Returns:
-        ``(N,)``; 1 where neither claims a pixel.
+        ``(N,)``; 1 if both masks are empty.
     """
     true = truth > 0
     both = np.count_nonzero(claimed & true, axis=(1, 2))
@@ -63,13 +63,13 @@ def smoothed_iou(claimed: npt.NDArray[np.bool_], truth: FloatArray, epsilon: flo
 def auc_of(cious: FloatArray, weights: FloatArray | None = None) -> float:
     """Area under the success rate over cIoU thresholds 0, 0.05, ..., 1, by trapezoids.
 
-    It is never further than 0.025 from the mean cIoU, and at least 0.025, since everything succeeds at 0. The
+    It differs from the mean cIoU by at most 0.025, and is at least 0.025, since everything succeeds at 0. The
     thresholds are the float64 products of the released evaluators: ``0.05 * 6`` exceeds 0.3, so a cIoU of 0.3
     fails there.
 
     Args:
         cious: ``(n,)``.
-        weights: ``(n,)``, how much each counts; ``None``: all alike.
+        weights: ``(n,)``; ``None``: equal weights.
 
     Returns:
         The area; NaN for no sources.

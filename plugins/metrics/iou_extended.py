@@ -1,7 +1,7 @@
-"""Localization with a confidence, over clips some of which show nothing of what sounds.
+"""Localization with a confidence, over clips of which some show no sounding object.
 
-SLAVC's extended sets (NeurIPS 2022), AVGN's evaluator, and a sound version. A source whose mask is empty is a
-negative. A localization counts where its confidence reaches a threshold.
+SLAVC's extended sets (NeurIPS 2022), AVGN's evaluator, and a corrected version (``sound``). A source with an empty
+mask is a negative. A localization counts if its confidence reaches a threshold.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Localized:
 
     Attributes:
         ciou: Overlap with the truth.
-        confidence: How sure the method is.
-        visible: Whether there is anything to find.
+        confidence: The confidence of the method.
+        visible: Whether the source is visible.
     """
 
     ciou: FloatArray
@@ -39,7 +39,8 @@ class Localized:
     def counts(self, at: float, thresholds: FloatArray) -> tuple[Values, Values, Values]:
         """Right, wrong and withheld at every threshold ``(t,)`` on the confidence.
 
-        Right: sure, visible, and a cIoU of at least `at`. Wrong: sure, but not right. Withheld: visible, not sure.
+        Right: confident, visible, and a cIoU of at least `at`. Wrong: confident, but not right. Withheld: visible, but
+        not confident.
         """
         sure = self.confidence >= thresholds[:, None]
         hit = self.visible & (self.ciou >= at)
@@ -50,8 +51,8 @@ class Localized:
     def curve(self, at: float, thresholds: FloatArray, kind: Curve) -> tuple[Values, Values]:
         """Precision and recall at every threshold ``(t,)``; 1 where they are 0 / 0.
 
-        By SLAVC a visible source that is localized wrongly is not missed, so that its recall reaches 1 however bad
-        the maps are. The sound recall is the share of all visible sources that are right.
+        In SLAVC, a visible source that is localized wrongly does not count as missed, so recall reaches 1 however bad
+        the maps are. With ``sound``, recall is the share of all visible sources that are right.
         """
         right, wrong, withheld = self.counts(at, thresholds)
         wanted = right + withheld if kind == "slavc" else np.full_like(right, np.count_nonzero(self.visible))
@@ -64,9 +65,9 @@ def extended_ap(found: Localized, at: float = 0.5, kind: Curve = "sound") -> flo
     Args:
         found: At least one localization.
         at: The cIoU that counts as right.
-        kind: ``sound``: the mean, over visible sources, of the precision where each is found, 0 where it never is.
-            ``slavc``: every (n / 200)th confidence, highest first, but not the highest itself; precision made to fall;
-            the area from the first of these recalls on, so that a perfect method of four sources gets one half.
+        kind: ``sound``: the mean, over visible sources, of the precision at which each is found, or 0 if it never is.
+            ``slavc``: every (n / 200)th confidence, highest first, but without the highest; monotone precision; the
+            area starts at the first of these recalls, so a perfect method gets one half on four sources.
     """
     descending = np.sort(_offered(found))[::-1]
     if kind == "slavc":
@@ -100,7 +101,7 @@ class _Extended(Metric):
     Args:
         at: The cIoU that counts as right, in (0, 1].
         subset: ``all``, ``visible`` sources only, or those of one size: ``small``, ``medium``, ``large``, ``huge``.
-        curve: ``sound``, or as SLAVC's release has it: ``slavc``.
+        curve: ``sound``, or ``slavc`` as in SLAVC's release.
 
     Raises:
         AvlocError: A value is not one of these.
@@ -165,7 +166,7 @@ class ExtendedF1(_Extended):
 
 
 class ExtendedPrecision(_Extended):
-    """Share of all localizations, negatives among them, that are right, however sure they are."""
+    """Share of all localizations, including negatives, that are right, whatever their confidence."""
 
     title = "extended precision"
     name = "extended_precision"
@@ -177,7 +178,7 @@ class ExtendedPrecision(_Extended):
 
 
 def _offered(found: Localized) -> FloatArray:
-    """The confidences, but for sources without a map, which no threshold lets in."""
+    """The confidences, except for sources without a map, which are below any threshold."""
     return found.confidence[np.isfinite(found.confidence)]
 
 

@@ -1,6 +1,6 @@
-"""cIoU of what belongs together: the sources of one clip, or the annotations of one image.
+"""cIoU of groups: the sources of one clip, or the annotations of one image.
 
-Rows hold the value of the whole clip and the source's share in it, so that a clip counts once however many sources it
+Rows hold the clip's value and the source's share of the clip, so that every clip counts once however many sources it
 has.
 """
 
@@ -21,7 +21,7 @@ def lowest_of_group(cious: FloatArray, groups: Sequence[Hashable]) -> Values:
 
     Args:
         cious: ``(n,)``.
-        groups: ``(n,)`` what each belongs to, such as the image's name.
+        groups: ``(n,)`` the group of each, such as the image's name.
     """
     lowest: dict[Hashable, float] = {}
     for value, group in zip(cious.tolist(), groups, strict=True):
@@ -30,11 +30,11 @@ def lowest_of_group(cious: FloatArray, groups: Sequence[Hashable]) -> Values:
 
 
 class _OfClip(Metric):
-    """A value per clip, in the row of each of its sources."""
+    """A value per clip, stored in the row of each of its sources."""
 
     @abstractmethod
     def clip(self, cious: Values) -> float:
-        """The cIoUs ``(S,)`` of a clip's sources, at least one, to one."""
+        """Reduce the cIoUs ``(S,)`` of a clip's sources, at least one, to one number."""
 
     def rows(self, found: Localization, truth: Truth) -> Values:
         """``(S, 2)``: the clip's cIoU, and the source's share of the clip."""
@@ -80,13 +80,13 @@ class _Area(_OfClip):
 
 class _Lowest(_OfClip):
     def clip(self, cious: Values) -> float:
-        """The lowest: every source must be found."""
+        """The lowest cIoU: every source must be localized."""
         return float(cious.min())
 
 
 class _Average(_OfClip):
     def clip(self, cious: Values) -> float:
-        """The mean: one source may make up for another."""
+        """The mean cIoU: one source can compensate for another."""
         return float(cious.mean())
 
 
@@ -105,14 +105,14 @@ class InteractiveAUC(_Lowest, _Area):
 
 
 class ClipCIoUSuccess(_Average, _Success):
-    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as DSOL's release has it."""
+    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release."""
 
     title = "success of the clip's mean cIoU"
     name = "clip_ciou_success"
 
 
 class ClipAUC(_Average, _Area):
-    """Area under the share of clips whose mean cIoU succeeds: AUC as DSOL's release has it."""
+    """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release."""
 
     title = "AUC of clips"
     key = "clip_auc"

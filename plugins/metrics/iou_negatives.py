@@ -1,6 +1,6 @@
-"""What a method claims where nothing of what sounds is seen: a source whose mask is empty is a negative.
+"""How much a method claims where no sounding object is visible. A source with an empty mask is a negative.
 
-After vssl_eval (2024). Without negatives there is no number. F scores weigh localization against silence.
+After vssl_eval (2024). All of these are NaN without negatives. F scores balance localization and silence.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Negatives(Metric):
 
 
 class PIA(_Negatives):
-    """Mean share of the image that is claimed where nothing of what sounds is seen (vssl_eval's pIA)."""
+    """Mean share of the image that is claimed for negatives (vssl_eval's pIA)."""
 
     title = "pIA"
     key = "pia"
@@ -81,10 +81,10 @@ class PIAAUC(PIA):
 
 
 class NSA(_Negatives):
-    """Mean share of the pixels that stay low in the maps of negatives (DSOL's no-sounding area).
+    """Mean share of low pixels in the maps of negatives (DSOL's no-sounding area).
 
     Args:
-        at: What is low on the protocol's scale.
+        at: The value up to which a pixel is low, on the protocol's scale.
     """
 
     def __init__(self, *, at: float = 0.2) -> None:
@@ -106,7 +106,7 @@ class NSA(_Negatives):
 
 
 class FLoc(_Negatives):
-    """Harmonic mean of the mean cIoU of visible sources and the area left alone in negatives (vssl_eval's F_LOC)."""
+    """Harmonic mean of the mean cIoU of visible sources and the unclaimed area of negatives (vssl_eval's F_LOC)."""
 
     title = "F-LOC"
     key = "f_loc"

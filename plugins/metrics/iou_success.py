@@ -1,7 +1,7 @@
-"""What is made of the cIoU of every source.
+"""Success rate, mean and area under the success curve of per-source cIoUs.
 
 A success rate and a mean never share a name: "cIoU success rate @0.3" is the share of sources whose cIoU is at least
-0.3, "mean cIoU" the average of the cIoUs themselves.
+0.3, "mean cIoU" the average of the cIoUs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The best of many thresholds on the map, picked where it is reported: ACL-SSL's numbers, and their defect."""
+"""The best of many thresholds on the map, picked on the test set itself: ACL-SSL's numbers, and their flaw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a map pick the right frame of a canvas of several?"""
+"""Whether a map picks the right tile of a canvas of several."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FloatArray = npt.NDArray[np.floating]
 
 
 def picks_own_tile(scores: FloatArray, truth: FloatArray, tiles: int) -> npt.NDArray[np.float64]:
-    """Whether each map is higher, in the mean, on its source's tile than on every other.
+    """Whether the mean of each map is higher on its source's tile than on every other.
 
-    The mean, rather than the peak, since a single cell should not decide. A map that favours no tile picks none.
+    The mean rather than the peak, because a single cell should not decide. If several tiles tie, none is picked.
 
     Args:
         scores: ``(N, H, W)``.
@@ -33,21 +33,21 @@ def picks_own_tile(scores: FloatArray, truth: FloatArray, tiles: int) -> npt.NDA
 
 
 class SideAccuracy(Metric):
-    """Share of the sources whose map is higher on their own frame than on any other (see `picks_own_tile`).
+    """Share of the sources whose map is higher on their own tile than on any other (see `picks_own_tile`).
 
-    For canvases of several frames judged whole. Rows are NaN where there is only one frame, and are left out; a
-    source without a map is wrong.
+    For canvases of several tiles that are scored whole. Rows are NaN, and left out, if there is only one tile; a
+    source without a map counts as wrong.
     """
 
     title = "side accuracy"
     key = "side_accuracy"
 
     def rows(self, found: Localization, truth: Truth) -> npt.NDArray[np.float64]:
-        """``(S, 1)``: 1 for the right side, 0 for another or none, NaN where there is no side to pick."""
-        height, width = truth.masks.shape[1:]  # frames are square
+        """``(S, 1)``: 1 for the right tile, 0 for another or none, NaN if there is only one tile."""
+        height, width = truth.masks.shape[1:]  # tiles are square
         return picks_own_tile(found.scores, truth.masks, max(1, width // height))[:, None]
 
     def reduce(self, rows: FloatArray) -> float:
-        """The mean over the sources that have a side; NaN when none has."""
+        """The mean over the sources with a defined row; NaN if there are none."""
         defined = rows[~np.isnan(rows)]
         return float(defined.mean()) if defined.size else float("nan")

@@ -1,4 +1,4 @@
-"""``avloc bench``: options to a library call, exit statuses, the plan, and what a broken plugin costs."""
+"""``avloc bench``: options to a library call, exit statuses, the plan, and broken plugins."""
 
 from __future__ import annotations
 

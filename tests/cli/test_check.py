@@ -1,4 +1,4 @@
-"""``avloc check``: what it finds, and that other people's broken methods cost their own rows only."""
+"""``avloc check``: what it finds; and broken third-party methods fail only their own rows."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Tensors(Dot):
 
 
 class Chatty(Dot):
-    """Names what it was not told of."""
+    """Maps a class that was not disclosed."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return [Prediction(found.clip, found.maps, ("violet",)) for found in super().localize(features, batch)]
@@ -128,7 +128,7 @@ BROKEN = {kind.__name__.lower(): kind for kind in
 
 
 class BrokenPlugin:
-    """A stranger's plugin."""
+    """A third-party plugin."""
 
     @hookimpl
     def avloc_methods(self) -> dict[str, type]:

@@ -46,7 +46,7 @@ def test_bad_usage_is_2(args: list[str]) -> None:
         (["score", "--suite", "other"], "avloc bench"),
     ],
 )
-def test_what_the_user_can_solve_is_one_sentence(tmp_path: Path, args: list[str], words: str) -> None:
+def test_user_errors_are_one_sentence(tmp_path: Path, args: list[str], words: str) -> None:
     shown = run(*args, env={"AVLOC_RESULTS": str(tmp_path)})
     assert shown.exit_code == 2
     assert shown.stderr.startswith("avloc: ")
@@ -72,7 +72,7 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch: pytest.MonkeyP
     assert f"Cannot write results/x/maps.f16: {os.strerror(number)}." in shown.stderr
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avloc.runner.bench", raising(ZeroDivisionError()))
     assert isinstance(run("bench", "--suite", "smoke").exception, ZeroDivisionError)
 
@@ -121,7 +121,7 @@ def test_ctrl_c_stops_a_real_bench(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["list"], ["table", "--suite", "never"]])
-def test_looking_around_imports_no_torch(args: list[str], tmp_path: Path) -> None:
+def test_listing_commands_import_no_torch(args: list[str], tmp_path: Path) -> None:
     code = f"import sys; sys.argv[1:] = {args}\nfrom avloc.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     check = code + "assert 'torch' not in sys.modules and 'avloc_plugins.methods' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=tmp_path, capture_output=True)

@@ -104,7 +104,7 @@ def test_status_of_what_is_absent_built_in_or_a_folder(tmp_path: Path) -> None:
     assert "0 of 0 train clips" in folder.output
 
 
-def test_list_says_what_is_there(source: Path, tmp_path: Path) -> None:
+def test_list_says_what_is_present(source: Path, tmp_path: Path) -> None:
     def state() -> str:
         lines = run("list", "--data", tmp_path).output.splitlines()
         return next(line for line in lines if line.startswith("films "))
@@ -117,7 +117,7 @@ def test_list_says_what_is_there(source: Path, tmp_path: Path) -> None:
     assert "built in" in run("list").output and "yours" in run("list").output
 
 
-def test_list_says_whose_a_data_set_is() -> None:
+def test_list_prints_license_and_citation() -> None:
     shown = run("list").output
     assert "vggsound_single: license: VGGSound CC BY 4.0, VGG-SS Apache-2.0; citation: Chen et al." in shown
     assert "; url: https://www.robots.ox.ac.uk/~vgg/data/vggsound/" in shown
@@ -144,7 +144,7 @@ def test_check_prints_every_problem(tmp_path: Path) -> None:
         (("check", __file__), "no data set reads such files"),
     ],
 )  # fmt: skip
-def test_mistakes_are_answered_with_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+def test_mistakes_get_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2 and sentence in " ".join(result.output.split())
 
@@ -190,14 +190,14 @@ def test_real_videos_of_vggsound(tmp_path: Path) -> None:
         assert sample.truth.masks.shape[1:] == sample.clip.image.shape[:2]
 
 
-def test_a_misspelt_split_is_named() -> None:
+def test_a_misspelled_split_is_named() -> None:
     shown = run("status", "folder", "--split", "tset")
     assert shown.exit_code == 2
     assert "Did you mean 'test'" in shown.output
 
 
 class Trailers(Films):
-    """The list for training has two forms, and any test list will do without."""
+    """The training list has two forms, and the test split needs neither."""
 
     annotations = {  # noqa: RUF012
         "films.csv": "https://example.org/films",

@@ -27,7 +27,7 @@ def test_a_protocol_is_explained(name: str) -> None:
         assert f" {key} " in text
 
 
-def test_an_unknown_protocol_is_answered() -> None:
+def test_an_unknown_protocol_gets_a_suggestion() -> None:
     result = run("protocols", "ezvls")
     assert result.exit_code == 2
     assert "Did you mean 'ezvsl'" in result.output

@@ -1,4 +1,4 @@
-"""A data set of a few lines has everything else by default, and what it gives is checked."""
+"""A minimal data set has correct defaults, and its return values are checked."""
 
 from __future__ import annotations
 

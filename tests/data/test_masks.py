@@ -1,4 +1,4 @@
-"""Masks as they are published; pickles among them run nothing."""
+"""Published masks; pickles among them execute nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_arrays_and_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda bomb: bomb, lambda bomb: [MASK, bomb], lambda bomb: np.array([bomb], object)])
-def test_a_pickle_that_would_run_a_command_does_not(tmp_path: Path, wrap: Any) -> None:
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, wrap: Any) -> None:
     path, target = tmp_path / "one.pkl", tmp_path / "executed"
     path.write_bytes(pickle.dumps(wrap(Bomb(target))))
     with pytest.raises(DataError, match=r"one\.pkl: the pickle .* nothing was run"):

@@ -1,4 +1,4 @@
-"""Frames and waveforms: what comes out of good files, and what is said about bad ones."""
+"""Frames and waveforms: the content of good files, and the errors for bad ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avloc.data import media
 
 FPS, COUNT, RATE = 8, 24, 16000
 LEVELS = np.linspace(20, 230, COUNT)
-"""Frame n is a flat grey of this brightness."""
+"""Frame n is a flat gray of this brightness."""
 
 
 def frames(height: int = 64, width: int = 64) -> np.ndarray:
@@ -69,7 +69,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(image: np.ndarray) -> int:
-    """Which of the grey frames this is."""
+    """Which of the gray frames this is."""
     return int(np.abs(LEVELS - image.mean()).argmin())
 
 
@@ -114,7 +114,7 @@ def test_both_readers_give_the_same_pixels(clip: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(one, media.read_frame(clip))
 
 
-def test_what_decord_cannot_decode_is_read_all_the_same(tmp_path: Path) -> None:
+def test_videos_that_decord_cannot_decode_are_still_read(tmp_path: Path) -> None:
     if "libsvtav1" not in av.codecs_available:
         pytest.skip("this PyAV cannot write AV1")
     path = write(tmp_path / "av1.mkv", video="libsvtav1", audio=None)
@@ -246,7 +246,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("read", "make", "cause"), BAD, ids=lambda case: getattr(case, "__name__", ""))
-def test_bad_files_are_told_apart(
+def test_bad_files_have_distinct_errors(
     read: Callable[[Path], object], make: Callable[[Path], Path], cause: str, tmp_path: Path
 ) -> None:
     path = make(tmp_path)
@@ -262,7 +262,7 @@ def test_bad_files_leave_the_terminal_alone(tmp_path: Path, capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_film_without_sound_still_has_frames_and_radio_still_has_sound(tmp_path: Path) -> None:
+def test_frames_need_no_sound_and_sounds_need_no_frames(tmp_path: Path) -> None:
     assert shown(media.read_frame(no_audio(tmp_path))) == COUNT // 2
     assert np.abs(media.read_audio(no_video(tmp_path))[0]).max() > 0.4
 
@@ -293,7 +293,7 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff"])
-def test_of_16_bits_the_upper_8_count(tmp_path: Path, ending: str) -> None:
+def test_the_upper_8_of_16_bits_are_used(tmp_path: Path, ending: str) -> None:
     PIL.Image.fromarray(np.full((20, 30), 200 * 256 + 99, np.uint16)).save(tmp_path / f"scan.{ending}")
     assert (media.read_image(tmp_path / f"scan.{ending}") == np.full((20, 30, 3), 200)).all()
 
@@ -303,7 +303,7 @@ def test_what_is_transparent_keeps_its_color(tmp_path: Path) -> None:
     assert media.read_image(tmp_path / "glass.png")[0, 0].tolist() == [10, 20, 30]
 
 
-def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # the camera was held sideways
     PIL.Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)

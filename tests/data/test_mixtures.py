@@ -1,4 +1,4 @@
-"""Clips side by side: pictures, sounds, truth and boxes of the canvas."""
+"""Clips side by side: images, sounds, truth and boxes of the canvas."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_two_clips_on_one_canvas() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_any_number_of_frames(count: int) -> None:
+def test_any_number_of_tiles(count: int) -> None:
     parts = [sample(f"clip{n}", label=f"class{n}", value=10 * n) for n in range(count)]
     mixed = mix(parts, "many")
     assert mixed.clip.tiles == count and mixed.clip.image.shape == (8, 8 * count, 3)
@@ -129,7 +129,7 @@ def test_masks_take_the_value_at_each_pixels_center() -> None:
     assert resize_mask(row > 1, 1, 3).dtype == np.float32 and resize_mask(row, 1, 3).flags.c_contiguous
 
 
-def test_a_canvas_is_as_good_as_its_clips() -> None:
+def test_a_canvas_is_present_if_all_its_clips_are() -> None:
     clips = [sample(name, label="cat" if name == "b" else "dog") for name in "abcd"]
     members = {"ab": ("a", "b"), "ac": ("a", "c"), "cd": ("c", "d"), "b": ("b",)}
     data = Mixtures(Clips(*clips, missing=("c",), broken=("d",)), members)
@@ -162,7 +162,7 @@ def test_a_list_may_be_drawn_when_it_is_needed() -> None:
     assert asked == [] and data.ids() == ["ab"] and data.load("ab").clip.tiles == 2 and asked == [1]
 
 
-def test_what_is_no_canvas_is_said() -> None:
+def test_invalid_canvases_are_reported() -> None:
     inner = Mixtures(Clips(sample("a"), sample("b")), {"ab": ("a", "b"), "ba": ("b", "a")})
     with pytest.raises(DataError, match="'four' would hold canvases of several tiles"):
         Mixtures(inner, {"four": ("ab", "ba")}).load("four")

@@ -1,4 +1,4 @@
-"""The reader of CSVs and that of boxes: what is read, and what is said of malformed cells."""
+"""The readers of CSVs and boxes: what they read, and their errors for malformed cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the official implementations' recorded outputs are, and the code that made their weights and inputs."""
+"""The recorded outputs of official implementations, and the code that made their weights and inputs."""
 
 from __future__ import annotations
 

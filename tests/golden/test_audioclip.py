@@ -30,7 +30,7 @@ SIZES = pytest.mark.parametrize("size", [(224, 224), (224, 448)], ids=["224x224"
 
 @pytest.fixture(scope="module", autouse=True)
 def two_threads_without_gradients() -> Iterator[None]:
-    """As the files were recorded: how sums are shared among threads decides the last bit, and see `close_sound`."""
+    """As in the recordings: the number of threads affects the last bit of sums; see `close_sound`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def close(found: Tensor, expected: Any) -> None:
 
 
 def close_sound(model: AudioCLIP, waves: Tensor, recorded: Mapping[str, Any]) -> None:
-    """The audio tower's outputs to 1e-5, or, on a machine that rounds otherwise, to what rounding makes of them.
+    """The audio tower's outputs to 1e-5 or, on a machine that rounds differently, to their rounding error.
 
     With these weights the tower multiplies errors by thousands: in half the digits of float32 or less its outputs
     are those of float64. Where sums are formed in the recorded order they are the recorded ones in all digits.

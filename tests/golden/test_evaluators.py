@@ -1,4 +1,4 @@
-"""The preset that stands for T-VSL's release, and the metrics under it, against what its evaluator returned."""
+"""The preset of T-VSL's release, and its metrics, against the outputs of its evaluator."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ pytestmark = [
 
 Array = npt.NDArray[Any]
 Case = tuple[Array, Truth, int]
-"""One map, where its source is, and the frames on its canvas."""
+"""One map, its source, and the number of tiles of its canvas."""
 
 
 def golden(name: str) -> Any:
     return json.loads((GOLDEN / name).read_text())
 
 
-def on_canvas(boxes: Array, tile: int, frames: int) -> Truth:
-    """One source in one frame of a canvas; `boxes` in pixels of that frame, or normalized to it."""
+def on_canvas(boxes: Array, tile: int, tiles: int) -> Truth:
+    """One source in one tile of a canvas; `boxes` in pixels of that tile, or normalized to it."""
     boxes = np.asarray(boxes).reshape(-1, 4)
     unit = SIZE if np.issubdtype(boxes.dtype, np.integer) else 1
     placed = np.clip(boxes / unit, 0, 1) + np.array([tile, 0, tile, 0])
-    return Truth(np.zeros((1, 1, frames), np.float32), ("it",), (placed / np.array([frames, 1, frames, 1]),))
+    return Truth(np.zeros((1, 1, tiles), np.float32), ("it",), (placed / np.array([tiles, 1, tiles, 1]),))
 
 
 def scored(protocol: Protocol, cases: Iterable[Case], metrics: Sequence[Metric]) -> list[Array]:
     """The rows of every metric over all cases."""
     rows: list[list[Array]] = [[] for _ in metrics]
-    for map, truth, frames in cases:
-        found, resized = protocol.apply(Prediction("clip", map[None], ("it",)), truth, frames)
+    for map, truth, tiles in cases:
+        found, resized = protocol.apply(Prediction("clip", map[None], ("it",)), truth, tiles)
         for n, metric in enumerate(metrics):
             rows[n].append(metric.rows(found, resized))
     return [np.concatenate(parts) for parts in rows]

@@ -1,4 +1,4 @@
-"""The presets that stand for published evaluators, against what those returned for the same maps."""
+"""The presets of published evaluators, against the official outputs for the same maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDER = Path(os.environ.get("AVLOC_GOLDEN", PROJECT.parent / "shared" / "golden
 OFFICIAL = json.loads(path.read_text()) if (path := FOLDER / "evaluators" / "official.json").is_file() else {}
 TAU = 0.03
 CONTROL: dict[str, Any] = {"control": "saliency"}
-"""Official models hand their cosines over as cosine / TAU, in float32; ties at a threshold hang on that."""
+"""Official models return cosine / TAU in float32, which decides ties at a threshold."""
 SCALED = {"preset": "slavc", "normalize": {"range": [-1 / TAU, 1 / TAU]}}
 
 pytestmark = [
@@ -72,7 +72,7 @@ def value(scored: Scored, metric: Metric) -> float:
 
 
 def metric_of(key: str) -> Metric:
-    """The metric that an official evaluator prints under this name."""
+    """Our metric for this name in an official evaluator's output."""
     name, _, at = key.partition("@")
     kind, _, subset = name.partition("-")
     threshold = int(at.partition("_")[0] or 50) / 100
@@ -94,7 +94,7 @@ def metric_of(key: str) -> Metric:
 
 
 def check(expected: dict[str, Any], scored: Scored) -> None:
-    """Every number that the official evaluator printed; a name that this does not know is an error."""
+    """Check every number that the official evaluator printed; unknown names are errors."""
     visible = [pair for pair in scored if pair[1].masks.any()]
     detection = ExtendedAP(curve="slavc")
     for key, wanted in expected.items():

@@ -103,7 +103,7 @@ LVS = {"lvs": {}, "lvs_no_trimap": {"epsilon_n": 0.65}, "lvs_no_hardneg": {"hard
 
 @pytest.mark.parametrize("key", LVS)
 def test_lvs(records: Records, key: str) -> None:
-    """The official code normalizes its inputs once more, which takes the gradient's part along them away."""
+    """The official code normalizes its inputs again, which removes the gradient's component along them."""
     params: dict[str, Any] = LVS[key]
     compared = 0
     for record in records(key):

@@ -1,4 +1,4 @@
-"""Mix-and-Localize against the official loss, its gradients, and what the official network made of its inputs."""
+"""Mix-and-Localize against the official loss, its gradients, and the official network's outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAIN = 0.45
 
 
 def grouped(image_map: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Images ``(B, D, h, w)`` by mixture, and what the heads ``(2 G, K, D)`` heard at either time."""
+    """Images ``(B, D, h, w)`` by mixture, and the heads' vectors ``(2 G, K, D)`` at both times."""
     groups = len(heads) // 2
     return image_map.unflatten(0, (groups, -1)), heads[:groups], heads[groups:]
 
@@ -80,7 +80,7 @@ def test_losses_in_double_precision(golden_folder: Path, golden_module: Callable
 
 
 def _returned(images: Tensor, mixture1: Tensor, mixture2: Tensor) -> float:
-    """How often the likeliest end of a walk is its start."""
+    """How often the most likely end of a walk is its start."""
     count = images.shape[1]
     fits = [matched_similarity(images.flatten(0, 1), m.repeat_interleave(count, 0)).amax((2, 3)) / 0.07
             for m in (mixture1, mixture2)]  # fmt: skip

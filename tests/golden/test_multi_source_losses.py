@@ -24,7 +24,7 @@ pytestmark = pytest.mark.golden
 
 near = partial(pytest.approx, rel=1e-9, abs=1e-12)
 ROUNDED = 1e-7
-"""CoarsetoFine's official positive term divides by a count that is off by about this much."""
+"""Approximate error of the count that CoarsetoFine's official positive term divides by."""
 
 
 @pytest.fixture

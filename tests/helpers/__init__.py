@@ -1,4 +1,4 @@
-"""What several tests share. `TESTS` is on the path of every test process, so that helpers import as ``helpers.x``."""
+"""Shared code. `TESTS` is on the path of every test process, so that helpers import as ``helpers.x``."""
 
 from pathlib import Path
 

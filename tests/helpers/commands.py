@@ -11,5 +11,5 @@ from avloc.cli import app
 
 
 def run(*arguments: str | int | Path, **options: Any) -> Result:
-    """What ``avloc ARGUMENTS`` answers."""
+    """The result of ``avloc ARGUMENTS``."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="avloc", **options)

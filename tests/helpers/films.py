@@ -1,4 +1,4 @@
-"""A data set whose media come from videos, and the smallest videos there are, for tests of preparing them."""
+"""A data set whose media come from videos, and tiny videos, for tests of the preparation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's folder of clips, as the tests of the dataset `folder` write it."""
+"""A user's folder of clips for the tests of the dataset `folder`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opened(folder: Path, split: str = "test", **parameters: Any) -> Dataset:
 
 
 def photograph(folder: Path, name: str, **cells: str) -> Row:
-    """A grey photograph with a second of a tone, both written to the folder, and their row; columns `PICTURED`."""
+    """A gray photograph with a second of a tone, both written to the folder, and their row; columns `PICTURED`."""
     gray = 40 + sum(name.encode()) % 200
     PIL.Image.new("RGB", (48, 32), (gray,) * 3).save(folder / f"{name}.png")
     wave = 0.2 * np.sin(2 * np.pi * (200 + gray) * np.arange(8000) / 8000)

@@ -49,7 +49,7 @@ def plant(count: int, tiles: int = 1, *, seed: int = 0, views: bool = True) -> t
 
 
 def changed(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """The same done to every tensor of the features and of their views."""
+    """Apply a function to every tensor of the features and of their views."""
     names = ("image_map", "image", "audio_map", "audio")
     views = {name: changed(view, change) for name, view in features.views.items()}
     return replace(features, **{name: change(getattr(features, name)) for name in names}, views=views)

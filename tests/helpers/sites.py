@@ -1,4 +1,4 @@
-"""A server of one file that misbehaves as told."""
+"""A server of one file with configurable faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Site(BaseHTTPRequestHandler):
 
 @contextmanager
 def served(content: bytes) -> Iterator[tuple[type[Site], str]]:
-    """The server and its URL; it behaves until it is told otherwise."""
+    """The server and its URL; initially without faults."""
 
     class Fresh(Site):
         body = content

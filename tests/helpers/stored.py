@@ -1,4 +1,4 @@
-"""Writes what a bench would have written, for tests that need a manifest and scores but no run."""
+"""Writes the files of a bench, for tests that need a manifest and scores but no run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_manifest(**changes: Any) -> Manifest:
 
 
 class Store:
-    """Writes what a bench would have written: one data set, and rows as they are added."""
+    """Writes the files of a bench: one data set, and rows as they are added."""
 
     def __init__(self, results: Path) -> None:
         self.results = results

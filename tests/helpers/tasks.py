@@ -1,4 +1,4 @@
-"""Tasks out of open splits, for tests of what trains on them."""
+"""Tasks made of open splits, for tests of training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from helpers.world import Blocks
 
 
 def task_of(splits: Mapping[str, Dataset], encoder: Encoder, name: str = "blocks") -> Task:
-    """The task of these splits, seen through this encoder; without a test split that of the small world."""
+    """The task of these splits with this encoder; the default test split is that of the small world."""
     every = {"test": Blocks(None, split="test"), **splits}
     return make_task(SuiteDataset(name=name, encoder=Component(name="plain")), every, encoder)

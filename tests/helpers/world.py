@@ -1,23 +1,18 @@
-"""A small world for tests: a dataset, an encoder, methods and metrics that need no media and no training time."""
+"""The planted world of `avloc.testing` as a plugin, with methods that need no training time."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from avloc import (
     Batch,
-    Clip,
     Context,
     DataError,
-    Dataset,
-    Encoder,
     EncoderInfo,
     Features,
     Method,
@@ -25,22 +20,22 @@ from avloc import (
     Prediction,
     Sample,
     Status,
-    Truth,
     hookimpl,
 )
 from avloc.interfaces import Phase
+from avloc.testing.scenes import Planted, Prism
 
 
-class Blocks(Dataset):
-    """A bright square on a dark frame; its color and its tone are its class. Clips named in `bad` are broken."""
+class Blocks(Planted):
+    """The planted world as a registered data set. Clips named in `bad` are broken, those in `gone` missing."""
 
     title = "Blocks"
-    classes = ("blue", "green", "red")
 
     def __init__(
         self, root: Path | None, *, split: str, count: int = 12, bad: Sequence[str] = (), gone: Sequence[str] = ()
     ) -> None:
-        self.split, self.count, self.bad, self.gone = split, count, tuple(bad), tuple(gone)
+        super().__init__(split=split, count=count)
+        self.bad, self.gone = tuple(bad), tuple(gone)
 
     def ids(self) -> list[str]:
         return [f"{self.split}{n}" for n in range(self.count)]
@@ -52,40 +47,22 @@ class Blocks(Dataset):
     def load(self, id: str) -> Sample:
         if id in self.bad:
             raise DataError(f"{id}.mp4 is truncated")
-        rng = np.random.default_rng(int(hashlib.sha256(id.encode()).hexdigest()[:8], 16))
-        kind, (y, x) = int(rng.integers(3)), rng.integers(0, 20, 2)
-        image = rng.integers(0, 40, (28, 28, 3), dtype=np.uint8)
-        image[y : y + 8, x : x + 8, 2 - kind] = 250
-        time = np.arange(800) / 800
-        audio = (0.5 * np.sin(2 * np.pi * (40 + 60 * kind) * time)).astype(np.float32)
-        mask = np.zeros((1, 28, 28), np.float32)
-        mask[0, y : y + 8, x : x + 8] = 1
-        name = self.classes[kind]
-        return Sample(Clip(id, image, audio, 800, group=id), Truth(mask, (name,)), (name,))
+        return super().load(id)
 
     def fingerprint(self) -> str:
         return f"{self.count}{self.gone}"
 
 
-class Plain(Encoder):
-    """Colour averages as image tokens, band energies as audio tokens."""
+class Plain(Prism):
+    """Its encoder, whose image tokens may be scaled."""
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
-        self.info = EncoderInfo(3, 28, audio_rate=800, audio_seconds=1.0, audio_grid=(1, 1), weights="none")
         self.scale = scale
 
-    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        tokens = nn.functional.avg_pool2d(images, 4).flip(1) * self.scale
-        return tokens, tokens.mean((2, 3)), None
-
-    def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        power = torch.fft.rfft(waves).abs()
-        pooled = torch.stack([power[:, f - 5 : f + 5].sum(1) for f in (40, 100, 160)], 1) / 100
-        return pooled[:, :, None, None], pooled
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return torch.eye(3)[[Blocks.classes.index(prompt) for prompt in prompts]]
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, pooled, classes = super().encode_image(images)
+        return tokens * self.scale, pooled * self.scale, classes
 
     def fingerprint(self) -> str:
         return f"plain{self.scale}"
@@ -136,7 +113,7 @@ class Oracle(Dot):
 
 
 class Failing(Dot):
-    """Crashes where it is told to."""
+    """Raises an error in the function named by `where`."""
 
     def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, where: str = "loss") -> None:
         super().__init__(encoder, classes)
@@ -144,11 +121,11 @@ class Failing(Dot):
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         if self.where == "loss":
-            raise RuntimeError("the loss fell over")
+            raise RuntimeError("the loss failed")
         return super().loss(features, batch, context)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        raise RuntimeError("the map fell over")
+        raise RuntimeError("the map failed")
 
 
 class World:

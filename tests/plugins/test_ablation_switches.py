@@ -1,4 +1,4 @@
-"""The switches of the ablation: what each takes away from a loss and from a map."""
+"""The switches of the ablation: what each removes from the loss and the map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ D = 8
 
 
 def world() -> tuple[Features, Batch]:
-    """Three clips, of two told sources each."""
+    """Three clips with two disclosed sources each."""
     torch.manual_seed(0)
     image, audio = torch.randn(3, D, 4, 4), torch.randn(3, D, 5, 2)
     features = Features(image, image.mean((2, 3)), audio, audio.mean((2, 3)), text=torch.randn(3, D))

@@ -139,7 +139,7 @@ def test_pooled_is_what_clip_pools(audioclip: AudioCLIP) -> None:
     torch.testing.assert_close(audioclip.encode_image(image)[1], audioclip.visual(image), rtol=1e-4, atol=1e-5)
 
 
-def test_a_value_token_sees_its_own_cell_alone(audioclip: AudioCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_token_depends_on_its_own_cell_only(audioclip: AudioCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise(1, 3, 224, 224)
     pooled = audioclip.encode_image(image)[1]
     monkeypatch.setattr(audioclip, "tokens", "values")

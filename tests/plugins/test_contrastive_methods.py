@@ -1,4 +1,4 @@
-"""The contrastive family: what its methods share, the identities between them, and each one's own machinery."""
+"""The contrastive methods: shared properties, identities between them, and the details of each."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ VIEWS = ("augmented", "neighbor")
 
 
 def changed(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """The same done to every tensor of the features and of their views."""
+    """Apply a function to every tensor of the features and of their views."""
     names = ("image_map", "image", "audio_map", "audio")
     views = {name: changed(view, change) for name, view in features.views.items()}
     return replace(features, **{name: change(getattr(features, name)) for name in names}, views=views)
@@ -117,7 +117,7 @@ class TestEveryMethod:
                 maps(method, changed(features, lambda x, n=n: x[n : n + 1]), alone)[0], together[n], atol=1e-5
             )
 
-    def test_the_map_needs_no_views_and_listens(self, kind: type[Method]) -> None:
+    def test_the_map_needs_no_views_and_uses_the_audio(self, kind: type[Method]) -> None:
         features, batch, _ = plant(4, views=False)
         method = build(kind).evaluation_module()
         deaf = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
@@ -175,7 +175,7 @@ class TestEveryMethod:
             optimizer.step()
         assert _total(method.eval().loss(features, batch, LATE)).item() < before
 
-    def test_what_it_is_given_stays_as_it_was(self, kind: type[Method]) -> None:
+    def test_inputs_are_not_modified(self, kind: type[Method]) -> None:
         features, batch, _ = plant(3)
         before = changed(features, torch.clone)
         method = build(kind).train()
@@ -273,12 +273,12 @@ class TestLVS:
 
 
 class TestMarginNCE:
-    def test_a_negative_margin_forgives_and_a_positive_one_asks_for_more(self) -> None:
+    def test_a_negative_margin_lowers_the_loss_and_a_positive_one_raises_it(self) -> None:
         v, a = spread()
         losses = [marginnce_loss(v, a, margin=margin) for margin in (-0.2, 0, 0.2)]
         assert losses == sorted(losses)
 
-    def test_the_map_knows_no_margin(self) -> None:
+    def test_the_map_does_not_depend_on_the_margin(self) -> None:
         features, batch, _ = plant(3)
         found = [maps(build(MarginNCE, margin=margin), features, batch) for margin in (-0.2, 0.2)]
         np.testing.assert_array_equal(*found)
@@ -297,20 +297,20 @@ class TestFNAC:
         early, late = (method.loss(features, batch, Context(epoch=epoch)) for epoch in (0, 9))
         assert early == late and len(early) == 4
 
-    def test_dropout_is_live_in_training_alone(self) -> None:
+    def test_dropout_is_active_only_in_training(self) -> None:
         features, batch, _ = plant(4)
         method = build(FNAC)
         assert method.loss(features, batch, LATE) == method.loss(features, batch, LATE)
         method.train()
         assert method.loss(features, batch, LATE) != method.loss(features, batch, LATE)
 
-    def test_own_maps(self) -> None:
+    def test_matched_maps(self) -> None:
         x = torch.randn(3, 3, 4, 5)
         torch.testing.assert_close(matched_maps(x), torch.stack([x[n, n] for n in range(3)]))
 
 
 class TestSLAVC:
-    def test_the_teacher_follows_before_every_step(self) -> None:
+    def test_the_teacher_is_updated_before_every_step(self) -> None:
         method = build(SLAVC, momentum=0.9)
         assert isinstance(method, SLAVC)
         with torch.no_grad():
@@ -323,7 +323,7 @@ class TestSLAVC:
         for parameter in method.teacher.parameters():
             torch.testing.assert_close(parameter, torch.full_like(parameter, 1 - 0.9**3))
 
-    def test_the_averaged_heads_draw_the_map(self) -> None:
+    def test_the_map_uses_the_averaged_heads(self) -> None:
         features, batch, _ = plant(4)
         method = build(SLAVC)
         assert isinstance(method, SLAVC)
@@ -357,7 +357,7 @@ class TestSLAVC:
 
 
 class TestAlignment:
-    def test_every_version_meets_every_version(self) -> None:
+    def test_every_image_version_is_paired_with_every_sound_version(self) -> None:
         features, batch, _ = plant(4)
         method = build(Alignment)
         assert isinstance(method, Alignment)

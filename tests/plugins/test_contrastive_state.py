@@ -1,4 +1,4 @@
-"""What contrastive methods keep beside their weights: neighbors, averages, and that a killed run resumes with them."""
+"""State of contrastive methods besides weights: neighbors, averages; a killed run resumes with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 from avloc import Batch, Context, EncoderInfo, Features, Method
 from avloc.suite import Train
 from avloc.training import Fit, load_weights
-from avloc_plugins.methods import alignment
 from avloc_plugins.methods.alignment import Alignment, nearest
 from avloc_plugins.methods.fnac import FNAC
 from avloc_plugins.methods.slavc import SLAVC
@@ -51,15 +50,14 @@ def _partners(method: Method, count: int) -> tuple[Sequence[str], Sequence[str]]
 
 class TestNeighbours:
     @pytest.mark.parametrize("at_once", [1, 100, 2**24])
-    def test_nearest_against_a_full_sort(self, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-        monkeypatch.setattr(alignment, "COSINES_AT_ONCE", at_once)
+    def test_nearest_against_a_full_sort(self, at_once: int) -> None:
         torch.manual_seed(0)
         vectors = torch.randn(37, 8) * torch.rand(37, 1)
         cosines = F.cosine_similarity(vectors[:, None], vectors[None], dim=2).fill_diagonal_(-2)
         expected = cosines.argsort(1, descending=True)[:, :5]
-        assert torch.equal(nearest(vectors, 5), expected.int())
+        assert torch.equal(nearest(vectors, 5, at_once=at_once), expected.int())
 
-    def test_partners_come_from_either_modality_independently(self) -> None:
+    def test_neighbors_are_drawn_independently_per_modality(self) -> None:
         method = build(0.1)
         method.before_phase("main", run := _pass(40, 7))
         features = [features for features, _ in run()]

@@ -1,4 +1,4 @@
-"""Zero-shot halves and canvases of single clips, made of any data set."""
+"""Zero-shot splits and side-by-side canvases, derived from any data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from avloc import AvlocError, DataError, Dataset, get_component
 from avloc.suite import load_suite
+from avloc.testing import CLASSES
 from helpers.published import copied, needs_copies
 
 DUETS = {"name": "toybox_duet", "train": 30, "val": 12, "test": 24, "bank": 60}
@@ -52,7 +53,7 @@ def test_the_test_shares_no_name_and_no_clip_with_training(made: Path, of: dict[
 
 
 def test_which_classes_are_unseen_depends_on_the_names_alone(world: Any) -> None:
-    few, many = (opened("zero_shot", None, "test", of={"name": "blocks", "count": n}) for n in (3, 30))
+    few, many = (opened("zero_shot", None, "test", of={"name": "blocks", "count": n}) for n in (8, 30))
     assert few.classes == many.classes and few.fingerprint() != many.fingerprint()
     data, whole = opened("zero_shot", None, "train", of="blocks"), opened("blocks", None, "train")
     for id in data.ids():
@@ -60,31 +61,32 @@ def test_which_classes_are_unseen_depends_on_the_names_alone(world: Any) -> None
         assert np.array_equal(data.truth(id).masks, whole.truth(id).masks)
 
 
-def test_media_that_are_not_there_are_told(world: Any) -> None:
+def test_missing_media_are_reported(world: Any) -> None:
     ids = opened("zero_shot", None, "test", of={"name": "blocks", "count": 30}).ids()
     data = opened("zero_shot", None, "test", of={"name": "blocks", "count": 30, "gone": [ids[0], "test999"]})
     assert data.status().missing == {ids[0]: "no file"} and list(data.ids()) == list(ids)
 
 
 def test_classes_may_be_chosen(world: Any) -> None:
-    train, test = (opened("zero_shot", None, split, of="blocks", unseen=["red", "blue"]) for split in ("train", "test"))
-    assert (train.classes, test.classes) == (("green",), ("blue", "red"))
-    assert {train.labels(id) for id in train.ids()} == {("green",)}
+    chosen: dict[str, Any] = {"of": "blocks", "unseen": ["rain", "bell"]}
+    train, test = (opened("zero_shot", None, split, **chosen) for split in ("train", "test"))
+    assert (train.classes, test.classes) == (("cat", "dog", "drum", "horn", "song", "train"), ("bell", "rain"))
+    assert {label for id in train.ids() for label in train.labels(id)} == set(train.classes)
 
 
 @pytest.mark.parametrize(
     ("unseen", "words"),
-    [([], "one half is empty"), (["blue", "green", "red"], "one half is empty"), (["rod"], "Did you mean 'red'")],
+    [([], "one half is empty"), ([*CLASSES], "one half is empty"), (["bel"], "Did you mean 'bell'")],
 )
 def test_both_halves_need_a_class(world: Any, unseen: list[str], words: str) -> None:
     with pytest.raises(AvlocError, match=words):
         opened("zero_shot", None, "test", of="blocks", unseen=unseen)
 
 
-def test_a_half_without_clips_is_said(world: Any) -> None:
+def test_a_half_without_clips_is_reported(world: Any) -> None:
     one = {"name": "blocks", "count": 1}
     (label,) = opened("blocks", None, "test", count=1).labels("test0")
-    others = [name for name in ("blue", "green", "red") if name != label]
+    others = [name for name in CLASSES if name != label]
     with pytest.raises(AvlocError, match=r"no clip of this split.*unseen: \["):
         opened("zero_shot", None, "test", of=one, unseen=others).ids()
 
@@ -105,7 +107,7 @@ def test_the_halves_of_the_shipped_suite_leave_clips_of_real_data_sets(tmp_path:
 
 
 @pytest.mark.parametrize("sources", [2, 3, 4])
-def test_canvases_of_different_classes_of_which_every_clip_leads_one(made: Path, sources: int) -> None:
+def test_canvases_have_different_classes_and_every_clip_is_first_once(made: Path, sources: int) -> None:
     data = opened("side_by_side", made, "test", of=SINGLES, sources=sources)
     singles = opened("toybox_single", made, "test", train=30, val=12, test=12)
     assert [id.split("+")[0] for id in data.ids()] == list(singles.ids())
@@ -126,7 +128,7 @@ def test_training_is_the_same_for_any_number_of_sources(world: Any) -> None:
         assert data.load("train0").clip.tiles == 1
 
 
-def test_the_list_does_not_depend_on_what_is_there(world: Any) -> None:
+def test_the_list_does_not_depend_on_which_clips_are_present(world: Any) -> None:
     every = opened("side_by_side", None, "test", of="blocks", sources=2)
     some = opened("side_by_side", None, "test", of={"name": "blocks", "gone": ["test1"]}, sources=2)
     assert list(some.ids()) == list(every.ids())
@@ -134,11 +136,11 @@ def test_the_list_does_not_depend_on_what_is_there(world: Any) -> None:
     assert some.fingerprint() != every.fingerprint()
 
 
-def test_what_cannot_stand_side_by_side_is_said(world: Any, made: Path) -> None:
+def test_invalid_side_by_side_data_are_reported(world: Any, made: Path) -> None:
     with pytest.raises(AvlocError, match="2 or more sources"):
         opened("side_by_side", None, "test", of="blocks", sources=1)
     with pytest.raises(AvlocError, match="too few classes"):
-        opened("side_by_side", None, "test", of="blocks", sources=4).ids()
+        opened("side_by_side", None, "test", of="blocks", sources=9).ids()
     canvases = opened("side_by_side", made, "test", of=DUETS)
     with pytest.raises(DataError, match="several tiles"):
         canvases.load(canvases.ids()[0])

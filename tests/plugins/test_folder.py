@@ -1,4 +1,4 @@
-"""The user's own data: what a CSV may say, what is wrong with it, and what happens to bad files."""
+"""The user's own data: valid and invalid CSVs, and bad files."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ WRONG = {
     "absolute path": ([row(media=str(Path("/").resolve() / "clip.mp4"))], "line 2: .* leaves the folder"),
     "outside id": ([row(id="../a")], r"line 2: the id \.\./a reads as a path that leaves the folder"),
     "repeated": ([row(), row("b"), row()], r"line 4: the row repeats line 2"),
-    "deaf photograph": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
+    "photo, no sound": ([row(media="photo.jpg")], r"line 2: photo\.jpg is an image, so the column audio must name"),
 }
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> No
     assert str(error.value).startswith(str(path))
 
 
-def test_the_first_problem_is_told_and_where_to_see_the_others(folder: Path) -> None:
+def test_the_first_problem_is_raised_with_the_command_for_the_others(folder: Path) -> None:
     path = table(folder, [row(split="tset"), row("b", label="", boxes="[[1, 2, 3, 4]]")])
     with pytest.raises(DataError, match=rf"line 2: .* 2 more problems: avloc data check {path}"):
         opened(folder)
@@ -268,7 +268,7 @@ def without(kind: str, source: Path, target: Path) -> None:
                 new.mux(packet)
 
 
-def test_unusable_videos_are_told_apart(folder: Path, video: Path) -> None:
+def test_unusable_videos_have_distinct_errors(folder: Path, video: Path) -> None:
     without("audio", video, folder / "mute.mp4")
     without("video", video, folder / "blind.mp4")
     (folder / "cut.mp4").write_bytes(video.read_bytes()[:3000])
@@ -285,7 +285,7 @@ def test_unusable_videos_are_told_apart(folder: Path, video: Path) -> None:
 
 
 def test_content_follows_the_files_the_labels_and_the_group(folder: Path) -> None:
-    """What the feature cache goes by: not the annotation of places, nor the name."""
+    """The key of the feature cache depends neither on boxes and masks nor on the id."""
     cells = {"label": "cow"}, {"group": "herd"}, {}
     about = [photograph(folder, "b", **cell) for cell in cells]
     seen = []
@@ -329,7 +329,7 @@ def test_another_middle_frame_of_a_long_raw_video_does_not_go_unnoticed(folder: 
     assert len(means) == len(contents) == len(fingerprints) == 2
 
 
-def test_the_fingerprint_follows_rows_files_and_what_is_there(folder: Path) -> None:
+def test_the_fingerprint_follows_rows_files_and_presence(folder: Path) -> None:
     shutil.copy(folder / "clip.mp4", folder / "two.mp4")
     table(folder, [row(), row("b", media="two.mp4")])
     seen = [opened(folder).fingerprint()]

@@ -1,4 +1,4 @@
-"""Clips of the user's own side by side: fixed lists, drawn banks, and what is wrong with a list."""
+"""The user's own clips side by side: fixed lists, drawn banks, and errors in lists."""
 
 from __future__ import annotations
 

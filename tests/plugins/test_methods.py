@@ -267,7 +267,7 @@ class TestPlantedSources:
 
 class TestTold:
     @pytest.mark.parametrize(("kind", "params"), NAMED)
-    def test_oracle_gives_the_told_classes(self, kind: type[Method], params: Any) -> None:
+    def test_oracle_maps_the_disclosed_classes(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         found = build(kind, params).localize(features, batch)
         assert [p.labels for p in found] == [tuple(CLASSES[k] for k in row if k >= 0) for row in MIXED.tolist()]
@@ -276,20 +276,20 @@ class TestTold:
             assert ((prediction.scores >= 0) & (prediction.scores <= 1)).all()
 
     @pytest.mark.parametrize(("kind", "params"), NAMED)
-    def test_count_gives_as_many_classes(self, kind: type[Method], params: Any) -> None:
+    def test_count_maps_as_many_classes(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         found = build(kind, params).localize(features, untold(batch, source_counts=torch.tensor([1, 3, 2, 0, 6])))
         assert [len(p.labels) for p in found] == [1, 3, 2, 0, 6]
         assert all(len(set(p.labels)) == len(p.labels) for p in found)
 
     @pytest.mark.parametrize(("kind", "params"), NAMED)
-    def test_vocabulary_gives_at_least_one(self, kind: type[Method], params: Any) -> None:
+    def test_vocabulary_maps_at_least_one(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         found = build(kind, params).localize(features, untold(batch))
         assert all(1 <= len(p.labels) <= N for p in found)
 
     @pytest.mark.parametrize(("kind", "params"), [*NAMED, (TextOnly, {})])
-    def test_nothing_told_is_an_error(self, kind: type[Method], params: Any) -> None:
+    def test_no_hints_is_an_error(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         with pytest.raises(AvlocError, match=r"hints"):
             build(kind, params).localize(replace(features, text=None), untold(batch, classes=()))
@@ -314,7 +314,7 @@ class TestTold:
         detected = method.localize(features, untold(batch))
         assert np.mean([set(p.labels) == names for p, names in zip(detected, truth, strict=True)]) > 0.6
 
-    def test_avgn_knows_its_own_classes_only(self) -> None:
+    def test_avgn_maps_its_own_classes_only(self) -> None:
         features, batch, _ = plant(MIXED)
         method = build(AVGN, {"dim": 16, "depth": 1, "heads": 2})
         with pytest.raises(AvlocError, match="class 99"):
@@ -482,7 +482,7 @@ class TestTVSL:
         ):
             np.testing.assert_allclose(printed.maps, clamped.maps, atol=1e-5)
 
-    def test_clamped_gates_hide_what_does_not_fit_the_name(self) -> None:
+    def test_clamped_gates_remove_tokens_that_do_not_match_the_name(self) -> None:
         features, batch, _ = plant(MIXED)
         assert features.text is not None
         fits = torch.einsum("bdhw,d->bhw", features.image_map, features.text[0]) > 0
@@ -589,7 +589,7 @@ class TestTVSLMIL:
 
 class TestControls:
     @pytest.mark.parametrize(("kind", "params"), CONTROLS)
-    def test_they_neither_train_nor_hear(self, kind: type[Method], params: Any) -> None:
+    def test_they_neither_train_nor_use_the_audio(self, kind: type[Method], params: Any) -> None:
         features, batch, _ = plant(MIXED)
         method = build(kind, params)
         assert not method.trainable and not method.uses_audio and not list(method.parameters())
@@ -598,7 +598,7 @@ class TestControls:
         for one, other in zip(method.localize(features, batch), method.localize(deaf, batch), strict=True):
             np.testing.assert_array_equal(one.maps, other.maps)
 
-    def test_center_peaks_in_the_middle_of_every_frame(self) -> None:
+    def test_center_peaks_in_the_middle_of_every_tile(self) -> None:
         features, batch, _ = plant(rows((0, 1)), 14)
         (found,) = build(Center, {}).localize(features, batch)
         left, right = found.maps[0, :, :7], found.maps[0, :, 7:]
@@ -606,7 +606,7 @@ class TestControls:
         np.testing.assert_allclose(left, left[::-1, ::-1])
         assert np.unravel_index(left.argmax(), left.shape) == (3, 3)
 
-    def test_center_of_a_single_frame(self) -> None:
+    def test_center_of_a_single_tile(self) -> None:
         features, batch, _ = plant(rows((0, 1)), 14)
         (found,) = build(Center, {}).localize(features, replace(batch, tiles=torch.ones(1).long()))
         assert found.maps[0, 3].argmax() in (6, 7)

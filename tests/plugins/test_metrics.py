@@ -1,4 +1,4 @@
-"""Metrics: formulas against brute force, what happens at the edges, and how rows become numbers."""
+"""Metrics: formulas against brute force, edge cases, and the reduction of rows to numbers."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_pixel_ap_at_the_edges() -> None:
 
 
 @pytest.mark.parametrize("metric", [PixelAP(), CAP(), PermutationAP(), PixelAUROC()], ids=lambda m: m.key)
-def test_where_there_is_no_pixel_to_find_ap_is_not_defined(metric: Metric) -> None:
+def test_ap_is_undefined_for_empty_masks(metric: Metric) -> None:
     found, truth = case(4)
     truth.masks[[1, 3]] = 0
     found.found[3] = False  # it makes no difference whether the method offered a map
@@ -254,7 +254,7 @@ def test_where_there_is_no_pixel_to_find_ap_is_not_defined(metric: Metric) -> No
     assert metric.reduce(rows[:, None]) == pytest.approx(np.nanmean(rows))
 
 
-def test_published_evaluators_count_a_source_without_a_pixel_as_missed() -> None:
+def test_published_evaluators_score_0_for_empty_masks() -> None:
     """evaluators.md, E1: cIoU 0 always; tvsl.md: T-VSL's AP is 0."""
     found, truth = case(3)
     truth.masks[1] = 0
@@ -301,7 +301,7 @@ def test_ciou_weights_graded_truth() -> None:
     assert ciou(claimed, truth.clip(0, 1)) == pytest.approx(0.5294, abs=1e-4)
 
 
-def test_overlap_of_nothing_with_nothing() -> None:
+def test_overlap_of_two_empty_masks() -> None:
     nothing = np.zeros((1, 4, 4))
     assert ciou(nothing > 0, nothing) == 0
     assert smoothed_iou(nothing > 0, nothing) == 1
@@ -419,7 +419,7 @@ def test_the_sound_curve_is_average_precision() -> None:
     assert extended_ap(perfect, kind="slavc") == 0.5, "the first segment is lost"
 
 
-def test_a_source_without_a_map_is_never_sure() -> None:
+def test_a_source_without_a_map_has_no_confidence() -> None:
     found = Localized(np.array([1.0, 0.0]), np.array([0.5, -np.inf]), np.array([True, False]))
     assert extended_ap(found) == 1
     rows = np.array([[1.0, 0.5, 9], [0.0, -np.inf, 0]])
@@ -457,7 +457,7 @@ def test_side_accuracy() -> None:
     truth[:4, :, 4:6] = 1  # all but the last lie in the middle
     scores[0, :, 4:8] = 0.2
     scores[1, :, 4:8], scores[1, :, 8:] = 0.2, 0.3
-    scores[2] = 0.7  # favours no side
+    scores[2] = 0.7  # favors no tile
     scores[3, 0, 0], scores[3, :, 4:8] = 1, 0.2  # one high cell does not decide
     assert picks_own_tile(scores, truth, 3)[:4].tolist() == [1, 0, 0, 1]
     found = Localization(scores, scores > 0, np.ones(5), np.ones(5, bool))
@@ -466,7 +466,7 @@ def test_side_accuracy() -> None:
     assert SideAccuracy().reduce(rows) == 0.5
 
 
-def test_one_frame_has_no_sides() -> None:
+def test_one_tile_has_no_sides() -> None:
     rows = SideAccuracy().rows(*case(tiles=1))
     assert np.isnan(rows).all()
     assert np.isnan(SideAccuracy().reduce(rows))

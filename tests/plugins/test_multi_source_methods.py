@@ -1,4 +1,4 @@
-"""OTS, Attention10k, CoarsetoFine, DSOL and Mix-and-Localize: contracts they share, and each one's own machinery."""
+"""OTS, Attention10k, CoarsetoFine, DSOL and Mix-and-Localize: shared properties, and the details of each."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestEveryMethod:
         hits = []
         for found, mask in zip(maps(trained[kind], features, batch), where.numpy(), strict=True):
             assert found.shape[1:] == (7, 7 * tiles)
-            if kind in NAMED:  # the map of each told class peaks on its object
+            if kind in NAMED:  # the map of each disclosed class peaks on its object
                 hits += [one[true].max() >= one.max() - 1e-6 for one, true in zip(found, mask, strict=True)]
             else:  # every map peaks on some object
                 hits += [mask.any(0).ravel()[one.argmax()] for one in found]
@@ -99,10 +99,12 @@ class TestEveryMethod:
             assert found.shape == (2 if kind in (*NAMED, MixAndLocalize) else 1, *shape)
             np.testing.assert_allclose(found, together[n], atol=1e-5)
 
-    def test_the_map_listens_and_needs_no_views(self, kind: type[Method], trained: dict[type[Method], Method]) -> None:
+    def test_the_map_uses_the_audio_and_needs_no_views(
+        self, kind: type[Method], trained: dict[type[Method], Method]
+    ) -> None:
         features, batch, _ = plant(6, views=False)
-        deaf = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
-        pairs = zip(*(maps(trained[kind], f, batch) for f in (features, deaf)), strict=True)
+        shuffled = replace(features, audio=features.audio.roll(1, 0), audio_map=features.audio_map.roll(1, 0))
+        pairs = zip(*(maps(trained[kind], f, batch) for f in (features, shuffled)), strict=True)
         assert max(np.abs(one - other).max() / np.abs(one).max() for one, other in pairs) > 0.01
 
     @pytest.mark.parametrize("count", [1, 2, 5])
@@ -146,7 +148,7 @@ class TestEveryMethod:
             for name, term in expected.items():
                 torch.testing.assert_close(found[name].float(), term, rtol=0.1, atol=0.1)
 
-    def test_what_it_is_given_stays_as_it_was(self, kind: type[Method]) -> None:
+    def test_inputs_are_not_modified(self, kind: type[Method]) -> None:
         features, batch, _ = plant(3, tiles_of(kind))
         before = changed(features, torch.clone)
         method = build(kind)
@@ -158,14 +160,14 @@ class TestEveryMethod:
 
 
 class TestOTS:
-    def test_against_the_textbook(self) -> None:
+    def test_against_a_reference_implementation(self) -> None:
         torch.manual_seed(0)
-        own, foreign = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
+        own, others = (l2_normalize(torch.randn(4, 8, 3, 3).double(), 1) for _ in range(2))
         audio = l2_normalize(torch.randn(4, 8).double())
         scores = [torch.stack([(5 * torch.einsum("dhw,d->hw", v[n], audio[n]) - 1).max().sigmoid() for n in range(4)])
-                  for v in (own, foreign)]  # fmt: skip
+                  for v in (own, others)]  # fmt: skip
         expected = F.binary_cross_entropy(torch.cat(scores), torch.tensor([1.0] * 4 + [0.0] * 4).double())
-        torch.testing.assert_close(ots_loss(own, foreign, audio, bias=-1), expected)
+        torch.testing.assert_close(ots_loss(own, others, audio, bias=-1), expected)
 
 
 class TestAttention10k:
@@ -180,16 +182,16 @@ class TestAttention10k:
 
     def test_nearer_is_better(self) -> None:
         torch.manual_seed(0)
-        own, foreign = torch.randn(4, D), torch.randn(4, D)
-        losses = [attention10k_loss(own + share * (foreign - own), own, foreign) for share in (0, 0.5, 1)]
+        own, others = torch.randn(4, D), torch.randn(4, D)
+        losses = [attention10k_loss(own + share * (others - own), own, others) for share in (0, 0.5, 1)]
         assert losses == sorted(losses)
         torch.testing.assert_close(losses[1].item(), 0.25, atol=1e-5, rtol=0)
 
     def test_the_sounds_it_is_compared_with_are_fixed(self) -> None:
         features, batch, _ = plant(3)
-        foreign = features.views["other_video"].audio.requires_grad_()
+        others = features.views["other_video"].audio.requires_grad_()
         total(build(Attention10k).loss(features, batch, Context())).backward()  # type: ignore[no-untyped-call]
-        assert foreign.grad is None
+        assert others.grad is None
 
 
 class TestMixAndLocalize:
@@ -292,12 +294,12 @@ class TestCoarseToFine:
                     + F.cross_entropy(logits[off], torch.zeros(12).long())) / 2  # fmt: skip
         torch.testing.assert_close(pair_loss(logits), expected)
 
-    def test_only_tokens_that_speak_for_a_class_make_its_vector(self) -> None:
+    def test_class_vectors_use_only_tokens_that_activate_the_class(self) -> None:
         feature = torch.tensor([[[1.0, 0], [3, 0], [0, 5], [-1, 0]]])
         found = by_class(feature, torch.eye(2), torch.tensor([[0, 1]]))
         torch.testing.assert_close(found, torch.tensor([[[2.5, 0], [0, 5.0]]]))
 
-    def test_told_only_the_vocabulary_it_says_what_it_hears(self, trained: dict[type[Method], Method]) -> None:
+    def test_it_detects_if_given_only_the_vocabulary(self, trained: dict[type[Method], Method]) -> None:
         features, batch, _ = plant(20, seed=7)
         found = trained[CoarseToFine].localize(features, replace(batch, sources=None))
         assert batch.sources is not None

@@ -1,4 +1,4 @@
-"""What DSOL finds out in its passes, and that methods with views, tiles and phases resume where they were killed."""
+"""What DSOL computes in its passes; and methods with views, tiles and phases resume after a kill."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TestDSOL:
             found.append(method.state_dict())
         assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
-    def test_class_heads_start_anew_in_every_round(self) -> None:
+    def test_class_heads_are_reset_in_every_round(self) -> None:
         method = build(DSOL, rounds=2)
         names = [phase.name for phase in method.phases()]
         assert names == ["location", "classification"] * 2 + ["mixed"]
@@ -161,7 +161,7 @@ class TestDSOL:
         assert grown.sum() == 3 and grown[1, 1] and grown[1, 2] and grown[2, 1]
         assert torch.equal(dilated(mask[:, :1, :2]), mask[:, :1, :2])
 
-    def test_class_maps_are_silent_where_nothing_sounds(self) -> None:
+    def test_class_maps_are_low_where_nothing_sounds(self) -> None:
         torch.manual_seed(0)
         found = class_maps(torch.randn(1, D, 2, 2), torch.randn(N, D), torch.tensor([[[-99.0, 99], [99, -99]]]))
         assert found[0, :, 0, 0].abs().max() < 1e-6 < found[0, :, 0, 1].abs().min()

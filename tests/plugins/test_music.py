@@ -1,4 +1,4 @@
-"""MUSIC-Solo and -Duet: boxes read right, sound around the frame, few videos, and what malformed files say."""
+"""MUSIC-Solo and -Duet: boxes, sound around the frame, few videos, and errors for malformed files."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ import scipy.signal
 import torch
 from lightning_fabric import Fabric
 
-from avloc import AvlocError, Clip, Dataset, Sample, Status, get_component
+from avloc import AvlocError, get_component
 from avloc.suite import Train
 from avloc.training import ENCODER, Fit, load_weights
 from avloc_plugins.encoders.timm_resnet import RATE, TimmResNet
 from helpers.tasks import task_of
+from helpers.world import Blocks
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_silence_stays_finite(encoder: TimmResNet) -> None:
     assert torch.isfinite(sound).all() and torch.isfinite(whole).all()
 
 
-def test_misspelt_models_are_named() -> None:
+def test_misspelled_models_are_named() -> None:
     with pytest.raises(AvlocError, match=r"no model 'resnet81'. Did you mean .*resnet"):
         TimmResNet(image="resnet81")
 
@@ -74,7 +75,7 @@ def test_other_networks_give_maps_too(name: str) -> None:
         (RuntimeError("features_only not implemented"), False, "gives no feature maps"),
     ],
 )
-def test_what_timm_cannot_do_is_said(
+def test_timm_errors_are_sentences(
     monkeypatch: pytest.MonkeyPatch, error: Exception, pretrained: bool, words: str
 ) -> None:
     def refuse(*arguments: object, **options: object) -> None:
@@ -85,39 +86,16 @@ def test_what_timm_cannot_do_is_said(
         TimmResNet(pretrained=pretrained)
 
 
-class Noise(Dataset):
-    """A few clips of noise."""
-
-    classes = ("a", "b")
-
-    def __init__(self, split: str) -> None:
-        self.split = split
-
-    def ids(self) -> list[str]:
-        return [f"{self.split}{n}" for n in range(4)]
-
-    def status(self) -> Status:
-        return Status(tuple(self.ids()))
-
-    def load(self, id: str) -> Sample:
-        rng = np.random.default_rng(len(id) + ord(id[-1]))
-        image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        return Sample(Clip(id, image, rng.uniform(-1, 1, RATE).astype(np.float32), RATE, group=id), None, ("a",))
-
-    def fingerprint(self) -> str:
-        return self.split
-
-
 @pytest.mark.slow
 def test_both_networks_learn_with_a_method(tmp_path: Path) -> None:
     encoder = TimmResNet(dim=16, seconds=1.0).requires_grad_(False)
-    splits = {split: Noise(split) for split in ("train", "val", "test")}
-    task = task_of(splits, encoder, "noise")
+    splits = {split: Blocks(None, split=split, count=4) for split in ("train", "val", "test")}
+    task = task_of(splits, encoder)
     method = get_component("method", "ezvsl")
     train = Train(epochs=1, batch_size=2, train_encoder=True)
     before = encoder.fingerprint()
     fit = Fit(
-        method(encoder.info, Noise.classes), task.training_data(method.needs, train), train, seed=0, folder=tmp_path,
+        method(encoder.info, Blocks.classes), task.training_data(method.needs, train), train, seed=0, folder=tmp_path,
         fabric=Fabric(accelerator="cpu", devices=1),
     )  # fmt: skip
     tensors = load_weights(fit.run())

@@ -69,7 +69,7 @@ def test_no_clip_depends_on_its_batch_mates(tiny: Tiny) -> None:
 
 
 @torch.no_grad()
-def test_loudness_hardly_matters(tiny: Tiny) -> None:
+def test_features_hardly_depend_on_loudness(tiny: Tiny) -> None:
     wave = noise(1, SECONDS_3) / 10
     loud, quiet = tiny.encode_audio(wave)[1], tiny.encode_audio(wave / 4)[1]
     assert cosine_similarity(loud, quiet).item() > 0.99
@@ -95,7 +95,7 @@ def test_names_are_read_word_by_word(tiny: Tiny) -> None:
 
 
 @torch.no_grad()
-def test_words_it_never_saw_have_vectors_of_their_own(tiny: Tiny) -> None:
+def test_unknown_words_have_their_own_vectors(tiny: Tiny) -> None:
     names = ["playing acoustic guitar", "playing violin, fiddle", "pájaro cantando", "犬", "!?", ""]
     found = tiny.encode_text(names)
     assert found.shape == (len(names), tiny.info.dim)
@@ -248,7 +248,7 @@ def test_the_command_passes_its_options_on(
     assert capsys.readouterr().err == f"Wrote {output}\n"
 
 
-def test_the_command_runs_as_a_module_and_answers_mistakes(tmp_path: Path) -> None:
+def test_the_command_runs_as_a_module_and_reports_mistakes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "avloc_plugins.encoders.tiny_pretrain", "--output", tmp_path / "no" / "w"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The built-in data: exact, the same every time, made once, and honest about files that went bad."""
+"""The built-in data: exact, reproducible, generated once, and with errors for damaged files."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_duets_are_single_clips_side_by_side_with_their_sounds_summed(made: Path
         assert mask[:, 112 * n : 112 * (n + 1)].sum() == mask.sum() > 0
 
 
-def test_every_duet_is_of_different_classes_and_every_test_clip_leads_one(made: Path) -> None:
+def test_duets_have_different_classes_and_every_test_clip_is_first_once(made: Path) -> None:
     singles, data = opened("single", made, test=6), opened("duet", made, test=6)
     label = {id: singles.load(id).labels[0] for id in singles.ids()}
     pairs = [id.split("+") for id in data.ids()]
@@ -218,8 +218,8 @@ def test_nothing_is_made_before_it_is_asked_for(tmp_path: Path) -> None:
     assert len(data.ids()) == 3 and not list(tmp_path.iterdir())
     status = data.status()
     assert status.present == () and set(status.missing) == set(data.ids())
-    assert all("not made yet" in reason for reason in status.missing.values())
-    with pytest.raises(DataError, match="not made yet"):
+    assert all("has not been made yet" in reason for reason in status.missing.values())
+    with pytest.raises(DataError, match="has not been made yet"):
         data.load(data.ids()[0])
     assert not list(tmp_path.iterdir())
 
@@ -235,14 +235,14 @@ def test_the_cache_folder_is_the_default_place(tmp_path: Path, monkeypatch: pyte
     assert len(videos(tmp_path / "cache" / "toybox")) == 1
 
 
-def test_what_is_there_is_not_made_again(own: Path) -> None:
+def test_existing_clips_are_not_made_again(own: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in videos(own)}
     data = opened("single", own, test=8)
     assert len(data.status().present) == 8
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
-def test_an_interrupted_making_goes_on_where_it_stopped(own: Path) -> None:
+def test_interrupted_generation_resumes(own: Path) -> None:
     data = opened("single", own, make=False, test=6)
     (log,) = own.rglob("annotations.jsonl")
     whole = log.read_bytes()
@@ -277,7 +277,7 @@ def test_damaged_and_deleted_files_are_reported_and_never_made_again(own: Path) 
     assert not files[1].exists() and files[0].stat().st_size == len(whole) // 2
 
 
-def test_a_duet_is_as_good_as_its_clips(own: Path) -> None:
+def test_a_duet_is_present_if_both_clips_are(own: Path) -> None:
     data = opened("duet", own, test=6)
     whole = data.fingerprint()
     videos(own)[0].unlink()
@@ -298,7 +298,7 @@ def test_a_damaged_annotation_file_is_reported(own: Path) -> None:
         opened("single", own, test=6).status()
 
 
-def test_the_fingerprint_follows_the_clips_that_are_there(own: Path, made: Path) -> None:
+def test_the_fingerprint_follows_the_clips_that_are_present(own: Path, made: Path) -> None:
     data, elsewhere = opened("single", own, test=6), opened("single", made, test=6)
     assert data.fingerprint() == elsewhere.fingerprint()
     assert data.fingerprint() != opened("single", own, test=5).fingerprint()

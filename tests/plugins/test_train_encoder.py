@@ -1,4 +1,4 @@
-"""Every method that learns also trains with an encoder that learns under it."""
+"""Every trainable method can be trained together with its encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers.tasks import task_of
 from helpers.world import Blocks, Plain
 
 SMALL: dict[str, dict[str, Any]] = {"avgn": {"dim": 16, "depth": 1, "heads": 2}, "dsol": {"rounds": 1}}
-"""Parameters of those that would take long."""
+"""Parameters that make large methods faster."""
 
 
 class Tinted(Plain):

@@ -1,4 +1,4 @@
-"""VGGSound-Single and -Duet: lists as published, their flaws in the open, and what malformed files say."""
+"""VGGSound-Single and -Duet: the published lists, notes about their flaws, and errors for malformed files."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_truth_decodes_no_sound(tmp_path: Path) -> None:
         data.load(A)
 
 
-def test_a_corrupt_box_is_left_out_and_a_clip_of_none_else_is_broken(tmp_path: Path) -> None:
+def test_corrupt_boxes_are_left_out_and_clips_without_others_are_broken(tmp_path: Path) -> None:
     clip(small(tmp_path), "vggsound", B)
     clip(tmp_path, "vggsound", C)
     data = opened("vggsound_single", tmp_path)
     assert len(data.truth(B).boxes[0]) == 1
-    assert "none covers anything" in data.status().broken[C] and C not in data.status().present
+    assert "boxes covers anything" in data.status().broken[C] and C not in data.status().present
     with pytest.raises(DataError, match="cannot be scored"):
         data.truth(C)
     assert noted(data, "1 of 5 boxes hold the number -2.88e16 and 1 have no area", "1 clips", "broken")
@@ -104,7 +104,7 @@ def test_pairs_of_one_class_can_be_left_out(tmp_path: Path) -> None:
     assert list(data.ids()) == [f"{A}+{B}", f"{C}+{A}"] and noted(data, "1 of 3", "left out")
 
 
-def test_avgn_gives_duets_the_boxes_of_their_partners_and_tvsl_none_to_the_second(tmp_path: Path) -> None:
+def test_released_loaders_give_duets_wrong_or_empty_boxes(tmp_path: Path) -> None:
     for id in (A, B):
         clip(small(tmp_path), "vggsound", id)
     avgn = opened("vggsound_duet", tmp_path, boxes="avgn")
@@ -282,7 +282,7 @@ def test_an_unknown_value_is_named_with_the_known_ones(tmp_path: Path, name: str
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published files; a training list of VGGSound's test split, in want of the real one."""
+    """The published files; a training list of VGGSound's test split replaces the real one."""
     names = "vggss.json", "vggsound_single_test.csv", "vggsound_duet_test.csv"
     return copied(
         tmp_path_factory.mktemp("real"),
@@ -309,7 +309,7 @@ def test_the_published_duets_have_the_known_counts(real: Path) -> None:
     assert noted(data, "22 of 5,158 duets have two clips of one class") and len(data.status().broken) == 3
     assert len(opened("vggsound_duet", real, same_class=False).ids()) == 5136
     swapped = data.classes.index("cattle mooing"), data.classes.index("cattle, bovinae cowbell")
-    assert swapped == (29, 30)  # T-VSL's labels have them the other way round than its texts
+    assert swapped == (29, 30)  # T-VSL's labels have these in another order than its texts
 
 
 @needs_copies

@@ -1,4 +1,4 @@
-"""VGGSound-Instruments: masks, class names, the overlap of its lists, and what malformed files say."""
+"""VGGSound-Instruments: masks, class names, the overlap of its lists, and errors for malformed files."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_is_registered() -> None:
 
 
 @torch.no_grad()
-def test_frames_of_a_canvas_are_encoded_alone_and_put_side_by_side(encoder: Wav2CLIP) -> None:
+def test_tiles_of_a_canvas_are_encoded_separately(encoder: Wav2CLIP) -> None:
     canvas = noise(2, 3, 224, 448)
     tokens, pooled, backbone = encoder.encode_image(canvas)
     assert tokens.shape == (2, 512, 7, 14) and pooled.shape == (2, 512) and backbone is None

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: every way to write them, the numbers they give, and every way to get them wrong."""
+"""External predictions: every file format, their scores, and every error."""
 
 from __future__ import annotations
 
@@ -163,22 +163,22 @@ MASK = np.zeros((1, 4, 4))
         ("test0.npz", {"maps": np.zeros(4)}, ["(Q, h, w)", "(4,)"]),
         ("test0.npz", {"maps": np.zeros((1, 0, 4))}, ["(Q, h, w)", "(1, 0, 4)"]),
         ("test0.npz", {"maps": np.full((1, 4, 4), np.nan)}, ["test0.npz", "not finite"]),
-        ("test0.npz", {"maps": MASK, "labels": ["red", "blue"]}, ["1 maps but 2 labels"]),
-        ("test0.npz", {"maps": MASK, "labels": ["rod"]}, ["no class 'rod'", "Did you mean 'red'"]),
+        ("test0.npz", {"maps": MASK, "labels": ["bell", "cat"]}, ["1 maps but 2 labels"]),
+        ("test0.npz", {"maps": MASK, "labels": ["bel"]}, ["no class 'bel'", "Did you mean 'bell'"]),
         ("test0.npz", {"maps": MASK, "labels": [3]}, ["labels must be class names"]),
         ("test0.npz", {"maps": MASK, "scores": [np.inf]}, ["scores", "not finite"]),
         ("test0.npz", {"maps": MASK, "scores": [[1.0]]}, ["scores must be numbers (Q,)"]),
         ("test0.png", "not an image", ["test0.png", "cannot be read"]),
         ("test0.png", np.zeros((4, 4, 3), np.uint8), ["gray"]),
-        ("test0__rod.png", np.zeros((4, 4), np.uint8), ["no class 'rod'"]),
+        ("test0__bel.png", np.zeros((4, 4), np.uint8), ["no class 'bel'"]),
         ("a.json", "{", ["a.json", "not JSON"]),
         ("a.json", "[]", ["{clip: [sources]}"]),
         ("a.json", '{"test0": {}}', ["'test0'", "list of objects"]),
         ("a.json", '{"test0": [{"bx": [0, 0, 1, 1]}]}', ["'bx'", "Did you mean 'box'"]),
-        ("a.json", '{"test0": [{"label": "red"}]}', ["one of box, boxes and mask"]),
+        ("a.json", '{"test0": [{"label": "bell"}]}', ["one of box, boxes and mask"]),
         ("a.json", '{"test0": [{"box": [0, 0, 1, 2]}]}', ["in [0, 1]"]),
         ("a.json", '{"test0": [{"box": [0, 0, 1]}]}', ["four numbers"]),
-        ("a.json", '{"test0": [{"box": [0,0,1,1], "label": "red"}, {"box": [0,0,1,1]}]}', ["all sources", "label"]),
+        ("a.json", '{"test0": [{"box": [0,0,1,1], "label": "bell"}, {"box": [0,0,1,1]}]}', ["all sources", "label"]),
         ("a.json", '{"test0": [{"box": [0,0,1,1], "score": "high"}]}', ["score should be a number"]),
         ("a.json", '{"test0": [{"mask": "gone.png"}]}', ["gone.png", "missing"]),
         ("a.json", '{"test0": [{"mask": [[1], [1, 2]]}]}', ["rows of numbers"]),
@@ -207,7 +207,7 @@ def test_one_clip_in_two_files_is_an_error(folder: Path) -> None:
 
 
 def test_images_of_one_clip_have_one_size(folder: Path) -> None:
-    for label, size in (("red", 4), ("blue", 5)):
+    for label, size in (("bell", 4), ("cat", 5)):
         cv2.imwrite(str(folder / f"test0__{label}.png"), np.zeros((size, size), np.uint8))
     with pytest.raises(AvlocError, match="one size"):
         scored(folder)
@@ -227,7 +227,7 @@ def test_images_of_one_clip_have_one_size(folder: Path) -> None:
         ({"metrics": ["pixel"]}, "Did you mean 'pixel_ap'"),
     ],
 )
-def test_what_does_not_exist_is_said(folder: Path, wanted: dict[str, Any], words: str) -> None:
+def test_unknown_names_are_reported(folder: Path, wanted: dict[str, Any], words: str) -> None:
     as_arrays(folder)
     with pytest.raises(AvlocError, match=words):
         score_external(folder, **{"dataset": "blocks", "results": folder.parent / "r", **wanted})

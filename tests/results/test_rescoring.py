@@ -1,4 +1,4 @@
-"""Stored predictions under several protocols side by side: the numbers, the columns, what cannot be, and the notes."""
+"""Stored predictions under several protocols side by side: numbers, columns, errors and notes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, SECOND = "blocks (defaults)", "blocks (count 8)"
 
 @pytest.fixture
 def suite(world: Any, suite_file: Path) -> Suite:
-    """The small world's suite with a second column and one that is absent."""
+    """The small world's suite with a second data set and an absent one."""
     text = suite_file.read_text(encoding="utf-8").replace(
         "[{name: blocks, encoder: plain}]",
         "[{name: blocks, encoder: plain}, {name: blocks, count: 8, encoder: plain},"
@@ -65,7 +65,7 @@ def test_a_column_holds_what_its_protocol_alone_gives(results: Path) -> None:
         assert alone.protocol["preset"] == name and alone.suite == f"blocks.{name}"
 
 
-def test_the_notes_describe_every_protocol_once_and_the_data_once(results: Path) -> None:
+def test_the_notes_describe_every_protocol_and_the_data_once(results: Path) -> None:
     found = rescore("blocks", results=results, protocol="avloc,tvsl_released", metrics=METRICS)
     notes = found.table(intervals=True).notes
     described = [note for note in notes if note.startswith("Protocol: ")]
@@ -175,7 +175,7 @@ def test_a_table_of_several_protocols_is_no_suite(results: Path, tmp_path: Path)
         score_external(tmp_path, "blocks (avloc)", suite=name, results=results)
 
 
-def test_printed_numbers_stand_once_behind_the_last_protocol(results: Path) -> None:
+def test_printed_numbers_are_shown_once_after_the_last_protocol(results: Path) -> None:
     found = rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS, datasets=[SECOND])
     assert [entry.printed for entry in found.manifest.datasets] == [None, SECOND]
 

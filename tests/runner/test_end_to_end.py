@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import Result
 
 from avloc.store import ArrayLog, Manifest
 from helpers import SHARED
+from helpers.commands import run
 from helpers.films import film, put
 from helpers.folders import row, table
 
@@ -48,15 +50,13 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def _avloc(cache: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AVLOC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "avloc", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
+def _avloc(cache: Path, *arguments: str | Path, check: bool = True) -> Result:
+    done = run(*arguments, env={"AVLOC_CACHE": str(cache)})
+    assert not check or done.exit_code == 0, done.output
     return done
 
 
-def test_bench_prints_a_table_and_the_second_call_answers_from_the_store(
+def test_bench_prints_a_table_and_the_second_call_reuses_the_store(
     suite: Path, tmp_path: Path, shared_cache: Path
 ) -> None:
     first = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
@@ -86,7 +86,7 @@ def _body(table: str) -> str:
     return table.split("Made by")[0]
 
 
-def test_told_only_the_vocabulary_methods_detect(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
+def test_methods_detect_if_given_only_the_vocabulary(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
     _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r")
     manifest = Manifest.of(tmp_path / "r", "small")
     by = {(row.method, row.hints, row.section): row for row in manifest.rows}
@@ -134,7 +134,7 @@ methods: [center]
 
 
 @pytest.mark.parametrize("spoilt", [False, True])
-def test_damaged_videos_are_counted_and_the_bench_goes_on(tmp_path: Path, shared_cache: Path, spoilt: bool) -> None:
+def test_damaged_videos_are_counted_and_the_bench_continues(tmp_path: Path, shared_cache: Path, spoilt: bool) -> None:
     videos = [put(tmp_path / f"v{n}.mp4", film(n)) for n in range(6)]
     csv = table(tmp_path, [row(path.stem, media=path.name) for path in videos])
     expected = _damage(videos) if spoilt else {}
@@ -170,12 +170,12 @@ def test_real_folder_of_videos(tmp_path: Path, shared_cache: Path) -> None:
         "controls: [center, whole, random, saliency, text_only]\n"
     )
     done = _avloc(shared_cache, "bench", "--suite", suite, "--results", tmp_path / "r", check=False)
-    assert "10 clips listed, 10 scored" in done.stdout, done.stdout + done.stderr
+    assert "10 clips listed, 10 scored" in done.stdout, done.output
     values = _avloc(shared_cache, "table", "--suite", suite, "--results", tmp_path / "r", "--format", "csv").stdout
     assert "center" in values
 
 
-def test_interrupt_stops_cleanly_and_says_how_to_go_on(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
+def test_an_interrupt_stops_cleanly_and_says_how_to_resume(suite: Path, tmp_path: Path, shared_cache: Path) -> None:
     suite.write_text(SUITE.replace("epochs: 2", "epochs: 5000"))
     command = [sys.executable, "-m", "avloc", "bench", "--suite", str(suite), "--results", str(tmp_path / "r")]
     environment = {**os.environ, "AVLOC_CACHE": str(shared_cache), "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""What a run left, loaded again: the maps of the bench for the bench's clips, and sentences where there is nothing."""
+"""Loading a finished run: the same maps as in the bench for the bench's clips, and errors if files are missing."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ class Learning(Plain):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(3))
+        self.weight = nn.Parameter(torch.ones(Plain.info.dim))
 
-    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        tokens = super().encode_image(images)[0] * self.weight[:, None, None]
-        return tokens, tokens.mean((2, 3)), None
+    def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, _, classes = super().encode_image(images)
+        tokens = tokens * self.weight[:, None, None]
+        return tokens, tokens.mean((2, 3)), classes
 
     def fingerprint(self) -> str:
         return f"learning{self.weight.tolist()}"
 
 
 class Detecting(Dot):
-    """Names the class whose text is nearest to the sound, among those that it is told; draws some noise."""
+    """Maps the class whose text is closest to the sound, among the disclosed ones; draws some noise."""
 
     needs = Needs(hints="vocabulary", text=True)
 
@@ -71,8 +72,8 @@ class Closed(Dot):
     needs = Needs(hints="vocabulary", closed_set=True)
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
-        assert batch.classes == Blocks.classes
-        maps = features.image_map.cpu().numpy()
+        assert batch.classes == Blocks.classes and features.backbone_map is not None
+        maps = features.backbone_map.cpu().numpy()
         return [Prediction(id, maps[n], batch.classes) for n, id in enumerate(batch.ids)]
 
 
@@ -115,9 +116,9 @@ def same_as_stored(results: Path, row: Row, data: Blocks, run: str | Path = "") 
     log = ArrayLog(RunFolder(results, row.run).path)
     for id in data.ids():
         sample, stored = data.load(id), log.read(id)["maps"]
-        told = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
+        hints = {"sources": sample.labels} if row.hints == "oracle" else {"vocabulary": data.classes}
         clip = sample.clip
-        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **told)
+        found = localizer.localize(clip.image, clip.audio, clip.rate, tiles=clip.tiles, **hints)
         assert list(found.labels) == log.records[id]["labels"] and found.maps.shape == stored.shape
         np.testing.assert_allclose(found.maps, stored, rtol=0, atol=2**-11 * np.abs(stored).max())
 
@@ -137,7 +138,7 @@ def test_a_trained_method_maps_as_in_the_bench(suite: Suite, tmp_path: Path, tra
         same_as_stored(tmp_path, row, data, run)
     if train.get("train_encoder"):
         encoder = avloc.load(row.run, results=tmp_path, device="cpu").encoder
-        assert not torch.equal(encoder.weight, torch.ones(3)) and not encoder.training
+        assert not torch.equal(encoder.weight, torch.ones(Plain.info.dim)) and not encoder.training
 
 
 def test_a_relative_folder_and_a_path_into_it_are_found(
@@ -150,7 +151,7 @@ def test_a_relative_folder_and_a_path_into_it_are_found(
         assert avloc.load(run, device="cpu").classes == Blocks.classes
 
 
-def test_controls_and_what_need_not_learn_map_as_in_the_bench(suite: Suite, tmp_path: Path) -> None:
+def test_controls_and_untrained_methods_map_as_in_the_bench(suite: Suite, tmp_path: Path) -> None:
     rows = ran(suite, tmp_path, methods=["dot", "hinted"], controls=["untrained", "center"], seeds=[3])
     assert [(row.section, row.method, bool(row.fit)) for row in rows] == [
         ("methods", "dot", True), ("methods", "hinted", False),
@@ -167,7 +168,7 @@ def test_two_tiles_map_as_in_the_bench(suite: Suite, tmp_path: Path, hints: str)
         same_as_stored(tmp_path, row, Pairs(None, split="test"))
 
 
-def test_a_vocabulary_is_what_may_be_named(suite: Suite, tmp_path: Path) -> None:
+def test_maps_are_named_from_the_vocabulary(suite: Suite, tmp_path: Path) -> None:
     detecting, closed = ran(suite, tmp_path, methods=["detecting", "closed"], hints=["vocabulary"])
     sample = Blocks(None, split="test").load("test0")
     clip, (label,) = (sample.clip.image, sample.clip.audio, sample.clip.rate), sample.labels
@@ -179,10 +180,10 @@ def test_a_vocabulary_is_what_may_be_named(suite: Suite, tmp_path: Path) -> None
     assert torch.equal(torch.get_rng_state(), state)
     localizer = avloc.load(closed.run, results=tmp_path)
     found = localizer.localize(*clip, vocabulary=others)
-    assert found.labels == tuple(others) and len(found.maps) == 2
+    assert found.labels == tuple(others) and len(found.maps) == 7
     assert localizer.localize(*clip, vocabulary=others, sources=[label]).labels == Blocks.classes
-    with pytest.raises(AvlocError, match=r"closed maps only its own classes.*'redd'.*mean 'red'"):
-        localizer.localize(*clip, vocabulary=["redd"])
+    with pytest.raises(AvlocError, match=r"closed maps only its own classes.*'doog'.*mean 'dog'"):
+        localizer.localize(*clip, vocabulary=["doog"])
 
 
 def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path: Path) -> None:
@@ -208,12 +209,12 @@ def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path
         ({"audio": [0.1, 0.2]}, "the audio must be .* float32"),
         ({"tiles": 3}, "the width .* a multiple of tiles"),
         ({"sources": None}, r"hinted does not find out what sounds; name the classes: sources="),
-        ({"sources": "red"}, r"sources should be a list, but is 'red'; write \['red'\]"),
+        ({"sources": "dog"}, r"sources should be a list, but is 'dog'; write \['dog'\]"),
         ({"vocabulary": []}, "The vocabulary has no class names"),
         ({"sources": ["mauve"]}, "The encoder Plain failed on the class names .*: ValueError"),
         ({"sources": []}, "hinted failed to localize in 'clip': IndexError"),
     ]:
-        given = {"image": clip.image, "audio": clip.audio, "rate": clip.rate, "sources": ["red"], **changes}
+        given = {"image": clip.image, "audio": clip.audio, "rate": clip.rate, "sources": ["dog"], **changes}
         with pytest.raises(AvlocError, match=words):
             localizer.localize(**given)
 
@@ -226,7 +227,7 @@ def test_what_cannot_be_loaded_or_localized_is_a_sentence(suite: Suite, tmp_path
         (Plain, "fingerprint", lambda self: "other", "The encoder 'plain' has other weights"),
     ],
 )
-def test_what_changed_since_is_not_loaded(
+def test_changed_components_are_not_loaded(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, value: Any, words: str
 ) -> None:
     (row,) = ran(suite, tmp_path)
@@ -235,7 +236,7 @@ def test_what_changed_since_is_not_loaded(
         avloc.load(row.run, results=tmp_path)
 
 
-def test_a_lost_training_is_named(suite: Suite, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(suite: Suite, tmp_path: Path) -> None:
     (row,) = ran(suite, tmp_path)
     checkpoint = tmp_path / "runs" / row.fit / "checkpoint.safetensors"
     checkpoint.write_bytes(b"damaged")

@@ -1,4 +1,4 @@
-"""What a bench will do: which runs there are, what they are called in the table, and what stands above it."""
+"""The plan of a bench: its runs, their labels in the table, and the notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plugins return is checked where it enters; a sentence names the plugin and the clip, and only that is lost."""
+"""Plugins' return values are checked; an error names the plugin and the clip, and only they fail."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_cells_need_not_be_square() -> None:
         (lambda found: [_wide(one) for one in found], "dot mapped clip 'test0' in 7 x 14 cells"),
     ],
 )
-def test_a_prediction_that_does_not_fit_costs_the_row(
+def test_a_wrong_prediction_fails_its_row_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, localize: Callable[[Any], Any], words: str
 ) -> None:
     original = Dot.localize
@@ -110,22 +110,25 @@ def first_clip() -> None:
 @pytest.mark.parametrize(
     ("encode", "words"),
     [
-        (lambda tokens: {}["nothing"], ["The encoder Plain failed on clip 'test0'", "KeyError: 'nothing'"]),
-        (lambda tokens: (tokens[..., :5], tokens.mean((2, 3)), None), ["promised image_map", "(", "7, 7)", "7, 5)"]),
-        (lambda tokens: (tokens, tokens.mean(2), None), ["promised image of shape", "3)", "3, 7)"]),
-        (lambda tokens: (tokens, None, None), ["promised image of shape", "but returned NoneType"]),
-        (lambda tokens: (tokens, tokens.mean((2, 3)), tokens), ["promised backbone_map of shape", "0, 7, 7)"]),
-        (lambda tokens: (tokens, tokens.mean((2, 3))), ["failed on clip 'test0'", "ValueError"]),
+        (lambda tokens, classes: {}["nothing"], ["The encoder Plain failed on clip 'test0'", "KeyError: 'nothing'"]),
+        (
+            lambda tokens, classes: (tokens[..., :5], tokens.mean((2, 3)), classes),
+            ["promised image_map", "(", "7, 7)", "7, 5)"],
+        ),
+        (lambda tokens, classes: (tokens, tokens.mean(2), classes), ["promised image of shape", "64)", "64, 7)"]),
+        (lambda tokens, classes: (tokens, None, classes), ["promised image of shape", "but returned NoneType"]),
+        (lambda tokens, _: (tokens, tokens.mean((2, 3)), tokens), ["promised backbone_map of shape", "8, 7, 7)"]),
+        (lambda tokens, _: (tokens, tokens.mean((2, 3))), ["failed on clip 'test0'", "ValueError"]),
     ],
 )
-def test_an_encoder_that_does_not_keep_its_promise_costs_its_column(
+def test_an_encoder_with_wrong_outputs_fails_its_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Any, words: list[str], cache: bool
 ) -> None:
     original = Plain.encode_image
 
     def encode_image(self: Plain, images: torch.Tensor) -> Any:
-        tokens = original(self, images)[0]
-        return encode(tokens) if _first(images) else (tokens, tokens.mean((2, 3)), None)
+        tokens, pooled, classes = original(self, images)
+        return encode(tokens, classes) if _first(images) else (tokens, pooled, classes)
 
     monkeypatch.setattr(Plain, "encode_image", encode_image)
     manifest = bench(suite, tmp_path, cache=cache)
@@ -143,12 +146,12 @@ def test_a_clip_that_an_encoder_cannot_use_is_broken_and_the_others_go_on(
     original = Plain.encode_image
 
     def encode_image(self: Plain, images: torch.Tensor) -> Any:
-        tokens, pooled, _ = original(self, images)
+        tokens, pooled, classes = original(self, images)
         if _first(images):
             if error is not None:
                 raise error
             tokens[0, 0, 3, 3] = torch.inf
-        return tokens, pooled, None
+        return tokens, pooled, classes
 
     monkeypatch.setattr(Plain, "encode_image", encode_image)
     (row,) = bench(suite, tmp_path).rows
@@ -161,12 +164,15 @@ def test_a_clip_that_an_encoder_cannot_use_is_broken_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (lambda self, names: torch.ones(len(names), 4), "The encoder Plain promised text of shape (3, 3), but"),
-        (lambda self, names: torch.full((len(names), 3), np.nan), "values that are not finite"),
-        (lambda self, names: {}["nothing"], "The encoder Plain failed on the class names blue, green, red: KeyError"),
+        (lambda self, names: torch.ones(len(names), 4), "The encoder Plain promised text of shape (8, 64), but"),
+        (lambda self, names: torch.full((len(names), 64), np.nan), "values that are not finite"),
+        (
+            lambda self, names: {}["nothing"],
+            "Plain failed on the class names bell, cat, dog, ...: KeyError",
+        ),
     ],
 )
-def test_text_that_does_not_fit_costs_the_column(
+def test_wrong_text_features_fail_their_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any, words: str
 ) -> None:
     monkeypatch.setattr(Plain, "encode_text", value)
@@ -174,7 +180,7 @@ def test_text_that_does_not_fit_costs_the_column(
     assert manifest.datasets[0].status == "failed" and words in manifest.datasets[0].reason
 
 
-def test_an_encoder_that_ends_the_program_costs_its_column(
+def test_an_encoder_that_exits_fails_its_rows_only(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encode_audio(self: Plain, waves: torch.Tensor) -> Any:
@@ -190,8 +196,8 @@ def test_features_of_two_tiles_are_twice_as_wide(world: Any) -> None:
     from avloc.features import clip_features
 
     clip = Clip("wide", np.zeros((28, 56, 3), np.uint8), np.zeros(800, np.float32), 800, tiles=2)
-    assert clip_features(clip, Plain(), "cpu", rounded=False).image_map.shape == (1, 3, 7, 14)
+    assert clip_features(clip, Plain(), "cpu", rounded=False).image_map.shape == (1, 64, 7, 14)
     square = Plain()
     square.encode_image = lambda images: Plain.encode_image(square, images[..., :28])  # type: ignore[method-assign]
-    with pytest.raises(Exception, match=r"image_map of shape \(1, 3, 7, 14\) for clip 'wide', but .* \(1, 3, 7, 7\)"):
+    with pytest.raises(Exception, match=r"image_map of shape \(1, 64, 7, 14\) for clip 'wide', but .* \(1, 64, 7, 7\)"):
         clip_features(clip, square, "cpu", rounded=False)

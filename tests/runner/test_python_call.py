@@ -39,7 +39,7 @@ def test_the_manifest_has_the_call_that_makes_the_table_again(suite_file: Path, 
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:99"])
-def test_a_device_that_does_not_exist_costs_nothing(suite_file: Path, tmp_path: Path, device: str) -> None:
+def test_an_unknown_device_is_rejected_before_anything_runs(suite_file: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(AvlocError, match=f"device '{device}'"):
         avloc.bench(suite_file, results=tmp_path / "r", device=device)
     assert not (tmp_path / "r").exists()

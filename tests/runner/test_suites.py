@@ -1,4 +1,4 @@
-"""The suites that ship: what they name exists, and they do what their papers' tables are about."""
+"""The shipped suites: every name in them exists, and they reproduce the setups of the papers' tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_shipped_suite_plans_and_names_what_exists(name: str, tmp_path: Path) 
     rows = plan(suite, Options(tmp_path))
     assert {row.status for row in rows} <= {"todo", "skipped"} and any(row.status == "todo" for row in rows)
     obtained = {entry.name for entry in suite.datasets if entry.obtain}
-    for row in rows:  # only what methods are told, or data that are not here, may keep them out
+    for row in rows:  # only hints or absent data may prevent a run
         absent = row.dataset.split(" (")[0] in obtained
         assert row.status == "todo" or "needs the hints" in row.reason or absent
     for entry in suite.datasets:  # bench itself does not check those that may be absent
@@ -79,7 +79,7 @@ def test_the_ablation_is_the_papers_five_rows_and_the_same_of_ours() -> None:
     assert len({tuple(rows) for rows in found.values()}) == 1
 
 
-def test_told_and_controls_hold_every_level_and_every_control() -> None:
+def test_the_suites_hints_and_controls_are_complete() -> None:
     assert load_suite("hints").hints == ("none", "vocabulary", "count", "oracle")
     hooks = registry().entries("method").values()
     controls = {entry.name for entry in hooks if str(entry.target).partition(":")[0].endswith(".controls")}
@@ -122,7 +122,7 @@ def test_a_new_suite_runs_to_its_end(
     assert all(column.status == "ran" for column in manifest.datasets)
     fits = {(row.method, row.section, str(row.params), row.fit) for row in manifest.rows if row.fit}
     rows = {row[:3] for row in fits}
-    if name in ("source_count", "negatives"):  # columns that differ in their tests only share one training
+    if name in ("source_count", "negatives"):  # data sets that differ only in their tests share one training
         assert len(fits) == len(rows) and len(manifest.datasets) > 1
     if name == "zero_shot":
         skipped = {row.method: row.reason for row in manifest.rows if row.status == "skipped"}

@@ -1,4 +1,4 @@
-"""`avloc.evaluate`: against numbers computed by hand, pixel by pixel, and every way to ask for something wrong."""
+"""`avloc.evaluate`: against numbers computed by hand, pixel by pixel, and every error."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_a_sentence(predictions: Any, truths: Any, others: 
 
 
 class Strange(Metric):
-    """Does what a metric of a plugin should not do."""
+    """A metric that breaks the rules in a chosen way."""
 
     key = "strange"
 

@@ -27,7 +27,7 @@ def small(**changes: Any) -> Protocol:
 
 
 def truth(*labels: str, tiles: int = 1) -> Truth:
-    """Source n covers row n of an 8 x 8 frame, in frame ``n % tiles``."""
+    """Source n covers row n of an 8 x 8 tile, in tile ``n % tiles``."""
     masks = np.zeros((len(labels), 8, 8 * tiles), np.float32)
     for n in range(len(labels)):
         masks[n, n, 8 * (n % tiles) : 8 * (n % tiles) + 8] = 1
@@ -65,7 +65,7 @@ def test_every_preset_states_every_key_that_decides_a_number() -> None:
         assert all(meaning for _, _, meaning in explained)
 
 
-def test_values_are_explained_as_one_writes_them() -> None:
+def test_values_are_explained_as_they_are_written() -> None:
     values = {key: value for key, value, _ in load_protocol("lvs").explain()}
     assert values["strict"] == "true"
     assert yaml.safe_load(values["binarize"]) == {"quantile": 0.5, "keep_ones": True}
@@ -75,10 +75,10 @@ def test_a_changed_preset_says_so() -> None:
     protocol = load_protocol({"preset": "avloc", "binarize": {"top": 0.5}})
     assert "avloc (changed: binarize):" in protocol.describe()
     assert "top 50%" in protocol.describe()
-    assert "upside down" in load_protocol("tvsl_released").describe()
+    assert "Maps are inverted before they are scored" in load_protocol("tvsl_released").describe()
 
 
-def test_what_is_dumped_loads_again_and_holds_no_prose() -> None:
+def test_a_dumped_protocol_loads_again_without_prose() -> None:
     changed: dict[str, Any] = {"preset": "avloc", "binarize": {"top": 0.25}, "canvas": "tile"}
     for spec in [*({"preset": name} for name in preset_names()), changed]:
         dumped = json.loads(json.dumps(load_protocol(spec).model_dump()))
@@ -306,7 +306,7 @@ def test_rasterize_gives_pixel_corners_back(dtype: type, tiles: int) -> None:
 # Matching
 
 
-def test_maps_meet_sources_by_name() -> None:
+def test_maps_are_matched_with_sources_by_name() -> None:
     prediction = Prediction("clip", rows(5, 1, 0), ("c", "b", "a"), np.array([3.0, 2.0, 1.0]))
     found, _ = small().apply(prediction, truth("a", "b", "d"))
     assert found.found.tolist() == [True, True, False]
@@ -316,21 +316,21 @@ def test_maps_meet_sources_by_name() -> None:
     assert not found.scores[2].any()
 
 
-def test_two_sources_of_one_class_share_the_surest_map() -> None:
+def test_two_sources_of_one_class_share_the_most_confident_map() -> None:
     prediction = Prediction("clip", rows(0, 5), ("a", "a"), np.array([1.0, 2.0]))
     found, _ = small().apply(prediction, truth("a", "a"))
     assert found.masks[:, 5].all()
     assert found.false_alarms == 0
 
 
-def test_one_map_without_a_name_serves_every_source() -> None:
+def test_one_unnamed_map_is_used_for_every_source() -> None:
     found, _ = small().apply(Prediction("clip", rows(3)), truth("a", "b"))
     assert found.masks[:, 3].all()
     assert found.found.all()
     assert found.confidence.tolist() == [1, 1]
 
 
-def test_maps_without_names_meet_the_sources_they_fit() -> None:
+def test_unnamed_maps_are_matched_with_the_best_fitting_sources() -> None:
     found, _ = small().apply(Prediction("clip", rows(5, 1, 0)), truth("a", "b"))
     assert [mask.any(1).nonzero()[0].tolist() for mask in found.masks] == [[0], [1]]
     assert found.false_alarms == 0
@@ -347,7 +347,7 @@ def test_greedy_takes_the_best_pair_first() -> None:
         assert found.scores[:, 0, 0] == pytest.approx(wanted)
 
 
-def test_broadcast_gives_everyone_the_maximum() -> None:
+def test_broadcast_gives_every_source_the_maximum() -> None:
     prediction = Prediction("clip", rows(0, 5), ("a", "b"), np.array([1.0, 2.0]))
     found, _ = small(match="broadcast").apply(prediction, truth("a", "b"))
     assert found.masks[:, [0, 5]].all()
@@ -357,7 +357,7 @@ def test_broadcast_gives_everyone_the_maximum() -> None:
 
 @pytest.mark.parametrize("match", ["label", "hungarian", "greedy", "broadcast"])
 @pytest.mark.parametrize("canvas", ["whole", "tile"])
-def test_nothing_to_find_or_nothing_found(match: str, canvas: str) -> None:
+def test_no_sources_or_no_maps(match: str, canvas: str) -> None:
     protocol = small(match=match, canvas=canvas)
     none = Truth(np.zeros((0, 8, 16), np.float32), ())
     found, resized = protocol.apply(Prediction("clip", rows(0, width=16), ("a",)), none, 2)
@@ -371,9 +371,9 @@ def test_nothing_to_find_or_nothing_found(match: str, canvas: str) -> None:
 # Canvases
 
 
-def test_canvas_and_frames() -> None:
+def test_canvas_whole_and_tile() -> None:
     maps = np.zeros((2, 8, 16), np.float32)
-    maps[0, 0, :8], maps[0, 5, 8:] = 1, 9  # high on the wrong frame
+    maps[0, 0, :8], maps[0, 5, 8:] = 1, 9  # high on the wrong tile
     maps[1, 1, 8:] = 1
     prediction, sources = Prediction("clip", maps, ("a", "b")), truth("a", "b", tiles=2)
     whole, resized = small().apply(prediction, sources, 2)
@@ -384,7 +384,7 @@ def test_canvas_and_frames() -> None:
     assert np.array_equal(alone.masks, resized.masks > 0)
 
 
-def test_frames_must_fit_the_maps() -> None:
+def test_tiles_must_fit_the_maps() -> None:
     with pytest.raises(AvlocError, match="do not split into 2 tiles"):
         small(canvas="tile").apply(Prediction("clip", rows(0, width=7), ("a",)), truth("a", tiles=2), 2)
 
@@ -423,7 +423,7 @@ def test_all_of_the_prior_is_the_prior_and_none_of_it_the_map() -> None:
         assert np.array_equal(found.masks[0], rows(row)[0] > 0)
 
 
-def test_frames_alone_are_refined_by_their_own_prior() -> None:
+def test_tiles_are_refined_by_their_own_prior() -> None:
     map, prior = np.zeros((2, 8, 16)), np.concatenate([rows(1)[0], rows(6)[0]], axis=1)
     protocol = small(refine={"alpha": 0.0, "control": "saliency"}, canvas="tile")
     found, _ = protocol.apply(Prediction("clip", map, ("a", "b")), truth("a", "b", tiles=2), tiles=2, prior=prior)

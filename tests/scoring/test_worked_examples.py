@@ -80,7 +80,7 @@ def test_top_half_has_a_ceiling(width: int, succeeds: bool) -> None:
 
 
 def test_duet_the_right_half_scores_the_source_s_area() -> None:
-    """A map that gets only the side right: cIoU is the source's share of that frame; the whole canvas gives half."""
+    """A map that only finds the right tile: cIoU is the source's share of that tile; the whole canvas gives half."""
     side = np.hstack([np.ones((7, 7)), np.zeros((7, 7))]).astype(np.float32)
     mask = np.zeros((1, SIZE, 2 * SIZE), np.float32)
     mask[:, :112, :112] = 1

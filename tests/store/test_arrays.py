@@ -1,4 +1,4 @@
-"""The store: what was committed survives anything, what was not never counts."""
+"""The store: committed data survive any interruption, and uncommitted data never count."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_uncommitted_records_do_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_torn_log_line_is_forgotten_and_written_again(tmp_path: Path, cut: int) -> None:
+def test_an_incomplete_log_line_is_ignored_and_written_again(tmp_path: Path, cut: int) -> None:
     _fill(tmp_path / "whole", ["a", "bb", "ccc"])
     _fill(tmp_path / "torn", ["a", "bb", "ccc"])
     log = tmp_path / "torn" / "samples.jsonl"

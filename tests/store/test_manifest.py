@@ -1,4 +1,4 @@
-"""Manifests and scores: saved and loaded as they are; whatever else stands in the file is a sentence."""
+"""Manifests and scores: saved and loaded unchanged; invalid files are reported in a sentence."""
 
 from __future__ import annotations
 

@@ -52,12 +52,12 @@ def test_best_and_second_follow_the_metrics_direction_and_ties_share(store: Stor
     assert ranks == [[1, 2], [1, 0], [2, 0], [0, 1]]
 
 
-def test_a_lone_number_is_not_called_the_best(store: Store) -> None:
+def test_a_single_number_is_not_marked_as_best(store: Store) -> None:
     store.row("a", 0.5)
     assert store.table().rows[0].cells[0][0].rank == 0
 
 
-def test_rows_are_kept_in_blocks_and_in_order(store: Store) -> None:
+def test_rows_are_kept_in_sections_and_in_order(store: Store) -> None:
     for method, section in (
         ("z", "methods"),
         ("z", "shuffled_audio"),
@@ -146,7 +146,7 @@ def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
     assert note(table, "Hints ") == "Hints oracle: methods are given which classes sound in each clip."
 
 
-def test_rows_scored_on_different_clips_are_called_out(store: Store) -> None:
+def test_rows_scored_on_different_clips_are_noted(store: Store) -> None:
     store.row("a", 0.4)
     store.row("b", 0.4, counts=COUNTS.model_copy(update={"scored": 9}))
     assert "A (methods, seed 0) 10, B (methods, seed 0) 9" in note(store.table(), "ATTENTION, Toybox duet")
@@ -294,7 +294,7 @@ def test_rows_scored_on_other_sources_are_not_tested(store: Store) -> None:
     assert note(table, "Not tested, since scored on other sources than A").endswith("row 2 on Toybox duet.")
 
 
-def test_few_videos_and_shared_videos_are_called_out(store: Store) -> None:
+def test_few_videos_and_shared_videos_are_noted(store: Store) -> None:
     store.rows("a", [quality(0.4)], [f"v{number % 4}+w{number % 5}" for number in range(80)])
     table = store.table(intervals=True)
     assert "only 20 videos; with fewer than 30" in note(table, "ATTENTION, Toybox duet")
@@ -354,7 +354,7 @@ def test_deviation_and_interval_have_the_decimals_of_their_mean(store: Store) ->
     assert cell.text == f"{cell.value:.2f} ± {cell.deviation:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def test_numbers_that_print_alike_share_a_place(store: Store) -> None:
+def test_numbers_that_print_alike_share_a_rank(store: Store) -> None:
     for method, cap in (("a", 0.5004), ("b", 0.4996), ("c", 0.49)):
         store.row(method, cap)
     ranks = {d: [row.cells[0][0].rank for row in store.table(digits=d).rows] for d in (1, 2, 3, 4)}

@@ -1,4 +1,4 @@
-"""Printed numbers: complete, reproduced cell by cell, beside ours only when asked for."""
+"""Printed numbers: complete, reproduced cell by cell, and beside ours only on request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_printed_table_has_the_papers_cells_rows_and_columns() -> None:
 
 
 def order(lines: list[dict[str, str]], line: dict[str, str]) -> tuple[int, int]:
-    """Where a line of the CSV stands: its row, its column, each in the order of first appearance."""
+    """The position of a line of the CSV: its row and column, each in order of first appearance."""
     rows = list(dict.fromkeys((ln["group"], ln["method"], ln["label"]) for ln in lines))
     columns = list(dict.fromkeys((ln["dataset"], ln["metric"]) for ln in lines))
     return rows.index((line["group"], line["method"], line["label"])), columns.index((line["dataset"], line["metric"]))

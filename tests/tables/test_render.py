@@ -37,8 +37,8 @@ def nasty() -> Table:
 def check_latex(text: str) -> list[list[str]]:
     """Parse what `render.latex` writes as TeX would; returns the cells of every line of the tabular.
 
-    Braces and environments must balance, no special character may stand alone, every line must fill the columns that
-    the tabular declares, and no row may start with what its predecessor's line end would take for an argument.
+    Braces and environments must balance, special characters must be escaped, every line must fill the columns of the
+    tabular, and no row may start with a text that the previous line's end would take as its argument.
     """
     assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
     begun = re.findall(r"\\begin\{(\w+)\}", text)

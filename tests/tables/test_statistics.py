@@ -1,4 +1,4 @@
-"""Intervals and tests against brute force, and whether they keep what they promise on made-up data."""
+"""Intervals and tests against brute force, and their coverage and error rates on synthetic data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Groups = npt.NDArray[np.intp]
 
 
 def videos(rng: np.random.Generator, count: int, spread: float = 1.0) -> tuple[Values, Groups]:
-    """Values of sources that resemble each other inside a video; videos have one to four."""
+    """Values of sources that are correlated within a video; videos have one to four sources."""
     groups = np.repeat(np.arange(count), rng.integers(1, 5, size=count)).astype(np.intp)
     return spread * rng.normal(size=count)[groups] + rng.normal(size=len(groups)), groups
 
@@ -85,7 +85,7 @@ def test_drawn_patterns_come_close_to_all_of_them(rng: np.random.Generator) -> N
     assert abs(exact - drawn) < 0.03
 
 
-def test_no_difference_is_no_evidence_and_a_clear_one_never_has_p_0() -> None:
+def test_no_difference_is_not_significant_and_p_is_never_0() -> None:
     groups = np.arange(60)
     none, clear = sign_flip(np.stack([np.zeros(60), np.ones(60)], axis=1), groups)
     assert none == 1

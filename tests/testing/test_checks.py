@@ -1,4 +1,4 @@
-"""Every conformance check passes for a sound method and fails, with a sentence, for one that is broken in its way."""
+"""Every conformance check passes for a correct method and fails, with a sentence, for a method with its defect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from avloc.testing import CHECKS, CLASSES, ConformanceError, conformance, confor
 
 
 class Sound(Method):
-    """A small sound method: it learns a head per modality."""
+    """A small correct method: it learns a head per modality."""
 
     title = "Sound"
     paper = "nobody, nowhere, never"
@@ -51,7 +51,7 @@ class Sound(Method):
 
 
 class Named(Sound):
-    """Maps the classes it is told or finds, by their text."""
+    """Maps the disclosed or detected classes by their text."""
 
     needs = Needs(hints="vocabulary", text=True)
 
@@ -63,7 +63,7 @@ class Named(Sound):
 
 
 class Greedy(Sound):
-    """Asks for everything, in two phases; what it learned of the data is a buffer."""
+    """Requires everything, in two phases; its statistics of the data are a buffer."""
 
     needs = Needs(labels=True, views=("augmented", "shifted_audio", "other_video", "neighbor"), tiles=2)
     known: Tensor
@@ -94,7 +94,7 @@ class Greedy(Sound):
         return unnamed_predictions(batch, cosine_map(features.image_map, away[:, None]))
 
 
-class Deaf(Sound):
+class AudioFree(Sound):
     """A control."""
 
     uses_audio, trainable = False, False
@@ -103,7 +103,7 @@ class Deaf(Sound):
         return unnamed_predictions(batch, features.image_map.norm(dim=1, keepdim=True))
 
 
-SOUND = [Sound, Named, Greedy, Deaf]
+SOUND = [Sound, Named, Greedy, AudioFree]
 
 
 class Nameless(Sound):
@@ -144,7 +144,7 @@ class Demanding(Sound):
     needs = Needs(views=("smelled",))  # type: ignore[arg-type]
 
 
-class Partnerless(Sound):
+class Neighborless(Sound):
     """Broken."""
 
     needs = Needs(views=("neighbor",))
@@ -174,7 +174,7 @@ class Forgetful(Sound):
 
 
 class Leaking(Named):
-    """Broken: it says the vocabulary is enough, but looks at what it was not promised."""
+    """Broken: it declares hints `vocabulary`, but uses the sources."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         assert batch.sources is not None
@@ -182,7 +182,7 @@ class Leaking(Named):
 
 
 class Knowing(Sound):
-    """Broken: it names classes that nobody told it."""
+    """Broken: it maps classes that were not disclosed."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return [Prediction(p.clip, p.maps, (self.classes[0],)) for p in super().localize(features, batch)]
@@ -214,7 +214,7 @@ class Restless(Sound):
 
 
 class Clockwork(Sound):
-    """Broken: every object counts on from the one before it."""
+    """Broken: every instance continues the previous one's count."""
 
     built = 0
 
@@ -270,21 +270,21 @@ class Columned(Sound):
 
 
 class Wordy(Sound):
-    """Broken: it reads the text without saying so."""
+    """Broken: it uses the text without declaring it."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return unnamed_predictions(batch, self.maps(features) + features.text.sum())  # type: ignore[union-attr]
 
 
 class Boneless(Sound):
-    """Broken: it takes a backbone map for granted."""
+    """Broken: it assumes a backbone map."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return unnamed_predictions(batch, self.maps(features) * features.backbone_map.mean())  # type: ignore[union-attr]
 
 
 class Amnesiac(Sound):
-    """Broken: what it saw in training is no buffer."""
+    """Broken: its statistics of the training data are not a buffer."""
 
     seen = 0.0
 
@@ -297,7 +297,7 @@ class Amnesiac(Sound):
 
 
 class Frozen(Sound):
-    """Broken: its loss reaches no weight that counts."""
+    """Broken: its loss trains no weight that affects its maps."""
 
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:
         return {"match": 0 * super().loss(features, batch, context)["match"]}
@@ -311,7 +311,7 @@ class Inverted(Sound):
 
 
 class Blind(Sound):
-    """Broken: what it learns is not what it shows."""
+    """Broken: its maps are unrelated to its loss."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         h, w = features.image_map.shape[2:]
@@ -320,14 +320,14 @@ class Blind(Sound):
 
 
 class Mute(Sound):
-    """Broken: the sound reaches its loss only."""
+    """Broken: it uses the sound only in its loss."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         return unnamed_predictions(batch, features.image_map.norm(dim=1, keepdim=True))
 
 
 class Salient(Sound):
-    """Broken: the sound only makes a map of what stands out larger or smaller."""
+    """Broken: the sound only scales a saliency map."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         loudness = 1 + features.audio.norm(dim=1)[:, None, None, None]
@@ -335,7 +335,7 @@ class Salient(Sound):
 
 
 class Guessing(Sound):
-    """Broken: of three maps that know nothing but the sound, one is always good."""
+    """Broken: one of its three maps, which depend only on the sound, always matches."""
 
     def localize(self, features: Features, batch: Batch) -> list[Prediction]:
         h, w = features.image_map.shape[2:]
@@ -373,7 +373,7 @@ class Unordered(Named):
 
 
 class Pretending(Sound):
-    """Broken: a control that listens."""
+    """Broken: a control that uses the audio."""
 
     uses_audio = False
 
@@ -385,7 +385,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Activated, "parameters are keyword-only JSON values with defaults", "no JSON value"),
     (Endless, "parameters are keyword-only JSON values with defaults", "default inf, which is no JSON value"),
     (Demanding, "needs are possible", "needs.views has .'smelled'."),
-    (Partnerless, "needs are possible", "no method 'neighbors'"),
+    (Neighborless, "needs are possible", "no method 'neighbors'"),
     (Square, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "on 7 x 14 tokens its maps are 7 x 7"),
     (Single, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "2 sources .* it named .* name each told class"),
     (Forgetful, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "one prediction per clip, in order"),
@@ -429,7 +429,7 @@ def test_a_broken_method_fails(kind: type[Method], title: str, words: str) -> No
         dict(conformance_checks(kind))[title]()
 
 
-def test_every_check_is_seen_to_fail() -> None:
+def test_every_check_can_fail() -> None:
     assert {title for _, title, _ in BROKEN} == set(CHECKS)
 
 
@@ -466,7 +466,7 @@ def test_the_callers_random_numbers_stay_as_they_are() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_nothing_is_left_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_nothing_remains_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("AVLOC_CACHE", str(tmp_path))
     dict(conformance_checks(Sound))["trains, and localizes the same from its checkpoint"]()
     assert not list(tmp_path.iterdir())

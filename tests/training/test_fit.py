@@ -1,4 +1,4 @@
-"""Training: deterministic, resumable at any step, the same on one process or two."""
+"""Training: deterministic, resumable at any step, the same in one process or two."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_phases_share_exactly_the_epochs_there_are(tmp_path: Path, shares: tuple
         assert all(abs(count - wanted) < 1 for count, wanted in zip(planned, exact, strict=True))
 
 
-def test_a_phase_hastens_the_method_and_not_the_encoder() -> None:
+def test_a_phase_scales_the_learning_rate_of_the_method_only() -> None:
     method, encoder = Dot(Plain().info, Blocks.classes), torch.nn.Linear(2, 2)
     mine, its = Trained(method, encoder).chosen(Phase(lr_scale=10), 1e-4)  # type: ignore[arg-type]
     assert (mine["lr"], its["lr"]) == (pytest.approx(1e-3), 1e-4)
@@ -89,7 +89,7 @@ def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", range(1, 9))
-def test_stopped_at_any_step_it_goes_on_to_the_same_end(
+def test_training_stopped_at_any_step_resumes_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     method = Dot(Plain().info, Blocks.classes, stages=2)
@@ -140,7 +140,7 @@ def test_a_resumed_phase_starts_from_the_phase_before_not_from_a_later_checkpoin
     assert torch.equal(whole["weight"], other["weight"])
 
 
-def test_an_edited_method_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edited_method_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_weights(_fit(tmp_path / "whole").run())["weight"]
     started = _fit(tmp_path / "edited", save_every=0, source="one")
     started.method.load_state_dict({"weight": torch.zeros_like(whole)})
@@ -159,7 +159,7 @@ def test_an_edited_method_starts_afresh(tmp_path: Path, monkeypatch: pytest.Monk
     assert _lines(tmp_path / "edited") == _lines(tmp_path / "whole")
 
 
-def test_a_damaged_resume_file_starts_afresh(tmp_path: Path) -> None:
+def test_a_damaged_resume_file_starts_over(tmp_path: Path) -> None:
     whole = load_weights(_fit(tmp_path / "whole").run())["weight"]
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "resume.safetensors").write_bytes(b"")
@@ -183,7 +183,7 @@ def test_accumulation_splits_a_step(tmp_path: Path) -> None:
     for parts in (1, 2):
         torch.manual_seed(0)
         method, folder = Alone(), tmp_path / str(parts)
-        train = {"batch_size": 4, "accumulate": parts, "weight_decay": 0.1}  # under which Adam heeds a gradient's scale
+        train = {"batch_size": 4, "accumulate": parts, "weight_decay": 0.1}  # then a gradient's scale matters
         weights.append(load_weights(_fit(folder, method=method, **train).run())["weight"])
         lines.append([(line["step"], pytest.approx(line["loss"]["match"])) for line in _lines(folder)])
         sizes.append(method.sizes)

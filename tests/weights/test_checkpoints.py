@@ -1,4 +1,4 @@
-"""Checkpoints: fetched from a server that misbehaves, checked strictly, kept as safetensors; bad files are refused."""
+"""Checkpoints: fetched from a faulty server, checked strictly, stored as safetensors; bad files are refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Plugin:
 
 @pytest.fixture
 def site() -> Iterator[type[Site]]:
-    """The server, its misbehaviour forgotten; `Toy` has its file as three checkpoints that know more and less of it."""
+    """The server without faults; `Toy` has its file as three checkpoints with more or less of its hash."""
     with served(PUBLISHED) as (server, url):
         publish(url)
         yield server
@@ -196,7 +196,7 @@ def test_an_unknown_hash_is_said_to_be_unknown(site: type[Site]) -> None:
 
 
 def test_no_network_says_what_to_do_by_hand(folder: Path) -> None:
-    with socket.socket() as free:  # a port on which nobody listens
+    with socket.socket() as free:  # a port without a server
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     publish(url)
@@ -225,7 +225,7 @@ def test_safetensors_can_be_added_and_another_version_is_called_that(tmp_path: P
     assert "installed, another version" in weights("list").output
 
 
-def test_an_unknown_name_has_a_neighbor() -> None:
+def test_an_unknown_name_gets_a_suggestion() -> None:
     assert "Did you mean 'toy_full'?" in weights("fetch", "toy_ful", fails=True).output
     assert "Did you mean 'toy_ends'?" in weights("add", "x.pt", "--as", "toy_end", fails=True).output
 
@@ -279,7 +279,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle2", "pickle4"])
-def test_a_pickle_bomb_does_not_go_off(tmp_path: Path, folder: Path, form: str) -> None:
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, folder: Path, form: str) -> None:
     target = tmp_path / "crater"
     bomb = {**state(), "extra": Bomb(target)}
     content = {

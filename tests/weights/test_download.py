@@ -1,4 +1,4 @@
-"""Downloads in several runs: what is whole is not asked for again, and bytes of two files are never joined."""
+"""Resumed downloads: complete files are not requested again, and bytes of two files are never joined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 @dataclass
 class Place:
-    """Where a download goes, its server, and who hears of it."""
+    """The target of a download, its server, and its messages."""
 
     site: type[Site]
     url: str
@@ -88,7 +88,7 @@ def test_a_part_that_leads_to_another_size_than_published_is_deleted(place: Plac
 
 
 @pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
-def test_the_same_version_is_gone_on_with(place: Place, header: str) -> None:
+def test_the_same_version_is_resumed(place: Place, header: str) -> None:
     place.site.named = {"ETag": '"1"'} if header == "ETag" else {"ETag": 'W/"1"', "Last-Modified": DATE}
     place.break_off()
     assert place.get() == OLD
@@ -102,7 +102,7 @@ def test_another_version_starts_from_the_beginning(place: Place) -> None:
     assert "starts from the beginning" in place.said()
 
 
-def test_a_server_that_heeds_no_if_range_cannot_join_two_versions(place: Place) -> None:
+def test_two_versions_are_never_joined_if_the_server_ignores_if_range(place: Place) -> None:
     place.break_off()
     place.site.body, place.site.named, place.site.heeds = NEW, {"ETag": '"2"'}, False
     with pytest.raises(AvlocError, match="does not go on after"):
@@ -110,7 +110,7 @@ def test_a_server_that_heeds_no_if_range_cannot_join_two_versions(place: Place) 
     assert place.get() == NEW
 
 
-def test_without_a_version_only_what_is_hashed_in_the_end_goes_on(place: Place) -> None:
+def test_without_a_version_only_hashed_downloads_resume(place: Place) -> None:
     place.site.named = {}
     place.break_off()
     place.site.body = NEW

@@ -1,6 +1,6 @@
 """Data sets made of any other one: with negatives, unseen classes, clips side by side, or its validation clips.
 
-Each takes the other one as ``of``, written as suites write components: its registered name, or
+Each takes the other data set as ``of``, written like components in suites: its registered name, or
 ``{name: ..., parameter: ...}``.
 """
 

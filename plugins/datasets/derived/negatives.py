@@ -1,7 +1,8 @@
-"""Clips beside the same clips in which nothing that is visible sounds.
+"""Clips, and the same clips with the sound replaced so that no visible object sounds.
 
-A method that listens claims nothing where a bell is shown in silence, in noise, or to the sound of a motor that is not
-in the picture. One that only looks cannot tell such a clip from the real one. After the extended test sets of SLAVC (Mo
+A method that uses the audio claims nothing if a bell is shown in silence, in noise, or with the sound of a motor that
+is not visible. A method that ignores the audio cannot tell such a clip from the original. After the extended test sets
+of SLAVC (Mo
 and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source Localization", NeurIPS 2022) and the silence, noise
 and off-screen sounds of Juanola et al., "A Critical Assessment of Visual Sound Source Localization Models Including
 Negative Audio", 2024. In a quarter of the pairs that SLAVC swapped, image and sound have the same class, which is no
@@ -29,9 +30,9 @@ KINDS = {
     "offscreen": "the sound of a clip that has none of its classes",
 }
 MARK = "~"
-"""Between a clip's id and the kind of negative that was made of it."""
+"""Separates a clip's id from the kind of its negative."""
 SNR = 60.0
-"""The widest signal-to-noise ratio, in dB, either way; beyond it one of the two sounds is gone."""
+"""The largest signal-to-noise ratio in dB, positive or negative; beyond it, one of the two sounds is lost."""
 PEAK = 9.0
 """`Clip` refuses sounds that reach 10 times full scale; a click among silence, made as loud as music, would."""
 Wave = npt.NDArray[np.float32]
@@ -39,22 +40,22 @@ Floats = npt.NDArray[np.floating]
 
 
 class Negatives(Dataset):
-    """Every test clip of a data set twice: as it is, and as a negative, whose sources have empty masks.
+    """Every test clip of a data set twice: unchanged, and as a negative, whose sources have empty masks.
 
-    A negative keeps image, class names and video; only its sound is another one, as loud as the clip's own. The names
-    stay because a method that is told them must be asked for something that can be seen. What a negative sounds like
-    depends on the clip's id and the test list alone. Training and validation clips are the data set's.
+    A negative keeps image, class names and video; only its sound is replaced by another one of the same loudness. It
+    keeps the names so that a method with hints is still queried for a visible class. The sound of a negative depends
+    only on the clip's id and the test list. Training and validation clips are those of the data set.
 
     Args:
         root: As for the data set.
         split: ``train``, ``val`` or ``test``.
         of: The data set.
-        kind: What is heard instead: ``silence``, ``noise`` (white), or ``offscreen`` (another test clip's sound).
-        snr: In dB. With it the other sound is mixed into the positives too, that much below their own, so that its
-            presence alone does not mark a negative; ``None``: the positives are as they are.
+        kind: The replacement: ``silence``, ``noise`` (white), or ``offscreen`` (another test clip's sound).
+        snr: In dB. If given, the other sound is also mixed into the positives, at this level below their own, so that
+            its presence alone does not reveal a negative; ``None``: the positives are unchanged.
 
     Raises:
-        AvlocError: An unknown data set or kind, or a ratio that is none.
+        AvlocError: An unknown data set or kind, or an invalid ratio.
     """
 
     title = "Negatives"
@@ -82,9 +83,9 @@ class Negatives(Dataset):
         self.notes = (*self._whole.notes, *([self._about()] if self._doubled else []))
 
     def _about(self) -> str:
-        mixed = "" if self._snr is None else f", with that mixed in {self._snr:g} dB below its own sound"
+        mixed = "" if self._snr is None else f", with the other sound mixed in {self._snr:g} dB below its own"
         return (
-            f"Every clip has two places in the list: as it is{mixed}; and as a negative, heard with "
+            f"Every clip is listed twice: unchanged{mixed}; and as a negative, with "
             f"{KINDS[self._kind]} instead of its own sound, whose sources have empty masks."
         )
 
@@ -92,13 +93,13 @@ class Negatives(Dataset):
         self._whole.prepare()
 
     def ids(self) -> Sequence[str]:
-        """The data set's, each with its negative behind it."""
+        """The data set's ids, each followed by its negative."""
         if not self._doubled:
             return self._whole.ids()
         return [id for own in self._whole.ids() for id in (own, f"{own}{MARK}{self._kind}")]
 
     def status(self) -> Status:
-        """A clip also needs the one whose sound it has."""
+        """A clip also needs the clip whose sound it uses."""
         status = self._whole.status()
         usable, unusable = set(status.present), {**status.missing, **status.broken}
         lacking = {id: [clip for clip in self._heard(id) if clip not in usable] for id in self.ids()}
@@ -107,11 +108,11 @@ class Negatives(Dataset):
         return Status(tuple(id for id, clips in lacking.items() if not clips), missing, broken)
 
     def labels(self, id: str) -> tuple[str, ...]:
-        """Those of the clip, for its negative too."""
+        """The clip's labels, also for its negative."""
         return self._whole.labels(self._own(id))
 
     def load(self, id: str) -> Sample:
-        """The clip, with the sound that it has in this place of the list."""
+        """The clip, with the original or replaced sound."""
         own = self._own(id)
         sample = self._whole.load(own)
         if self._untouched(id):
@@ -124,12 +125,12 @@ class Negatives(Dataset):
         return Sample(replace(clip, id=id, audio=audio, group=clip.group or own), truth, sample.labels)
 
     def truth(self, id: str) -> Truth:
-        """The clip's; of a negative, its sources with empty masks."""
+        """The clip's truth; for a negative, its sources with empty masks."""
         truth = self._whole.truth(self._own(id))
         return _nowhere(truth) if self._replaces(id) else truth
 
     def content(self, id: str) -> str:
-        """Of the clips that it is made of, and how."""
+        """Depends on the clips it is made of, and how."""
         if self._untouched(id):
             return self._whole.content(id)
         clips = [self._whole.content(clip) for clip in self._heard(id)]
@@ -140,7 +141,7 @@ class Negatives(Dataset):
         return digest([self._whole.fingerprint(), self._whole.revision, self._kind, self._snr, heard])[:16]
 
     def _untouched(self, id: str) -> bool:
-        """Whether it is as the data set has it."""
+        """Whether it is unchanged."""
         return not self._doubled or (self._snr is None and not self._replaces(id))
 
     def _replaces(self, id: str) -> bool:
@@ -152,7 +153,7 @@ class Negatives(Dataset):
         return id.removesuffix(f"{MARK}{self._kind}") if self._doubled else id
 
     def _heard(self, id: str) -> tuple[str, ...]:
-        """The clips it is made of: itself, and the one that sounds from off-screen."""
+        """The clips it is made of: itself, and the source of the off-screen sound."""
         own = self._own(id)
         elsewhere = self._kind == "offscreen" and not self._untouched(id)
         return (own, self._offscreen(own)) if elsewhere else (own,)
@@ -171,7 +172,7 @@ class Negatives(Dataset):
         return self._others[own]
 
     def _other(self, own: str, audio: Wave, rate: int) -> Wave:
-        """``(T,)``: what is heard instead of a clip's own sound, as long and as loud."""
+        """``(T,)``: the replacement of a clip's sound, with the same length and loudness."""
         if self._kind == "silence":
             return np.zeros_like(audio)
         if self._kind == "noise":
@@ -179,16 +180,16 @@ class Negatives(Dataset):
         clip = self._whole.load(self._offscreen(own)).clip
         if not clip.audio.any():
             raise DataError(f"Clip {clip.id!r} is silent, so it cannot sound from off-screen for {own!r}.")
-        return _as_loud(np.resize(resample(clip.audio, clip.rate, rate), len(audio)), audio)  # a shorter one goes round
+        return _as_loud(np.resize(resample(clip.audio, clip.rate, rate), len(audio)), audio)  # repeated if short
 
 
 def _nowhere(truth: Truth) -> Truth:
-    """Without its boxes: protocols would draw masks from them."""
+    """Without boxes, because protocols would draw masks from them."""
     return Truth(np.zeros_like(truth.masks), truth.labels)
 
 
 def _as_loud(wave: Floats, model: Wave) -> Wave:
-    """At the root mean square of `model`, or less where a peak would exceed what clips may have."""
+    """Scaled to the root mean square of `model`, or less if a peak would exceed the limit for clips."""
     peak = float(np.abs(wave).max())
     if not peak:
         return np.zeros(len(wave), np.float32)

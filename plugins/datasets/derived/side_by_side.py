@@ -1,4 +1,4 @@
-"""More sources than in training: single clips to learn from, several side by side to be tested on."""
+"""More sources than in training: train on single clips, test on several side by side."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from avloc.data import Members, Mixtures, draw_mixtures
 from .source import TOYBOX, Named, opened
 
 TEST = 2
-"""Of the seeds of the draw: the split."""
+"""The split's part of the random seed."""
 
 
 class SideBySide(Mixtures):
-    """Test clips of a data set side by side, of different classes, their sounds summed; training clips as they are.
+    """Test clips of a data set side by side, of different classes, their sounds summed; training clips are unchanged.
 
-    Every test clip comes first on one canvas. The list is drawn once from the whole official list, so it does not
-    depend on what a machine has. Training does not depend on `sources`: methods are trained once for all of them.
+    Every test clip is the first of one canvas. The list is drawn once from the full official list, so it does not
+    depend on which clips are present. Training does not depend on `sources`, so methods are trained once for all.
 
     Args:
         root: As for the data set.
         split: ``train``, ``val`` or ``test``.
         of: The data set, of clips with one tile.
-        sources: Clips side by side in the test, 2 or more.
+        sources: Number of test clips side by side, 2 or more.
 
     Raises:
         AvlocError: An unknown data set, or fewer than two sources.

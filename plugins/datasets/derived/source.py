@@ -1,4 +1,4 @@
-"""The data set that another one is made of."""
+"""The data set that another one is derived from."""
 
 from __future__ import annotations
 

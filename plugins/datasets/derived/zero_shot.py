@@ -1,7 +1,7 @@
-"""Classes that training never shows: half of a data set's are kept for the test.
+"""Zero-shot test: half of a data set's classes are held out of training.
 
-The split of T-VSL's table 4 was not published. Here the names decide, by their hashes, so the same half is kept
-everywhere and whatever clips a machine has.
+The split of T-VSL's table 4 was not published. Here, hashes of the class names define it, so it is the same everywhere
+and does not depend on which clips are present.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .source import TOYBOX, Named, opened
 class ZeroShot(Dataset):
     """The clips of a data set whose classes are all seen (``train``, ``val``) or all unseen (``test``).
 
-    A clip with classes of both halves, such as most duets, is in no split. Class names differ too: training shows
-    methods the seen names only, the test asks for the unseen ones only.
+    A clip with classes of both halves, such as most duets, is in no split. The class names differ too: training has
+    only the seen names, the test only the unseen ones.
 
     Args:
         root: As for the data set.
         split: ``train``, ``val`` or ``test``.
         of: The data set.
-        unseen: The classes that are kept for the test; ``None``: half of them, by the hashes of their names.
+        unseen: The classes that are held out for the test; ``None``: half of them, by the hashes of their names.
 
     Raises:
-        AvlocError: An unknown data set or class, or no class is left to see or to keep.
+        AvlocError: An unknown data set or class, or no seen or unseen class is left.
     """
 
     title = "Zero-shot"
@@ -57,7 +57,7 @@ class ZeroShot(Dataset):
 
     @cached_property
     def _ids(self) -> tuple[str, ...]:
-        """Made late: the labels of built-in data are known once it is made."""
+        """Computed on first use, because the labels of built-in data are known only after it is generated."""
         kept = set(self.classes)
         found = tuple(id for id in self._whole.ids() if kept.issuperset(self._whole.labels(id)))
         if not found and self._whole.ids():
@@ -71,7 +71,7 @@ class ZeroShot(Dataset):
         self._whole.prepare()
 
     def ids(self) -> Sequence[str]:
-        """The data set's, without those that are left out."""
+        """The data set's status, without clips that are left out."""
         return self._ids
 
     def status(self) -> Status:

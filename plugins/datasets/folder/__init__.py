@@ -1,4 +1,4 @@
-"""Any user's own data: a CSV and the media files beside it.
+"""Your own data: a CSV and the media files beside it.
 
 One row per sounding source::
 
@@ -8,20 +8,20 @@ One row per sounding source::
     b7,videos/b7.mp4,cat,,train
 
 * ``id``: rows with the same id are sources of the same clip.
-* ``media``: a video, whose middle frame is taken; or an image, with the sound file in the column ``audio``.
-* ``label``: the class; put it in quotes where it holds a comma.
-* ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as shares of width and height; their union is the source. Or
+* ``media``: a video, of which the middle frame is used, or an image, with its sound file in the column ``audio``.
+* ``label``: the class; put it in quotes if it contains a comma.
+* ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as fractions of width and height; their union is the source. Or
   ``mask``: an image or array file of any size, bright where the source is. Test clips need one of them.
 * ``split``: ``train``, ``val`` or ``test``.
 * ``group`` (optional): the video or recording a clip comes from; clips of a group stay together, and statistics
   cluster by it. Default: the id.
-* ``audio`` (optional): a sound file to hear instead of the video's own sound.
+* ``audio`` (optional): a sound file that replaces the video's own sound.
 
-Other columns are ignored. Paths are relative to the CSV and stay in its folder. Without ``val`` rows a tenth of the
-training groups is held out as ``val``, chosen by the hash of the group's name, so that train and val never share a
+Other columns are ignored. Paths are relative to the CSV and must stay in its folder. Without ``val`` rows, a tenth of
+the training groups is held out as ``val``, chosen by the hash of the group's name, so that train and val never share a
 group.
 
-A second CSV, the parameter ``mixtures``, lists clips to put side by side, with their sounds summed::
+A second CSV, set by the parameter ``mixtures``, lists clips to put side by side, with their sounds summed::
 
     id,split,members
     m1,test,a1+c4
@@ -29,8 +29,8 @@ A second CSV, the parameter ``mixtures``, lists clips to put side by side, with 
 
 * ``members``: ids of clips of the same split, joined by ``+`` or as a JSON list.
 
-A split that has rows there consists of these mixtures instead of the single clips. ``bank`` draws training mixtures
-where the list has none. ``avloc data check FILE.csv`` finds everything wrong with either file and with the media.
+A split with rows in this list consists of these mixtures instead of the single clips. ``bank`` draws training mixtures
+if the list has none. ``avloc data check FILE.csv`` lists all problems of either file and of the media.
 """
 
 from __future__ import annotations

@@ -29,21 +29,21 @@ from .mixtures import draw_bank, read_mixtures
 
 
 class Folder(ChecksAnnotations, Mixtures):
-    """The clips of one split of a CSV, or mixtures of them; see the package's text for the files' columns.
+    """The clips of one split of a CSV, or mixtures of them; the package's docstring describes the columns.
 
     Args:
-        root: What a relative `csv` starts from; ``None``: the working directory.
+        root: The folder of a relative `csv`; ``None``: the working directory.
         split: ``train``, ``val`` or ``test``.
         csv: The annotation file.
-        classes: All class names, in the order wanted; ``None``: the labels in the CSV, sorted.
-        mixtures: A list of mixtures, relative to the folder of `csv`. A split with rows there consists of them; with
-            ``train`` rows the list is used as it stands, and nothing is held out for validation.
-        sources: Clips of a mixture: only rows of the list with so many, and the bank's number (2 where not given).
-        bank: Training mixtures to draw where the list has no ``train`` rows, of clips that share no class; every
-            validation clip then comes first in one mixture where the list has no ``val`` rows. 0: none.
+        classes: All class names, in order; ``None``: the labels in the CSV, sorted.
+        mixtures: A list of mixtures, relative to the folder of `csv`. A split with rows in it consists of them. If it
+            has ``train`` rows, the list is used unchanged, and nothing is held out for validation.
+        sources: Clips per mixture: selects rows of the list, and sets the number for the bank (default 2).
+        bank: Number of training mixtures to draw, of clips that share no class, if the list has no ``train`` rows. If
+            it has no ``val`` rows either, every validation clip is the first of one mixture. 0: none.
 
     Raises:
-        DataError: A file is missing or wrong; names the row and what to put there.
+        DataError: A file is missing or wrong; names the row and the fix.
     """
 
     title = "Folder"
@@ -83,12 +83,12 @@ class Folder(ChecksAnnotations, Mixtures):
 
     @classmethod
     def check(cls, file: Path) -> list[str]:
-        """Everything wrong with an annotation file or a list of mixtures, and with the media; decodes them all."""
+        """All problems of an annotation file or a list of mixtures, and of the media, which are all decoded."""
         return check(file)
 
 
 class _Clips(Dataset):
-    """Single clips of the CSV."""
+    """The single clips of the CSV."""
 
     title = "Folder"
 
@@ -100,7 +100,7 @@ class _Clips(Dataset):
         return list(self._entries)
 
     def status(self) -> Status:
-        """A clip is missing where one of its files is; whether a file can be decoded shows when it is loaded."""
+        """A clip is missing if one of its files is; files that cannot be decoded are found on loading."""
         missing: dict[str, str] = {}
         for id, entry in self._entries.items():
             for path in map(self._path, entry.files):
@@ -124,7 +124,7 @@ class _Clips(Dataset):
         return self._entries[id].labels
 
     def truth(self, id: str) -> Truth:
-        """One mask per source, at the frame's size; decodes a frame only where its size is not yet known."""
+        """One mask per source, at the frame's size; decodes a frame only if its size is not known yet."""
         entry = self._entries[id]
         if not entry.annotated:
             raise DataError(f"{self.csv}: clip {id!r} has neither boxes nor a mask, so it cannot be scored.")
@@ -135,7 +135,7 @@ class _Clips(Dataset):
         return Truth(masks, tuple(source.label for source in entry.sources), boxes)
 
     def content(self, id: str) -> str:
-        """Of the files' bytes, the labels and the group; decodes nothing.
+        """A hash of the files' bytes, the labels and the group; decodes nothing.
 
         Raises:
             DataError: A file is missing.
@@ -145,7 +145,7 @@ class _Clips(Dataset):
         return digest([files, entry.pictured, entry.labels, entry.group])
 
     def fingerprint(self) -> str:
-        """Of the clips as the CSV names them, and of what is present with its content."""
+        """A hash of the clips listed in the CSV, and of the present clips with their content."""
         rows = [
             [entry.id, entry.media, entry.audio, entry.group, [[s.label, s.boxes, s.mask] for s in entry.sources]]
             for entry in self._entries.values()
@@ -177,7 +177,7 @@ class _Clips(Dataset):
 
 
 def _notes(entries: Mapping[str, Entry], mixtures: Members) -> tuple[str, ...]:
-    """What every table over these data should say; `mixtures` are the test split's."""
+    """Notes for every table over these data; `mixtures` are the test split's."""
     learned = {entry.group for entry in entries.values() if entry.split != "test"}
     tested = [entry for entry in entries.values() if entry.split == "test"]
     shared = sum(entry.group in learned for entry in tested)

@@ -15,14 +15,14 @@ REQUIRED = ("id", "media", "label", "split", "boxes|mask")
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 FEWEST = 10
-"""Training clips from which on some are held out for validation."""
+"""Smallest number of training clips of which some are held out for validation."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One row's part of a clip: a class, and where it is; neither boxes nor mask where that is not annotated."""
+    """One row's part of a clip: a class and its location; neither boxes nor mask if it is not annotated."""
 
     label: str
     boxes: tuple[Box, ...]
@@ -32,7 +32,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A clip of the CSV; paths as they stand there."""
+    """A clip of the CSV, with paths as written there."""
 
     id: str
     media: str
@@ -43,17 +43,17 @@ class Entry:
 
     @property
     def line(self) -> int:
-        """Where it first stands."""
+        """Line of its first row."""
         return self.sources[0].line
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its classes, each once."""
+        """Its classes, without duplicates."""
         return tuple(dict.fromkeys(source.label for source in self.sources))
 
     @property
     def sound(self) -> str:
-        """The file with its sound."""
+        """The file that has its sound."""
         return self.audio or self.media
 
     @property
@@ -68,12 +68,12 @@ class Entry:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Everything that loading the clip reads, each once."""
+        """All files that loading the clip reads, without duplicates."""
         return tuple(dict.fromkeys((self.media, self.sound, *self.masks)))
 
     @property
     def annotated(self) -> bool:
-        """Whether it is known where every source is."""
+        """Whether every source has boxes or a mask."""
         return all(source.boxes or source.mask for source in self.sources)
 
 
@@ -93,7 +93,7 @@ def read_entries(path: Path, classes: Sequence[str] | None = None) -> dict[str, 
 
 
 def scan_entries(path: Path, classes: Sequence[str] | None = None) -> tuple[dict[str, Entry], list[str]]:
-    """As `read_entries`, with all that is wrong, a sentence each; wrong cells are left empty in the clips."""
+    """Like `read_entries`, with all problems, a sentence each; wrong cells are left empty in the clips."""
     entries: dict[str, Entry] = {}
     wrong: list[str] = []
     for row in read_csv(path, REQUIRED, wrong):
@@ -104,10 +104,10 @@ def scan_entries(path: Path, classes: Sequence[str] | None = None) -> tuple[dict
 
 
 def require_right(path: Path, wrong: Sequence[str]) -> None:
-    """Nothing, or the first sentence and how to see the others.
+    """Raise the first problem, with the command that lists the others.
 
     Raises:
-        DataError: Something is wrong.
+        DataError: There is a problem.
     """
     if wrong:
         others = f" {len(wrong) - 1} more problems: avloc data check {path}" if len(wrong) > 1 else ""
@@ -131,7 +131,7 @@ def is_image(name: str) -> bool:
 
 
 def leaves(name: str) -> bool:
-    """Whether a path leaves the folder it starts in, by its name: a link there may point anywhere."""
+    """Whether a path leaves its folder by its name; links inside the folder may point anywhere."""
     return bool(name) and (Path(name).is_absolute() or Path(os.path.normpath(name)).parts[:1] == ("..",))
 
 
@@ -159,7 +159,7 @@ def _add(entries: dict[str, Entry], row: Row, classes: Sequence[str] | None, wro
 
 
 def _compare(entry: Entry, fresh: Entry, source: Source, wrong: list[str]) -> None:
-    """Note where a row does not fit the rows above with the same id."""
+    """Report a row that contradicts earlier rows with the same id."""
     for name in ("media", "audio", "split", "group"):
         before, now = getattr(entry, name), getattr(fresh, name)
         if before != now:
@@ -177,7 +177,7 @@ def _inside(name: str, wrong: list[str]) -> str:
 
 
 def _boxes(row: Row, wrong: list[str]) -> tuple[Box, ...] | None:
-    """``None`` where something is wrong with them."""
+    """``None`` if there is a problem with them."""
     if row["boxes"].replace(" ", "") in ("", "[]"):
         return ()
     try:

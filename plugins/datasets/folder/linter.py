@@ -1,4 +1,4 @@
-"""Everything wrong with an annotation file, a list of mixtures, and the media, a sentence each."""
+"""All problems of an annotation file, a list of mixtures, and the media, a sentence each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ MOST_FULL = 0.01
 SHORT = 1.0
 """Seconds."""
 SMALL, LARGE, SLIM = 16, 1 << 25, 4
-"""A side in pixels, all pixels of an image, and one side over the other, from which on an image is worth a word."""
+"""Smallest side in pixels, number of pixels, and aspect ratio beyond which an image is reported."""
 RARE, COMMON = 2, 5
-"""A label of at most `RARE` clips may be another one misspelled that has `COMMON` times as many."""
+"""A label of at most `RARE` clips may be a misspelling of a label with `COMMON` times as many."""
 
 Kind = Literal["image", "frame", "sound", "mask"]
 
@@ -48,7 +48,7 @@ def check(path: Path) -> list[str]:
 
 
 def _check_list(path: Path) -> list[str]:
-    """A list of mixtures against the annotation file beside it that has most of its members."""
+    """Check a list of mixtures against the annotation file beside it that has most of its members."""
     beside = [other for other in sorted(path.parent.glob("*.csv")) if {"media", "label"} <= set(read_header(other))]
     if not beside:
         return [f"{path}: a list of mixtures belongs beside its annotation CSV, but there is none."]
@@ -60,7 +60,7 @@ def _check_list(path: Path) -> list[str]:
 
 
 def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
-    """Labels that may be another one misspelled."""
+    """Labels that may be misspellings of another label."""
     counts = Counter(label for entry in clips for label in entry.labels if label)
     lines = {label: entry.line for entry in reversed(clips) for label in entry.labels}
     for label, count in counts.items():
@@ -75,7 +75,7 @@ def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
 
 
 def _plain(label: str) -> str:
-    """Without case, spaces and punctuation."""
+    """Ignore case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", label).casefold()
 
 
@@ -84,7 +84,7 @@ def _many(clips: int) -> str:
 
 
 def _untrained(clips: list[Entry]) -> Iterator[tuple[int, str]]:
-    """Classes of test clips that training does not show, where there is training."""
+    """Classes of test clips that have no training clips, if there are training clips."""
     learned = {label for entry in clips if entry.split == "train" for label in entry.labels}
     tested = [entry for entry in clips if entry.split == "test"]
     counts = Counter(label for entry in tested for label in entry.labels)
@@ -97,7 +97,7 @@ def _untrained(clips: list[Entry]) -> Iterator[tuple[int, str]]:
 def _shared(
     clips: list[Entry], what: str, values: Callable[[Entry], list[str] | dict[str, None]]
 ) -> Iterator[tuple[int, str]]:
-    """Groups or files of test clips that are trained on as well."""
+    """Groups or files of test clips that are also in training."""
     learned = {value: entry.line for entry in clips if entry.split in ("train", "val") for value in values(entry)}
     tested = {value: entry.line for entry in reversed(clips) if entry.split == "test" for value in values(entry)}
     for value, line in tested.items():
@@ -115,7 +115,7 @@ def _media(path: Path, clips: list[Entry]) -> list[str]:
         results = pool.map(lambda use: _inspect(path.parent / use[0], use[1]), uses)
         found = list(track(results, "decode", len(uses)))
     complaints = zip(uses.values(), found, strict=True)
-    # A video that is missing is so twice, as picture and as sound.
+    # A missing video would be reported twice, for image and sound.
     return list(dict.fromkeys(f"{path}, line {line}: {sentence}" for line, all in complaints for sentence in all))
 
 

@@ -1,4 +1,4 @@
-"""The list of mixtures: which clips go side by side."""
+"""The list of mixtures: which clips are put side by side."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_mixtures(path: Path, entries: Mapping[str, Entry], sources: int | None)
 
 
 def scan_mixtures(path: Path, entries: Mapping[str, Entry]) -> tuple[list[Mixture], list[str]]:
-    """All rows of a list, and all that is wrong with them, a sentence each."""
+    """All rows of a list, and all their problems, a sentence each."""
     wrong: list[str] = []
     rows = list(read_csv(path, REQUIRED, wrong))
     mixtures: dict[str, Mixture] = {}
@@ -74,7 +74,7 @@ def scan_mixtures(path: Path, entries: Mapping[str, Entry]) -> tuple[list[Mixtur
 
 
 def draw_bank(csv: Path, split: str, clips: Mapping[str, Entry], size: int, sources: int) -> Members:
-    """Mixtures of clips that share no class, drawn once and for all; none where there are no clips.
+    """Mixtures of clips that share no class, drawn once; none if there are no clips.
 
     Raises:
         DataError: The clips are too few, or of too few classes.
@@ -105,7 +105,7 @@ def _members(cell: str, wrong: list[str]) -> tuple[str, ...]:
 
 
 def _wrong_member(name: str, split: str, entries: Mapping[str, Entry], mixtures: set[str]) -> str:
-    """What is wrong with a member; empty when nothing is."""
+    """The problem with a member; empty if there is none."""
     if name in entries:
         own = entries[name].split
         return f"the member {name!r} is a {own} clip, but the mixture is for {split}." if own != split else ""

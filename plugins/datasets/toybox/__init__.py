@@ -1,4 +1,4 @@
-"""Toybox: a procedural data set of real mp4 files with exact masks, built in and made on first use; see `datasets`."""
+"""Toybox: a built-in procedural data set of real mp4 files with exact masks, generated on first use; see `datasets`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The dataset classes, when asked for: the processes that make clips import this package and need no torch."""
+    """Load the dataset classes on first use: processes that make clips import this package without torch."""
     if not name.startswith("Toybox"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import datasets

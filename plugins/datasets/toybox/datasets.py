@@ -1,4 +1,4 @@
-"""Toybox: a procedural data set of real mp4 files with exact masks, built in and made on first use.
+"""Toybox: a procedural data set of real mp4 files with exact masks, built in and generated on first use.
 
 Classes are compositional, adjective x noun ("striped bell"): 48 in all, of which 12 combinations are kept out of
 training. One world, three presentations: `ToyboxSingle` (one source among silent objects), `ToyboxDuet` (single clips
@@ -36,7 +36,7 @@ def _names(kinds: Sequence[Kind]) -> tuple[str, ...]:
 
 
 class _Toybox(Dataset):
-    """What the presentations share: clips as files of a split's folder."""
+    """The common base of the presentations: clips as files in a split's folder."""
 
     license = "Apache-2.0 (made by avloc)"
     citation = "avloc, built-in data"
@@ -78,7 +78,7 @@ class _Toybox(Dataset):
             self._annotations = read_log(self.folder)
         name = id.rpartition("-")[2]
         if name not in self._annotations:
-            raise DataError(f"Clip {id!r} was not made yet; call prepare() or run avloc bench.")
+            raise DataError(f"Clip {id!r} has not been made yet; call prepare() or run avloc bench.")
         return self._annotations[name]
 
     def status(self) -> Status:
@@ -138,9 +138,9 @@ class ToyboxSingle(_Toybox):
     """One sounding object per clip, one or two silent ones, and in one of five clips a sound from off-screen.
 
     Args:
-        root: Where the media are made; ``None``: the user's cache.
+        root: The folder of the generated media; ``None``: the user's cache.
         split: ``train``, ``val`` or ``test``.
-        seed: Of the whole world.
+        seed: Seed of the whole data set.
         train, val, test: Clips per split; a larger number keeps the earlier clips.
         unseen: Test on the 12 classes that training never shows; train and val have the 36 others.
         alone: One object that sounds, and nothing else: what the encoder `tiny` is trained on.
@@ -212,12 +212,12 @@ class ToyboxScene(_Toybox):
 class ToyboxDuet(Mixtures):
     """Clips of `ToyboxSingle` side by side on one canvas, their sounds summed (VGGSound-Duet's construction).
 
-    Train and val are finite banks of mixtures of different classes, drawn once; test is a fixed list in which
-    every single test clip comes first in one mixture.
+    Train and val are finite banks of mixtures of different classes, drawn once; test is a fixed list in which every
+    single test clip is the first of one mixture.
 
     Args:
         root, split, seed, unseen: As in `ToyboxSingle`.
-        train, val, test: Single clips the mixtures are made of.
+        train, val, test: Number of single clips to mix.
         bank: Training mixtures; a tenth as many for validation.
         sources: Tiles side by side, 2 to 4.
     """
@@ -253,7 +253,7 @@ class ToyboxDuet(Mixtures):
 
 
 def _drawn(label: Mapping[str, str], size: int, sources: int, rng: np.random.Generator) -> Members:
-    """Mixtures of single clips of different classes, all mixtures different; clips take turns to come first."""
+    """Different mixtures of single clips of different classes; clips take turns as the first one."""
     ids = list(label)
     mixtures: dict[str, tuple[str, ...]] = {}
     repeats = 0

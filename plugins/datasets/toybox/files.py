@@ -6,8 +6,8 @@
                                        00000.png   object ids at the annotated frame
                                        annotations.jsonl   one line per finished clip, with sizes and hashes
 
-A clip is finished when its line is in the log; an interrupted run resumes after the last one. A file that was damaged
-later no longer fits its line and is reported, never silently made again.
+A clip is finished when its line is in the log; an interrupted run resumes after the last one. A file that is damaged
+later no longer matches its line and is reported, never silently regenerated.
 """
 
 from __future__ import annotations
@@ -110,6 +110,6 @@ def read_log(folder: Path) -> dict[str, Annotation]:
 
 
 def drop_torn_line(log: Path) -> None:
-    """Cut off what a kill left of a line."""
+    """Remove a line that an interruption left incomplete."""
     if log.is_file():
         os.truncate(log, log.read_bytes().rfind(b"\n") + 1)

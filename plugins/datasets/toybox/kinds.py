@@ -1,7 +1,7 @@
 """The 48 classes of toybox: 6 adjectives x 8 nouns.
 
-The noun is both a silhouette and a family of timbres, the adjective both a surface and a pattern in time, so a
-class can be recognized from its name's words by eye and by ear. Everything else about an object is free.
+The noun defines a silhouette and a family of timbres, the adjective a surface and a pattern in time, so every word of a
+class name is both visible and audible. Everything else about an object is random.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Kind(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As labels and texts have it."""
+        """The class name as a label and as text."""
         return f"{self.adjective} {self.noun}"
 
 
@@ -31,6 +31,6 @@ def _held_out(row: int, column: int) -> bool:
 
 _GRID = [(row, column) for row in range(len(ADJECTIVES)) for column in range(len(NOUNS))]
 SEEN = tuple(sorted(Kind(ADJECTIVES[i], NOUNS[k]) for i, k in _GRID if not _held_out(i, k)))
-"""The 36 combinations that train, val and test are made of."""
+"""The 36 combinations in train, val and test."""
 UNSEEN = tuple(sorted(Kind(ADJECTIVES[i], NOUNS[k]) for i, k in _GRID if _held_out(i, k)))
-"""The 12 combinations that only a zero-shot test shows."""
+"""The 12 combinations of the zero-shot test only."""

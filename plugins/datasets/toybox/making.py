@@ -1,4 +1,4 @@
-"""Makes the clips that are not there yet, in several processes, one per core."""
+"""Generates the clips that do not exist yet, in several processes, one per core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layout import Recipe
 
 
 def make(folder: Path, recipes: Sequence[Recipe], entropy: Sequence[int], description: str) -> None:
-    """Make the clips of a split that are not there yet.
+    """Generate the clips of a split that do not exist yet.
 
     Args:
         folder: The split's folder.
@@ -52,7 +52,7 @@ def _write_all(folder: Path, jobs: Sequence[Job], description: str) -> None:
 
 
 def _made(jobs: Sequence[Job], count: int) -> Iterator[Annotation]:
-    """Make clips in `count` processes, or here where they are few; yields what is done."""
+    """Generate clips in `count` processes, or in this one if there are few; yields the finished ones."""
     if count < 2:
         yield from map(write_clip, jobs)
         return

@@ -1,6 +1,6 @@
 """One toybox clip: its objects, how they move, what they sound like; frames, sound and exact masks.
 
-Every clip has a random generator of its own, seeded by (seed, split, presentation, index): any clip can be made
+Every clip has its own random generator, seeded by (seed, split, presentation, index), so any clip can be generated
 alone, and a larger set never changes its earlier clips.
 """
 
@@ -48,8 +48,8 @@ class Object:
     Attributes:
         number: Its value in the id mask.
         label: Its class name.
-        sounding: Whether it is heard.
-        box: xyxy, normalized, of its visible part at the annotated frame.
+        sounding: Whether it sounds.
+        box: xyxy, normalized, of its visible part in the annotated frame.
         area: Visible share of the frame.
     """
 

@@ -21,14 +21,14 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """A silhouette being drawn, in coordinates from 0 to 1; corners are placed with a little chance."""
+    """A silhouette in coordinates from 0 to 1; corners are jittered."""
 
     def __init__(self, rng: Generator) -> None:
         self.mask: Mask = np.zeros((SIDE, SIDE), np.uint8)
         self._rng = rng
 
     def near(self, value: float) -> float:
-        """The value, give or take 0.02."""
+        """The value, jittered by up to 0.02."""
         return value + self._rng.uniform(-0.02, 0.02)
 
     def polygon(self, points: Sequence[Point] | npt.NDArray[np.floating]) -> None:
@@ -118,7 +118,7 @@ SURFACES: dict[str, Callable[[Plane, Plane], npt.NDArray[np.bool_]]] = {
     "zigzag": lambda u, v: _cell(u + 0.7 * np.abs(np.mod(v, 2) - 1)) < 0.5,
     "plain": lambda u, v: np.zeros(u.shape, np.bool_),
 }
-"""Where the second color goes, given coordinates from the center in periods of the texture, turned at random."""
+"""The mask of the second color, from coordinates around the center in periods of the texture, randomly rotated."""
 
 
 def surface(adjective: str, height: int, width: int, rng: Generator) -> Colors:
@@ -134,7 +134,7 @@ def surface(adjective: str, height: int, width: int, rng: Generator) -> Colors:
     angle, periods = rng.uniform(0, np.pi), rng.uniform(4, 5.5) / tile
     u = periods * (x * np.cos(angle) + y * np.sin(angle))
     v = periods * (y * np.cos(angle) - x * np.sin(angle))
-    shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay round the center
+    shift = (0.0, 0.0) if adjective == "ringed" else rng.uniform(0, 1, 2)  # rings stay centered
     second = SURFACES[adjective](u + shift[0], v + shift[1])
     colors = _two_colors(rng)
     shaded = np.where(second[..., None], colors[1], colors[0]) * (0.925 - 0.35 * y / height)[..., None]

@@ -1,4 +1,4 @@
-"""What toybox sounds like: a timbre per noun, a pattern in time per adjective, and a room with noise around them."""
+"""The sounds of toybox: a timbre per noun, a pattern in time per adjective, reverberation and noise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Onset(NamedTuple):
 
 
 def _steady(rate: float, intervals: tuple[float, ...] = (0.0,)) -> list[Onset]:
-    """Notes at an even rate (Hz), going round the intervals."""
+    """Notes at an even rate (Hz), cycling through the intervals."""
     return [Onset(n / rate, 1.0, intervals[n % len(intervals)]) for n in range(int(SECONDS * rate))]
 
 
@@ -51,7 +51,7 @@ def _checked(rng: Generator) -> list[Onset]:
 
 
 def _ringed(rng: Generator) -> list[Onset]:
-    """Ever faster, one semitone up each time."""
+    """Notes that get faster, each one semitone higher."""
     onsets: list[Onset] = []
     time, step = 0.0, rng.uniform(0.65, 0.8)
     while time < SECONDS - 0.1:
@@ -99,16 +99,16 @@ class Note:
         return self.rng.standard_normal(len(self.time))
 
     def struck(self, attack: float, decay: float) -> Wave:
-        """An envelope that rises at once and dies away."""
+        """An envelope that rises instantly and decays."""
         return np.minimum(1, self.time / attack) * np.exp(-self.time / decay)
 
     def held(self, attack: float, release: float) -> Wave:
-        """An envelope that stays up until the note ends."""
+        """An envelope that is sustained until the note ends."""
         return np.minimum(1, self.time / attack) * np.minimum(1, (self.seconds - self.time) / release)
 
 
 def _bell(note: Note) -> Wave:
-    partials = ((1, 1), (2, 0.6), (2.76, 0.5), (5.4, 0.35), (8.9, 0.2))  # inharmonic, high ones die first
+    partials = ((1, 1), (2, 0.6), (2.76, 0.5), (5.4, 0.35), (8.9, 0.2))  # inharmonic; high partials decay first
     rung = sum((gain * note.sine(m) * np.exp(-1.8 * m * note.time) for m, gain in partials), np.zeros(1))
     return rung * note.struck(0.003, 0.9)
 

@@ -10,19 +10,19 @@ from torch.nn.functional import adaptive_max_pool2d, pad
 from torchvision.models.resnet import Bottleneck, ResNet
 
 SAMPLES, HOP, WINDOW = 2048, 561, 1654
-"""Length of a filter, of a step and of a window, in samples at 44.1 kHz."""
+"""Lengths of filter, hop and window in samples at 44.1 kHz."""
 BINS = SAMPLES // 2 + 1
 BANDS = 3
 """The spectrum's thirds are the three input channels."""
 HEIGHT = BINS // BANDS
 FLOOR = 1e-18
-"""Power that stands for none at all: -180 dB."""
+"""Lower bound of the power: -180 dB."""
 
 
 class Fbsp(nn.Module):
     """Complex frequency B-spline wavelets, one per bin, with learned order, bandwidth and center frequency.
 
-    At their first values (order 0, bandwidth 1, center k) they are the basis of the Fourier transform.
+    At their initial values (order 0, bandwidth 1, center k), they are the basis of the Fourier transform.
     Source: Guzhov et al., "ESResNe(X)t-fbsp: Learning Robust Time-Frequency Transformation of Audio", IJCNN 2021.
     """
 
@@ -31,13 +31,13 @@ class Fbsp(nn.Module):
         self.m = nn.Parameter(torch.zeros(BINS))
         self.fb = nn.Parameter(torch.ones(BINS))
         self.fc = nn.Parameter(torch.arange(BINS, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.empty(0))  # unused, but published checkpoints carry it
+        self.bias = nn.Parameter(torch.empty(0))  # unused, but contained in published checkpoints
 
     def filters(self) -> Tensor:
         """``(2, BINS, SAMPLES)``: real and imaginary parts, scaled so that those of the Fourier transform have norm 1.
 
-        In real numbers, because the official code's rounding is that of this order of operations, and the network
-        behind it turns a difference in the last bit into one in the fourth digit.
+        Computed in real numbers to reproduce the official code's rounding: the network amplifies a difference in the
+        last bit to one in the fourth digit.
         """
         time = torch.pi * torch.linspace(-1, 1, SAMPLES, device=self.m.device) + 1e-8
         order, bandwidth, center = self.m[:, None], self.fb[:, None], self.fc[:, None]
@@ -69,7 +69,7 @@ class Attention2d(nn.Module):
 class ESResNeXt(ResNet):  # type: ignore[misc]
     """ESResNeXt-50 (32x4d) with attention over log-power spectra of the fbsp transform.
 
-    Attention alternates between looking along frequency and along time.
+    Attention alternates between frequency and time.
     """
 
     window: Tensor
@@ -86,7 +86,7 @@ class ESResNeXt(ResNet):  # type: ignore[misc]
 
     def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, T)`` waves in the range of 16-bit integers to tokens ``(B, D, m, f)`` and pooled ``(B, D)``."""
-        with torch.autocast(waves.device.type, enabled=False):  # half precision has no room for the spectrum's range
+        with torch.autocast(waves.device.type, enabled=False):  # the spectrum's range exceeds half precision
             decibels = self.decibels(self.spectrum(from_int16(waves)))
         return self.pool(self.backbone(decibels))
 
@@ -118,8 +118,8 @@ class ESResNeXt(ResNet):  # type: ignore[misc]
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last stage's map to tokens ``(B, D, m, f)``, time x frequency, and pooled ``(B, D)``.
 
-        A token is what the map's cell becomes under its own gate; the pooled embedding is the mean cell under the
-        gate of the largest values, so it is not the mean of the tokens.
+        A token is a cell of the map under its own gate; the pooled embedding is the mean cell under the gate of the
+        largest values, so it is not the mean of the tokens.
         """
         tokens = self.fc((x * self.att5(x, x.shape[2:])).permute(0, 3, 2, 1))  # (B, m, f, D)
         gate = self.att5(x, (1, 1)).flatten(1)  # (B, 2048)

@@ -26,25 +26,25 @@ SIZE = 537_302_068
 
 
 class AudioCLIP(HasCheckpoints, Encoder):
-    """224 x 224 frames to 7 x 7 tokens, 5 s of sound to 13 x 11 (time x frequency), class names to vectors; D = 1024.
+    """224 x 224 tiles to 7 x 7 tokens, 5 s of sound to 13 x 11 (time x frequency), class names to vectors; D = 1024.
 
-    The pooled embedding of a canvas of several frames is CLIP's attention pool over the whole canvas. Batch norm
-    always uses the checkpoint's statistics, in training too.
+    The pooled embedding of a canvas of several tiles is CLIP's attention pool over the whole canvas. Batch norm
+    always uses the checkpoint's statistics, also in training.
 
-    Source: Guzhov et al., "AudioCLIP: Extending CLIP to Image, Text and Audio", ICASSP 2022. Tokens as T-VSL
-    (Mahmud et al., CVPR 2024) takes them from it.
+    Source: Guzhov et al., "AudioCLIP: Extending CLIP to Image, Text and Audio", ICASSP 2022. Tokens as in T-VSL
+    (Mahmud et al., CVPR 2024).
 
     Args:
         weights: ``"audioclip_full"`` (all three towers trained), ``"audioclip_partial"`` (the audio tower trained
             against CLIP's own), ``"random"`` (seeded), or the path of such a file.
         scale: Multiplies waves in [-1, 1] before the transform, which expects 16-bit integers. 32768 is what the
-            weights were trained with; 1 is what T-VSL's code does, which lowers the spectrum by 90 dB and leaves the
-            wave some 9 bits of precision: rounding alone, different on every machine, then moves tokens by percents.
+            weights were trained with; 1 is what T-VSL's code uses, which lowers the spectrum by 90 dB and leaves the
+            wave about 9 bits of precision, so that rounding, which differs by machine, changes tokens by percents.
         position: ``"correct"`` or ``"released"`` position embeddings of image tokens; see `attention_pool`.
         tokens: ``"attended"`` or ``"values"``: what an image token is; see `attention_pool`.
 
     Raises:
-        AvlocError: An option has no such value, or the weights are missing, unreadable or not AudioCLIP's.
+        AvlocError: An option has an unknown value, or the weights are missing, unreadable or not AudioCLIP's.
     """
 
     checkpoints = (
@@ -85,7 +85,7 @@ class AudioCLIP(HasCheckpoints, Encoder):
             raise AvlocError(f"audioclip: scale must be a positive number, such as 32768 or 1, but is {scale!r}.")
         self.scale, self.position, self.tokens = float(scale), position, tokens
         if weights == "random":
-            with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours
+            with torch.random.fork_rng(devices=[]):  # the caller's random state must not change
                 torch.manual_seed(0)
                 assemble(self)
             name = weights
@@ -113,7 +113,7 @@ class AudioCLIP(HasCheckpoints, Encoder):
         return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
     def train(self, mode: bool = True) -> AudioCLIP:
-        """Stays in evaluation mode: only batch norm would behave otherwise."""
+        """Stays in evaluation mode, which only affects batch norm."""
         return super().train(False)
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,22 +126,22 @@ class AudioCLIP(HasCheckpoints, Encoder):
         return tokens, pooled
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Class names as they are (AudioCLIP's template is ``{}``) to ``(N, 1024)``.
+        """Class names without a template (AudioCLIP's is ``{}``) to ``(N, 1024)``.
 
         Raises:
             AvlocError: A prompt is longer than the 75 tokens that CLIP reads.
         """
         ids = self._tokenize(prompts).to(self.positional_embedding.device)  # (N, L)
         length = ids.shape[1]
-        ahead = torch.full((length, length), -math.inf, device=ids.device).triu(1)  # no token sees those after it
+        ahead = torch.full((length, length), -math.inf, device=ids.device).triu(1)  # causal mask
         x = self.token_embedding(ids) + self.positional_embedding[:length]
         x = self.ln_final(self.transformer(x, attn_mask=ahead))
-        last = ids.argmax(1)  # the end's id is the largest
+        last = ids.argmax(1)  # the end token has the largest id
         found: Tensor = x[torch.arange(len(ids), device=ids.device), last] @ self.text_projection
         return found
 
     def _tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """``(N, L)`` token ids, L that of the longest prompt: what follows its end changes nothing before it."""
+        """``(N, L)`` token ids, L that of the longest prompt: with the causal mask, later tokens change nothing."""
         ids: Tensor = self.tokenizer(list(prompts))  # (N, 77), cut off and zero-padded
         room = ids.shape[1] - 2  # less the marks of start and end
         for prompt in prompts:
@@ -152,7 +152,7 @@ class AudioCLIP(HasCheckpoints, Encoder):
         return ids[:, :longest]
 
     def fingerprint(self) -> str:
-        """Of the weights as they were when it was first asked for, and of the options."""
+        """A hash of the weights at the first call and of the options."""
         about = repr((self._weights_digest, self.scale, self.position, self.tokens))
         return hashlib.blake2b(about.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""CLIP's image tower with a token for every cell: the attention pool of its ResNet, asked more than once."""
+"""CLIP's image tower with a token for every cell: the attention pool of its ResNet, with one query per cell."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def backbone(tower: ModifiedResNet, images: Tensor) -> Tensor:
 def attention_pool(pool: AttentionPool2d, x: Tensor, position: Position, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """The last stage's map ``(B, 2048, h, w)`` to tokens ``(B, D, h, w)`` and pooled ``(B, D)``.
 
-    Pooled is what CLIP pools: the mean cell attends to all cells of the canvas, however many frames it has.
+    The pooled embedding is CLIP's: the mean cell attends to all cells of the canvas, however many tiles it has.
 
     Args:
         pool: CLIP's attention pool.
         x: The last stage's map.
         position: ``"correct"``: the mean has its own position embedding, as in CLIP, and those of the cells are
-            resized in two dimensions where the canvas is not one frame. ``"released"``: as T-VSL's code does it.
+            resized in two dimensions if the canvas is not one tile. ``"released"``: as in T-VSL's code.
         tokens: ``"attended"``: every cell attends to all others, as in T-VSL's code. ``"values"``: its own value
             projection, without position, as in MaskCLIP (Zhou et al., ECCV 2022).
     """
@@ -62,9 +62,9 @@ def resized_positions(table: Tensor, height: int, width: int) -> Tensor:
 def released_positions(table: Tensor, count: int) -> Tensor:
     """``(1 + n, C)`` embeddings to ``(count, C)`` as T-VSL's code resamples them.
 
-    The first row stays the first, and the rest is interpolated as if the raster were a line. For the cells alone,
-    without the mean, that hands the first cell the embedding of the mean, and every other one that of a place
-    before its own.
+    The first row stays the first, and the rest is interpolated as if the grid were a line. For the cells alone,
+    without the mean, the first cell thus gets the embedding of the mean, and every other cell that of an earlier
+    position.
     """
     if count == len(table):
         return table

@@ -1,4 +1,4 @@
-"""Preparing media: what is made of which files, once, whatever happens in between."""
+"""Preparing media: which files are made, only once, also after interruptions."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_a_second_run_touches_nothing_and_new_sources_are_made(box: Box) -> None
     assert media and all(after[path] == before[path] for path in media)
 
 
-def test_a_torn_line_is_no_line_and_spoils_none(box: Box) -> None:
+def test_an_incomplete_line_is_ignored(box: Box) -> None:
     annotate(box.source, [ID, "v_000002"])
     put(box.source / f"{ID}.mp4", film())
     box.prepare()
@@ -313,7 +313,7 @@ def test_killed_and_run_again(box: Box) -> None:
     assert all((box.folder / file).stat().st_size == line["bytes"] for file, line in box.lines().items())
 
 
-def test_a_decoder_that_crashes_costs_one_file(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_decoder_that_crashes_loses_one_file(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     crash = (
         "import avloc, avloc.data.media, os\navloc.data.media.read_frame = lambda path, at: os.kill(os.getpid(), 11)\n"
     )
@@ -394,7 +394,7 @@ def test_data_sets_without_media_to_prepare(box: Box, world: Any) -> None:
         prepare("films", box.source / "nowhere", data=box.data)
 
 
-def test_a_damaged_file_is_told_by_status_and_made_again(box: Box) -> None:
+def test_a_damaged_file_is_reported_by_status_and_made_again(box: Box) -> None:
     put(box.source / f"{ID}.mp4", film())
     box.prepare()
     frame = next(box.data.rglob("frames/*.jpg"))
@@ -405,7 +405,7 @@ def test_a_damaged_file_is_told_by_status_and_made_again(box: Box) -> None:
     assert box.status().present == (ID,)
 
 
-def test_an_exchanged_file_of_equal_size_is_made_again(box: Box) -> None:
+def test_a_replaced_file_of_the_same_size_is_made_again(box: Box) -> None:
     put(box.source / f"{ID}.mp4", film())
     box.prepare()
     frame = box.folder / "frames" / f"{ID}.jpg"
@@ -494,7 +494,7 @@ def test_a_link_that_leads_nowhere_is_made_anew(box: Box) -> None:
     assert box.prepare().made == 2 and box.status().present == (ID,)
 
 
-def test_doubles_are_named(box: Box) -> None:
+def test_duplicates_are_reported(box: Box) -> None:
     annotate(box.source, [ID], mask="yes")
     put(box.source / f"{ID}.mp4", film())
     put(box.source / "anno" / f"{ID}.png", jpeg(4, 4, ".png"))

@@ -54,7 +54,7 @@ def test_a_folder_of_the_released_layout_is_read_as_it_is(tmp_path: Path) -> Non
     assert media.status({"one": [ONE]}).present == ("one",)
 
 
-def test_status_tells_missing_from_broken_and_a_pair_needs_both(tmp_path: Path) -> None:
+def test_status_distinguishes_missing_and_broken_and_a_pair_needs_both(tmp_path: Path) -> None:
     write_frame(tmp_path)
     write_sound(tmp_path, ramp())
     note(tmp_path, {"file": "frames/two.jpg", "source": "v/two.mp4", "broken": "the file has no video stream."})
@@ -184,7 +184,7 @@ def exchange(path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_file_exchanged_for_another_of_its_size_is_told(tmp_path: Path, which: int) -> None:
+def test_a_replaced_file_of_the_same_size_is_reported(tmp_path: Path, which: int) -> None:
     path = written(tmp_path)[which]
     exchange(path)
     media = Recordings(tmp_path)

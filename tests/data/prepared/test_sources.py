@@ -1,4 +1,4 @@
-"""Finding the media of clips, whatever the folder's layout and naming convention."""
+"""Finding the media of clips in any folder layout and naming convention."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_whole_name_comes_before_the_end_of_another(tmp_path: Path) -> None:
     assert found is not None and found[1].file == "one.mp4" and "one" in videos.doubles
 
 
-def test_frames_sounds_and_masks_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_frames_sounds_and_masks_are_distinguished_by_folder(tmp_path: Path) -> None:
     files = (
         "x/frames/test/a.jpg",
         "x/audio/a.wav",
@@ -140,7 +140,7 @@ def test_a_picture_is_no_mask_unless_its_folder_says_so(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_of_a_mask_in_several_formats_the_array_is_taken_and_the_double_known(tmp_path: Path) -> None:
+def test_the_array_is_preferred_among_duplicate_masks(tmp_path: Path) -> None:
     for name in ("a/masks/one.png", "b/one.jpg.pkl", "c/one.npy", "masks/two.png"):
         put(tmp_path / "in" / name, b"x")
     masks = look(tmp_path / "in").masks
