@@ -97,11 +97,13 @@ def read_audio(path: Path) -> tuple[Wave, int]:
             if not rate:  # HE-AAC: the decoder's rate counts, which may be twice the header's
                 start, rate = frame.time, frame.sample_rate
             pieces += [part.to_ndarray().mean(axis=0) for part in to_float.resample(frame)]
-        if not pieces or sum(map(len, pieces)) == 0:
+        if not any(map(len, pieces)):
             raise DataError(f"{path}: the audio stream has no samples.")
         wave = np.concatenate(pieces).astype(np.float32)
         if stream.duration and stream.time_base:
-            _require_whole(path, "audio", len(wave) / rate, float(stream.duration * stream.time_base))
+            got, promised = len(wave) / rate, float(stream.duration * stream.time_base)
+            if got < promised - MOST_LOST_SECONDS:
+                raise DataError(f"{path}: the audio is truncated: {got:.2f} s of {promised:.2f} s are there.")
         begin = (container.start_time or 0) / av.time_base
         late = max(0, round(((start or 0.0) - begin) * rate))
     _require_sane(path, wave, rate)
@@ -192,14 +194,10 @@ def write_video(path: Path, frames: Image, fps: int, audio: Wave, rate: int) -> 
         for image in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode())
-        container.mux(sound.encode(_audio_frame(audio, rate)))
+        wave = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+        wave.sample_rate, wave.pts, wave.time_base = rate, 0, Fraction(1, rate)
+        container.mux(sound.encode(wave))
         container.mux(sound.encode())
-
-
-def _audio_frame(audio: Wave, rate: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-    return frame
 
 
 def _read_frame_av(path: Path, at: float | None) -> Image:
@@ -273,11 +271,6 @@ def _require_sane(path: Path, wave: Wave, rate: int) -> None:
     if peak > LOUDEST:
         advice = "its floats seem scaled like integers; divide them (by 32768 for 16 bits)"
         raise DataError(f"{path}: the sound reaches {peak:.4g} times full scale; {advice}.")
-
-
-def _require_whole(path: Path, what: str, got: float, promised: float) -> None:
-    if got < promised - MOST_LOST_SECONDS:
-        raise DataError(f"{path}: the {what} is truncated: {got:.2f} s of {promised:.2f} s are there.")
 
 
 @cache

@@ -152,9 +152,8 @@ def test_mistakes_are_answered_with_a_sentence(arguments: tuple[str, ...], sente
 
 def test_reasons_are_grouped_whatever_file_or_number_they_name() -> None:
     clips = {"a": "x/a.mp4: 1.5 s of 10 s", "b": "b.mp4: empty", "c": "c.mp4: 2 s of 10.25 s", "d": "no colon"}
-    assert [(reason.text, reason.ids) for reason in reasons(clips)] == [
-        ("1.5 s of 10 s", ("a", "c")), ("empty", ("b",)), ("no colon", ("d",)),
-    ]  # fmt: skip
+    found = reasons(clips)
+    assert found == {"1.5 s of 10 s": ["a", "c"], "empty": ["b"], "no colon": ["d"]} and next(iter(found))[0] == "1"
 
 
 def test_the_list_hash_is_of_the_set() -> None:

@@ -32,13 +32,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from avloc.data import Image, Wave, file_digest, read_image, read_mask
+from avloc.data import Image, file_digest, read_image, read_mask
+from avloc.data.media import Wave
 from avloc.types import DataError, Status
 
 FOLDERS = {"frames": (".jpg", ".png"), "audio": (".flac", ".wav"), "masks": (".png",)}
 """Suffixes that are looked for in each, in this order; prepared files have the first."""
-SECOND = 10**9
-"""In ns."""
 
 State = tuple[int, int]
 """Bytes and time (ns) of a file."""
@@ -290,7 +289,7 @@ def damage(folder: Path, file: str, state: State | None, made: Made | None) -> s
     size, time = state
     if size != made.bytes:
         return f"it has {size} bytes, but {made.bytes} were written when it was prepared"
-    if not made.time or time in (made.time, made.time // SECOND * SECOND):  # tar archives keep whole seconds
+    if not made.time or time in (made.time, made.time // 10**9 * 10**9):  # tar archives keep whole seconds
         return ""
     try:
         same = file_digest(folder / file, "sha256") == made.sha256
