@@ -250,14 +250,14 @@ class Localization:
 
 
 @contextmanager
-def blaming(what: str) -> Iterator[None]:
-    """Turn whatever a plugin raises inside into an `AvlocError` that says `what` failed; its own sentences stay."""
+def blaming(what: str, kind: type[AvlocError] = AvlocError) -> Iterator[None]:
+    """Turn whatever a plugin raises inside into a `kind` of error that says `what` failed; its own sentences stay."""
     try:
         yield
     except AvlocError:
         raise
     except (Exception, SystemExit) as error:
-        raise AvlocError(f"{what}: {type(error).__name__}: {error}") from error
+        raise kind(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class StrictModel(BaseModel):

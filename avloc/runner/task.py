@@ -81,9 +81,11 @@ class Task:
 
     def untrainable(self, *, computed: bool) -> str:
         """Why nothing can be learned here; empty when there are training clips."""
-        if self.features("train", computed=computed).ids:
+        clips = self.features("train", computed=computed)
+        if clips.ids:
             return ""
-        return self.lacking or "none of its training clips is on this machine"
+        broken = f"none of its training clips can be used: {next(iter(clips.broken.values()))}" if clips.broken else ""
+        return self.lacking or broken or "none of its training clips is on this machine"
 
     def training_data(self, needs: Needs, train: Train) -> TrainingData:
         """What a method with these needs learns from.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, score_path, writing
+from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, replacing, score_path
 from avloc.types import AvlocError, FloatArray, Prediction, Truth
 
 if TYPE_CHECKING:
@@ -66,11 +66,8 @@ def score_run(
         return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
 
     rows, values, dropped = score_clips(log.records, work, metrics, title)
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    with replacing(target.with_suffix(".parquet")) as temporary:
         rows.to_parquet(temporary)
-        temporary.replace(target.with_suffix(".parquet"))
     Score(
         score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
         sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),

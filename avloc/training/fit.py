@@ -24,9 +24,9 @@ from torch import Tensor
 from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
 from avloc.progress import say, track
-from avloc.store import writing
+from avloc.store import write_tensors, writing
 from avloc.suite import Train
-from avloc.training.checkpoint import Trained, load_weights, save
+from avloc.training.checkpoint import Trained, load_weights
 from avloc.training.data import TrainingData
 from avloc.training.resume import Position, load_position, put_optimizer, save_position
 from avloc.types import AvlocError, Batch, Features
@@ -95,6 +95,8 @@ class Fit:
         """Train to the end; returns the checkpoint of the kept epoch."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            for torn in self.folder.glob("*.tmp") if self.fabric.is_global_zero else ():  # of a process that was killed
+                torn.unlink()
         optimizer_state = self._resume()
         left = sum(self.epochs) * self.steps - self.position.total
         for _ in track(self._train(optimizer_state), self.description, left):
@@ -250,7 +252,7 @@ class Fit:
 
     def _save_weights(self) -> None:
         if self.fabric.is_global_zero:
-            save(self.trained.tensors(), self.checkpoint, {})
+            write_tensors(self.checkpoint, self.trained.tensors())
 
     def _save_position(self, optimizer: Any) -> None:
         if not self.fabric.is_global_zero:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avloc.progress import say
-from avloc.training.checkpoint import save
+from avloc.store import read_tensors, write_tensors
+from avloc.types import AvlocError
 
 MODEL, OPTIMIZER = "model.", "optimizer."
 
@@ -54,7 +54,7 @@ def save_position(path: Path, position: Position, model: Mapping[str, Tensor], o
     """Write the resume file; without an optimizer (``None``) the next phase starts a new one."""
     tensors = {MODEL + name: value for name, value in model.items()}
     tensors |= {} if optimizer is None else _flat(optimizer.state_dict())
-    save(tensors, path, {"position": json.dumps(asdict(position))})
+    write_tensors(path, tensors, {"position": json.dumps(asdict(position))})
 
 
 def load_position(path: Path) -> Resumed | None:
@@ -62,12 +62,11 @@ def load_position(path: Path) -> Resumed | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
-        say(f"{path} is damaged; training starts from its first step.")
+        tensors, about = read_tensors(path)
+    except AvlocError as error:  # torn by a power cut; the steps before it are only work, not results
+        say(f"{error} Training starts from its first step.")
         return None
+    position = Position(**json.loads(about["position"]))
     model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     return Resumed(position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)})
 
