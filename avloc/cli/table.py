@@ -59,7 +59,8 @@ def table(
         laid_out = Printed.of(published_only).table()
     elif format == "csv":
         _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-        _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
+        found = load_results(stem(suite), results)
+        _write(load_scores(found.manifest, found.folder).to_csv(), "utf-8", output)
         return
     else:
         options: dict[str, Any] = {key.removeprefix("--"): value for key, value in ours.items()}

@@ -6,7 +6,7 @@ torch.
 
 from avloc.tables.layout import build_table
 from avloc.tables.published import Printed, printed_tables
-from avloc.tables.scores import collect_scores, load_scores, read_rows
+from avloc.tables.scores import load_scores, read_rows
 from avloc.tables.table import DASH, Cell, Group, Row, Table, column_names, select, transposed
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Row",
     "Table",
     "build_table",
-    "collect_scores",
     "column_names",
     "load_scores",
     "printed_tables",
