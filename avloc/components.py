@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +17,7 @@ from avloc.registry import Kind, registry
 from avloc.types import AvlocError, StrictModel, unknown
 
 if TYPE_CHECKING:
-    from avloc.interfaces import Dataset, Encoder, Method, Metric
+    from avloc.interfaces import Dataset, Encoder, EncoderInfo, Method, Metric
 
 
 class Component(StrictModel):
@@ -108,6 +108,24 @@ def method_class(component: Component) -> type[Method] | Exception:
         return AvlocError(f"The method {component.name!r} is not derived from avloc.Method.")
     wrong = wrong_attribute(found)
     return AvlocError(f"The class of the method {component.name!r}: {wrong}") if wrong else found
+
+
+def make_method(
+    component: Component, kind: type[Method], encoder: EncoderInfo, classes: Sequence[str], seed: int
+) -> Method:
+    """The method as the seed makes it, before any training."""
+    import torch
+
+    torch.manual_seed(seed)
+    return kind(encoder, tuple(classes), **component.params)
+
+
+def method_traits(component: Component) -> type[Method]:
+    """What a method declares: its class, or `Method` with its defaults where that does not import."""
+    from avloc.interfaces import Method
+
+    found = method_class(component)
+    return found if isinstance(found, type) else Method
 
 
 def check_values(component: Component, method: type[Method]) -> None:

@@ -36,7 +36,7 @@ class Train(StrictModel):
         select: Which epoch is kept: the one with the lowest loss on the held-out part of train, or the last.
         train_encoder: Whether the encoder's image and audio towers learn with the method; its text tower never does.
         cache: Whether a frozen encoder's features come from the cache (half precision) or are computed in every step.
-        copies: Altered copies of every training clip that are encoded for methods that learn from such.
+        copies: Altered copies of every training clip, encoded for the methods that train on them.
     """
 
     epochs: int = Field(default=20, ge=0)

@@ -93,7 +93,7 @@ def score_external(
     score = score_run(run, opened, load_protocol(manifest.protocol), scored_by, counts, f"score {name}")
     row = Row(
         method=f"{name}{EXTERNAL}", label=f"{name}{EXTERNAL}", dataset=entry.name, encoder=entry.encoder,
-        hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score,
+        hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score.score,
     )  # fmt: skip
     place = attrgetter("method", "dataset", "hints", "encoder")
     others = [other for other in manifest.rows if place(other) != place(row)]

@@ -138,7 +138,7 @@ def _scored(
                 try:
                     counts = Score.load(score_path(results, row.run, row.score)).counts
                     run = RunFolder(results, row.run)
-                    update["score"] = score_run(run, opened[key], protocol, metrics, counts, title)
+                    update["score"] = score_run(run, opened[key], protocol, metrics, counts, title).score
                 except AvlocError as error:
                     if len(protocols) == 1:
                         raise

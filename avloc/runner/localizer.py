@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avloc.components import Component, component_id, make_encoder, method_class
+from avloc.components import Component, component_id, make_encoder, make_method, method_class
 from avloc.features import class_text, clip_features, encoder_identity
 from avloc.hints import Hints, disclose, suffices
 from avloc.interfaces import Encoder, Method
@@ -186,16 +186,14 @@ def _require_finished(folder: RunFolder) -> None:
 
 
 def _method(identity: dict[str, Any], encoder: Encoder, classes: Sequence[str]) -> Method:
-    """The method as the run's seed makes it, before any training."""
-    known, seed = identity["method"], identity["seed"]
+    known = identity["method"]
     component = Component(name=known["name"], params=known["params"])
     kind = method_class(component)
     if not isinstance(kind, type):
         raise kind
     if component_id(component, kind) != known:
         raise AvlocError(f"The method {component.name!r} has changed since the run was made; run avloc bench again.")
-    torch.manual_seed(seed)
-    return kind(encoder.info, tuple(classes), **component.params)
+    return make_method(component, kind, encoder.info, classes, identity["seed"])
 
 
 def _encoder(known: dict[str, Any]) -> Encoder:

@@ -12,13 +12,14 @@ import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from avloc.components import component_id, method_class
+from avloc.components import component_id, make_method, method_class
 from avloc.features import VIEWS_REVISION, FeatureSet
 from avloc.hints import disclose
 from avloc.interfaces import Method
@@ -27,7 +28,7 @@ from avloc.registry import registry
 from avloc.runner.plan import Plan, refusal
 from avloc.runner.task import Task
 from avloc.scoring import score_run
-from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, file_digest, provenance, score_path
+from avloc.store import ArrayLog, Counts, Row, RunFolder, content_id, file_digest, provenance
 from avloc.suite import Run
 from avloc.training import Fit, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
@@ -39,7 +40,7 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
     """Fit, predict and score one run; what becomes of it, whatever goes wrong, is written into its row."""
     kind = method_class(run.method)
     row.weights = task.encoder.info.weights
-    row.reason = refusal(run, kind) or impossible(run, kind, task)
+    row.reason = refusal(run) or impossible(run, kind, task)
     if row.reason:
         row.status = "skipped"
         return
@@ -59,10 +60,13 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
         folder = RunFolder(results, content_id(predicted))
         row.run = folder.id
         predict(run, method, task, folder, predicted, checkpoint, force=plan.again(folder.id))
+        test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
+        unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
+        counts = Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
         title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        row.score = score_run(folder, task.test, plan.protocol, plan.metrics, _counts(run, task), title)
-        row.status = "done"
-        registry().announce(run, "scored", Score.load(score_path(results, row.run, row.score)).values, folder.path)
+        score = score_run(folder, task.test, plan.protocol, plan.metrics, counts, title)
+        row.status, row.score = "done", score.score
+        registry().announce(run, "scored", score.values, folder.path)
     except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
         row.status, row.reason, row.run = "failed", folder.fail(error), folder.id
         registry().announce(run, "failed", {"reason": row.reason}, folder.path)
@@ -86,16 +90,9 @@ def impossible(run: Run, method: type[Method] | Exception, task: Task) -> str:
     return ""
 
 
-def _counts(run: Run, task: Task) -> Counts:
-    test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
-    unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
-    return Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
-
-
 def build(run: Run, kind: type[Method], task: Task) -> Method:
-    """The method as the seed makes it, before any training."""
-    torch.manual_seed(run.seed)
-    return kind(task.encoder.info, task.classes, **run.method.params)
+    """The method of a run, before any training."""
+    return make_method(run.method, kind, task.encoder.info, task.classes, run.seed)
 
 
 def learns(run: Run, method: Method) -> bool:
@@ -184,7 +181,7 @@ def predict(
             test = restore(checkpoint, method, test)
         # A training in half precision has converted the method; a checkpoint read into a fresh one is in single.
         module = method.float().to(task.device).eval().evaluation_module()
-        sounds = _other_clips(test) if run.shuffled_audio else {}
+        sounds = {id: _partner(test, n) for n, id in enumerate(test.ids)} if run.shuffled_audio else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
         batches = [ids for ids in _batches(test) if not set(ids) <= log.records.keys()]
         title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
@@ -232,9 +229,7 @@ def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
         )
 
 
-@cache
-def _say_once(message: str) -> None:
-    say(message)
+_say_once = cache(say)
 
 
 def _batches(clips: FeatureSet) -> list[list[str]]:
@@ -262,24 +257,13 @@ def _inputs(
     return to_device(features, device), to_device(batch, device)
 
 
-def _other_clips(clips: FeatureSet) -> dict[str, str]:
-    """For every clip another video's, half the list away, with other classes if there is one.
-
-    There are at least two videos.
-    """
-    ids, half = clips.ids, len(clips.ids) // 2
-    partner: dict[str, str] = {}
-    for position, id in enumerate(ids):
-        order = (ids[(position + half + step) % len(ids)] for step in range(len(ids)))
-        named, group, second_best = set(clips.labels(id)), clips.group(id), ""
-        for other in order:
-            if clips.group(other) != group:
-                second_best = second_best or other
-                if not named & set(clips.labels(other)):
-                    partner[id] = other
-                    break
-        partner.setdefault(id, second_best)
-    return partner
+def _partner(clips: FeatureSet, position: int) -> str:
+    """Another video's clip, half the list away, with other classes if there is one. There are at least two videos."""
+    ids, id = clips.ids, clips.ids[position]
+    order = (ids[(position + len(ids) // 2 + step) % len(ids)] for step in range(len(ids)))
+    others, same = tee(other for other in order if clips.group(other) != clips.group(id))
+    unlike = (other for other in others if not set(clips.labels(other)) & set(clips.labels(id)))
+    return next(unlike, None) or next(same)
 
 
 def localized(name: str, method: Method, features: Features, batch: Batch) -> list[Prediction]:

@@ -14,7 +14,6 @@ A map covers the whole canvas: all tiles of one that has several.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import zipfile
@@ -26,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.types import AvlocError, FloatArray, Prediction, unknown
+from avloc.types import AvlocError, FloatArray, Prediction, did_you_mean, unknown
 
 SUFFIXES = (".npz", ".png", ".json")
 ARRAYS = ("maps", "labels", "scores")
@@ -118,9 +117,7 @@ class Predictions:
 
     def _add(self, id: str, path: Path, what: str | list[Source] | None) -> None:
         if id not in self._ids:
-            close = difflib.get_close_matches(id, self._ids, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise AvlocError(f"{path}: the test list has no clip {id!r}.{hint}")
+            raise AvlocError(f"{path}: the test list has no clip {id!r}.{did_you_mean(id, self._ids)}")
         self._found.setdefault(id, {})[path] = what
 
     def _split(self, name: str) -> tuple[str, str | None]:

@@ -33,7 +33,7 @@ def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric
 
 def score_run(
     folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Counts, title: str
-) -> str:
+) -> Score:
     """Score the predictions of a run and store the numbers; what is scored already is not scored again.
 
     Args:
@@ -45,17 +45,18 @@ def score_run(
         title: For the progress bar.
 
     Returns:
-        The score's id.
+        What is stored.
 
     Raises:
-        AvlocError: Predictions are gone, or the protocol or a metric cannot be applied; names the clip.
+        AvlocError: Predictions are gone, the stored score is damaged, or the protocol or a metric cannot be applied;
+            names the file or the clip.
     """
     from avloc.data import load_truth  # late: reading scores needs no decoder
 
     id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
     if target.is_file():
-        return id
+        return Score.load(target)
     log = ArrayLog(folder.path)
     if len(log.records) != folder.identity()["provenance"]["clips"]:
         raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
@@ -71,11 +72,12 @@ def score_run(
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
         rows.to_parquet(temporary)
         temporary.replace(target.with_suffix(".parquet"))
-    Score(
+    score = Score(
         score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
         sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
-    ).save(target)  # fmt: skip
-    return id
+    )  # fmt: skip
+    score.save(target)
+    return score
 
 
 def stored_prediction(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> Prediction:

@@ -1,7 +1,7 @@
-"""From scores to tables: layout, notes, intervals and tests, and the formats tables are written in.
+"""From scores to tables: layout, notes, intervals, tests and file formats.
 
-In comes a suite's manifest with its scores, out comes a `Table`. `avloc.results` and the command line call it. Needs no
-torch.
+Takes a suite's manifest and its stored scores, and returns a `Table`. `avloc.results` and the command line use it. It
+does not import torch.
 """
 
 from avloc.tables.layout import build_table

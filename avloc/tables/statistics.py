@@ -47,8 +47,7 @@ def replicate(
 ) -> FloatArray:
     """``(draws,)``: what `reduce` makes of ``(n, k)`` rows on the same clusters as `replicate_means` draws."""
     count = int(groups.max()) + 1
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(groups, minlength=count))[:-1])
+    members = [np.flatnonzero(groups == group) for group in range(count)]
     found = []
     for weights in _weights(count, draws, seed):
         for line in weights.astype(np.intp):

@@ -150,12 +150,11 @@ class Fit:
 
         self.method.before_phase(phase.name, dataset_pass)
 
-    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
+    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> Any:
         optimizer = torch.optim.Adam(self.trained.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
         if optimizer_state:
             put_optimizer(optimizer, optimizer_state)
-        model, ready = self.fabric.setup(self.trained, optimizer)
-        return model, ready
+        return self.fabric.setup(self.trained, optimizer)
 
     def _epoch_ids(self) -> list[list[str]]:
         """The epoch's batches: a permutation that depends on seed, phase and epoch alone."""
@@ -266,12 +265,13 @@ class Fit:
         found = load_position(self._resume_file)
         if found is None:
             return {}
-        if found.position.source != self.position.source:
+        position, model, optimizer = found
+        if position.source != self.position.source:
             say(f"The file of {type(self.method).__name__} was changed: its training starts from its first step.")
             return {}
-        self.position = found.position
-        self.trained.put(found.model)
-        return found.optimizer
+        self.position = position
+        self.trained.put(model)
+        return optimizer
 
 
 def _require_terms(terms: object, name: str) -> None:

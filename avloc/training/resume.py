@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,23 +42,17 @@ class Position:
     source: str = ""
 
 
-class Resumed(NamedTuple):
-    """What a resume file held: the position, the model's tensors, and the optimizer's."""
-
-    position: Position
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-
-
 def save_position(path: Path, position: Position, model: Mapping[str, Tensor], optimizer: Any) -> None:
     """Write the resume file; without an optimizer (``None``) the next phase starts a new one."""
     tensors = {MODEL + name: value for name, value in model.items()}
-    tensors |= {} if optimizer is None else _flat(optimizer.state_dict())
+    states = {} if optimizer is None else optimizer.state_dict()["state"]
+    for index, values in states.items():
+        tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
     save(tensors, path, {"position": json.dumps(asdict(position))})
 
 
-def load_position(path: Path) -> Resumed | None:
-    """Read the resume file; ``None`` where there is none, or a damaged one, of which the user is told."""
+def load_position(path: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
+    """The position, the model's tensors and the optimizer's; ``None`` without a file, or with a damaged one."""
     if not path.is_file():
         return None
     try:
@@ -69,7 +63,7 @@ def load_position(path: Path) -> Resumed | None:
         say(f"{path} is damaged; training starts from its first step.")
         return None
     model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
-    return Resumed(position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)})
+    return position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)}
 
 
 def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -79,11 +73,3 @@ def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
         index, key = name.removeprefix(OPTIMIZER).split(".", 1)
         filled["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(filled)
-
-
-def _flat(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for key, value in values.items()
-    }
