@@ -40,15 +40,15 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
     """Fit, predict and score one run; what becomes of it, whatever goes wrong, is written into its row."""
     kind = method_class(run.method)
     row.weights = task.encoder.info.weights
-    row.reason = refusal(run) or impossible(run, kind, task)
-    if row.reason:
-        row.status = "skipped"
-        return
     results = plan.options.results
     folder = RunFolder(results, content_id({"unbuilt": run.method.name, "dataset": run.dataset.name}))
     try:
         if not isinstance(kind, type):
             raise kind
+        row.reason = refusal(run) or impossible(run, kind, task)
+        if row.reason:
+            row.status = "skipped"
+            return
         registry().announce(run, "started", {}, None)
         method, checkpoint = build(run, kind, task), None
         fitted = fit_identity(run, method, task)
@@ -73,10 +73,8 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
         say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row.reason}")
 
 
-def impossible(run: Run, method: type[Method] | Exception, task: Task) -> str:
+def impossible(run: Run, method: type[Method], task: Task) -> str:
     """Why this task's data or encoder do not let this method run; empty when they do."""
-    if not isinstance(method, type):
-        return ""
     test = task.features("test", computed=run.train.computed)
     if method.needs.text and task.test_text is None:
         return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
