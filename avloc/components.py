@@ -49,6 +49,11 @@ def component_id(component: Component, kind: type) -> dict[str, Any]:
     return {"name": component.name, "revision": getattr(kind, "revision", 1), "params": filled}
 
 
+def recorded(identity: Mapping[str, Any]) -> Component:
+    """The component of a `component_id`."""
+    return Component(name=identity["name"], params=identity["params"])
+
+
 def check_parameters(kind: Kind, component: Component, cls: type) -> None:
     """Names must exist and values must be of their default's kind.
 

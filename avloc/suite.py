@@ -158,14 +158,7 @@ class Suite(StrictModel):
         limit: int | None = None,
         settings: Sequence[str] = (),
     ) -> Suite:
-        """The suite with what the command line said in place of what the file says.
-
-        Args:
-            methods: Only these; one that the suite does not list is added with its defaults.
-            datasets: Only these; one that the suite does not list is added, with `encoder` or the suite's first.
-            seeds, hints, limit: In place of the suite's.
-            encoder: One for all datasets.
-            settings: ``"method.parameter=value"`` or ``"train.epochs=5"``; values are YAML.
+        """The suite with what the arguments say in place of what the file says; they are those of `avloc.bench`.
 
         Raises:
             AvlocError: A setting that cannot be read, or that names no method of the suite.
@@ -198,6 +191,9 @@ class Run:
     seed: int
     train: Train
     limit: int | None
+
+    def __str__(self) -> str:
+        return f"{self.method.name} on {self.dataset.name}, seed {self.seed}"
 
     @property
     def shuffled_audio(self) -> bool:

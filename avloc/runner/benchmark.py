@@ -184,7 +184,7 @@ def _take(plan: Plan, index: int, found: tuple[DatasetEntry, list[Row]] | Died) 
 def _settle_threads(jobs: int) -> None:
     """Compute on half of the cores, or all where several processes share them, unless ``OMP_NUM_THREADS`` is set.
 
-    Where something else runs, as many OpenMP threads as cores stall each other and take several times longer.
+    As many OpenMP threads as cores stall each other where something else runs.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // max(2, jobs)))

@@ -24,16 +24,7 @@ from avloc.types import AvlocError, unknown
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a suite.
-
-    Attributes:
-        results: The store.
-        data: Where the user's data sets are; ``None``: the user's cache only.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        force: Fit, predict and score again; features still come from their cache.
-        jobs: How many data sets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
-        command: What the user typed, for the manifest.
-    """
+    """How to run a suite; `results` is the store, and all are as in `avloc.bench`."""
 
     results: Path
     data: Path | None = None

@@ -63,14 +63,13 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
         test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
         unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
         counts = Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
-        title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        score = score_run(folder, task.test, plan.protocol, plan.metrics, counts, title)
+        score = score_run(folder, task.test, plan.protocol, plan.metrics, counts, f"score {run}")
         row.status, row.score = "done", score.score
         registry().announce(run, "scored", score.values, folder.path)
     except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
         row.status, row.reason, row.run = "failed", folder.fail(error), folder.id
         registry().announce(run, "failed", {"reason": row.reason}, folder.path)
-        say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row.reason}")
+        say(f"{run}, failed: {row.reason}")
 
 
 def impossible(run: Run, method: type[Method], task: Task) -> str:
@@ -78,13 +77,14 @@ def impossible(run: Run, method: type[Method], task: Task) -> str:
     test = task.features("test", computed=run.train.computed)
     if method.needs.text and task.test_text is None:
         return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
-    if method.needs.closed_set and task.unseen:
-        return f"maps only classes that it was trained on, but {len(task.unseen)} of the test's are new"
+    unseen = set(task.test_classes) - set(task.classes)
+    if method.needs.closed_set and unseen:
+        return f"maps only classes that it was trained on, but {len(unseen)} of the test's are new"
     if run.shuffled_audio and len({test.group(id) for id in test.ids}) < 2:
         return "needs test clips from at least two videos to exchange their sounds"
-    untrainable = task.untrainable(computed=run.train.computed)
-    if untrainable and learns(run, build(run, method, task)):
-        return f"learns, but {untrainable}"
+    taught = task.features("train", computed=run.train.computed).ids
+    if not taught and learns(run, build(run, method, task)):
+        return f"learns, but {task.lacking or 'none of its training clips is on this machine'}"
     return ""
 
 
@@ -143,8 +143,8 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
-            fabric=fabric, description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path), source=source,
+            fabric=fabric, description=f"fit {run}", source=source,
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
         about = {"source": source, "dataset": run.dataset.name}
@@ -182,8 +182,7 @@ def predict(
         sounds = {id: _partner(test, n) for n, id in enumerate(test.ids)} if run.shuffled_audio else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
         batches = [ids for ids in _batches(test) if not set(ids) <= log.records.keys()]
-        title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        for ids in track(batches, title, len(batches)):
+        for ids in track(batches, f"predict {run}", len(batches)):
             features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
             _append(log, test, features, localized(run.method.name, module, features, batch))
@@ -265,12 +264,7 @@ def _partner(clips: FeatureSet, position: int) -> str:
 
 
 def localized(name: str, method: Method, features: Features, batch: Batch) -> list[Prediction]:
-    """What a method predicts, checked.
-
-    Args:
-        name: Of the method.
-        method: Its evaluation module.
-        features, batch: On its device.
+    """What a method predicts for a batch on its device, checked.
 
     Raises:
         AvlocError: It fails, or returns something else than a prediction per clip: in order, of disclosed classes, with

@@ -69,22 +69,11 @@ class Task:
         """For the truths."""
         return self.splits["test"]
 
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """Test classes that training does not show."""
-        return tuple(name for name in self.test_classes if name not in self.classes)
-
     def features(self, split: str, *, computed: bool) -> FeatureSet:
         """A split as it is: features from the cache, or `computed` in every step."""
         if split not in self.splits:
             return no_features()
         return self._once(self.name, split, computed, lambda: self.splits[split], self.limit)
-
-    def untrainable(self, *, computed: bool) -> str:
-        """Why nothing can be learned here; empty when there are training clips."""
-        if self.features("train", computed=computed).ids:
-            return ""
-        return self.lacking or "none of its training clips is on this machine"
 
     def training_data(self, needs: Needs, train: Train) -> TrainingData:
         """What a method with these needs learns from.
@@ -161,13 +150,7 @@ def _look(entry: SuiteDataset, data: Path | None) -> tuple[Dataset, Encoder]:
 
 
 def open_task(entry: SuiteDataset, data: Path | None, limit: int | None = None, device: str = "cpu") -> Task:
-    """Open and check a data set's splits and its encoder.
-
-    Args:
-        entry: The data set and its encoder.
-        data: Where the user's data sets are.
-        limit: Only the first clips of every split.
-        device: Where to encode.
+    """Open and check a data set's splits and its encoder; the encoder and the methods run on `device`.
 
     Raises:
         AbsentError: A data set that may be absent is.

@@ -39,16 +39,12 @@ def score_run(
     Args:
         folder: The run.
         data: Its test split, with the truth.
-        protocol: How maps become masks.
-        metrics: By key.
+        protocol, metrics: How maps become masks, and masks numbers.
         counts: Which clips could not be predicted, and why.
         title: For the progress bar.
 
-    Returns:
-        What is stored.
-
     Raises:
-        AvlocError: Predictions are gone, the stored score is damaged, or the protocol or a metric cannot be applied;
+        AvlocError: Predictions are gone, a stored score is damaged, or the protocol or a metric cannot be applied;
             names the file or the clip.
     """
     from avloc.data import load_truth  # late: reading scores needs no decoder

@@ -184,10 +184,7 @@ class Fit:
         at.step, at.total = at.step + 1, at.total + 1
 
     def _load(self, clips: FeatureSet, ids: Sequence[str]) -> Callable[[], tuple[Features, Batch, Context]]:
-        """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
-
-        So the loss has the same negatives, and training the same result, on any number of processes.
-        """
+        """A batch on the device: each process reads its share, all compute on the whole, with the same negatives."""
         context = self._context()
         rows = self.data.draw(self.method, clips, ids, context)
         batch = to_device(self.data.batch(rows, labels=self.method.needs.labels), self.fabric.device)

@@ -26,8 +26,7 @@ class Position:
     Attributes:
         phase, epoch, step: Indices; `step` counts within the epoch.
         total: Optimizer steps so far, over all phases.
-        sums: Sums of the loss terms over the epoch's steps so far.
-        best: Lowest validation loss of this phase, ``None`` before the first.
+        sums, best: Sums of the epoch's loss terms so far, and the lowest validation loss of this phase so far.
         log_bytes: Length of ``train.jsonl`` at this point.
         source: A digest of the method's file.
     """
