@@ -33,29 +33,26 @@ def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric
 
 def score_run(
     folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Counts, title: str
-) -> str:
+) -> Score:
     """Score the predictions of a run and store the numbers; what is scored already is not scored again.
 
     Args:
         folder: The run.
         data: Its test split, with the truth.
-        protocol: How maps become masks.
-        metrics: By key.
+        protocol, metrics: How maps become masks, and masks numbers.
         counts: Which clips could not be predicted, and why.
         title: For the progress bar.
 
-    Returns:
-        The score's id.
-
     Raises:
-        AvlocError: Predictions are gone, or the protocol or a metric cannot be applied; names the clip.
+        AvlocError: Predictions are gone, a stored score is damaged, or the protocol or a metric cannot be applied;
+            names the file or the clip.
     """
     from avloc.data import load_truth  # late: reading scores needs no decoder
 
     id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
     if target.is_file():
-        return id
+        return Score.load(target)
     log = ArrayLog(folder.path)
     if len(log.records) != folder.identity()["provenance"]["clips"]:
         raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
@@ -68,11 +65,12 @@ def score_run(
     rows, values, dropped = score_clips(log.records, work, metrics, title)
     with replacing(target.with_suffix(".parquet")) as temporary:
         rows.to_parquet(temporary)
-    Score(
+    score = Score(
         score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
         sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
-    ).save(target)  # fmt: skip
-    return id
+    )  # fmt: skip
+    score.save(target)
+    return score
 
 
 def stored_prediction(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> Prediction:

@@ -15,8 +15,8 @@ import yaml
 
 from avloc import AvlocError, Prediction, Truth
 from avloc.data import rasterize
-from avloc.scoring import Protocol, load_protocol, preset_names, top_pixels
-from avloc.scoring.maps import top_quarter
+from avloc.scoring import Protocol, load_protocol, preset_names
+from avloc.scoring.maps import top_pixels, top_quarter
 
 Array = npt.NDArray[Any]
 
