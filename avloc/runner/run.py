@@ -84,10 +84,8 @@ def impossible(run: Run, method: type[Method], task: Task) -> str:
         return "needs test clips from at least two videos to exchange their sounds"
     taught = task.features("train", computed=run.train.computed)
     if not taught.ids and learns(run, build(run, method, task)):
-        broken = (
-            f"none of its training clips can be used: {next(iter(taught.broken.values()))}" if taught.broken else ""
-        )
-        return f"learns, but {task.lacking or broken or 'none of its training clips is on this machine'}"
+        broken = [f"none of its training clips can be used: {reason}" for reason in taught.broken.values()]
+        return f"learns, but {task.lacking or [*broken, 'none of its training clips is on this machine'][0]}"
     return ""
 
 
