@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +17,7 @@ from avloc.registry import Kind, registry
 from avloc.types import AvlocError, StrictModel, unknown
 
 if TYPE_CHECKING:
-    from avloc.interfaces import Dataset, Encoder, Method, Metric
+    from avloc.interfaces import Dataset, Encoder, EncoderInfo, Method, Metric
 
 
 class Component(StrictModel):
@@ -47,6 +47,11 @@ def component_id(component: Component, kind: type) -> dict[str, Any]:
     """A component as it stands in ids: name, revision, and parameters with defaults filled in."""
     filled = {**parameters(kind), **component.params}
     return {"name": component.name, "revision": getattr(kind, "revision", 1), "params": filled}
+
+
+def recorded(identity: Mapping[str, Any]) -> Component:
+    """The component of a `component_id`."""
+    return Component(name=identity["name"], params=identity["params"])
 
 
 def check_parameters(kind: Kind, component: Component, cls: type) -> None:
@@ -108,6 +113,24 @@ def method_class(component: Component) -> type[Method] | Exception:
         return AvlocError(f"The method {component.name!r} is not derived from avloc.Method.")
     wrong = wrong_attribute(found)
     return AvlocError(f"The class of the method {component.name!r}: {wrong}") if wrong else found
+
+
+def make_method(
+    component: Component, kind: type[Method], encoder: EncoderInfo, classes: Sequence[str], seed: int
+) -> Method:
+    """The method as the seed makes it, before any training."""
+    import torch
+
+    torch.manual_seed(seed)
+    return kind(encoder, tuple(classes), **component.params)
+
+
+def method_traits(component: Component) -> type[Method]:
+    """What a method declares: its class, or `Method` with its defaults where that does not import."""
+    from avloc.interfaces import Method
+
+    found = method_class(component)
+    return found if isinstance(found, type) else Method
 
 
 def check_values(component: Component, method: type[Method]) -> None:

@@ -43,8 +43,7 @@ def disclose(
     """The features and the batch with what `hints` allow, and nothing else.
 
     Args:
-        features, batch: Of the clips.
-        hints: The level.
+        features, batch, hints: Of the clips, and the level.
         classes: The class names that predictions are about.
         text: ``(N, D)``, their embeddings, where the encoder has a text tower.
         labels: Per clip the names of the classes that sound.

@@ -151,7 +151,7 @@ class Method(nn.Module, ABC):
     paper: ClassVar[str] = ""
     """Authors, title, venue, year."""
     revision: ClassVar[int] = 1
-    """Raise it when results change: it is part of every run's id."""
+    """Raise it when results change: it is part of the ids of trainings and predictions."""
     uses_audio: ClassVar[bool] = True
     """False for controls that never read the audio: feeding them another clip's changes nothing."""
     trainable: ClassVar[bool] = True
@@ -209,7 +209,7 @@ class Dataset(ABC):
     citation: ClassVar[str] = ""
     url: ClassVar[str] = ""
     revision: ClassVar[int] = 1
-    """Raise it when clips or truths change: it is part of every run's id."""
+    """Raise it when clips or truths change: it is part of the ids of trainings and predictions."""
 
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()

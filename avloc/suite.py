@@ -36,7 +36,7 @@ class Train(StrictModel):
         select: Which epoch is kept: the one with the lowest loss on the held-out part of train, or the last.
         train_encoder: Whether the encoder's image and audio towers learn with the method; its text tower never does.
         cache: Whether a frozen encoder's features come from the cache (half precision) or are computed in every step.
-        copies: Altered copies of every training clip that are encoded for methods that learn from such.
+        copies: Altered copies of every training clip, encoded for the methods that train on them.
     """
 
     epochs: int = Field(default=20, ge=0)
@@ -158,14 +158,7 @@ class Suite(StrictModel):
         limit: int | None = None,
         settings: Sequence[str] = (),
     ) -> Suite:
-        """The suite with what the command line said in place of what the file says.
-
-        Args:
-            methods: Only these; one that the suite does not list is added with its defaults.
-            datasets: Only these; one that the suite does not list is added, with `encoder` or the suite's first.
-            seeds, hints, limit: In place of the suite's.
-            encoder: One for all datasets.
-            settings: ``"method.parameter=value"`` or ``"train.epochs=5"``; values are YAML.
+        """The suite with what the arguments say in place of what the file says; they are those of `avloc.bench`.
 
         Raises:
             AvlocError: A setting that cannot be read, or that names no method of the suite.
@@ -198,6 +191,9 @@ class Run:
     seed: int
     train: Train
     limit: int | None
+
+    def __str__(self) -> str:
+        return f"{self.method.name} on {self.dataset.name}, seed {self.seed}"
 
     @property
     def shuffled_audio(self) -> bool:

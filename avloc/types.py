@@ -250,14 +250,14 @@ class Localization:
 
 
 @contextmanager
-def blaming(what: str) -> Iterator[None]:
-    """Turn whatever a plugin raises inside into an `AvlocError` that says `what` failed; its own sentences stay."""
+def blaming(what: str, kind: type[AvlocError] = AvlocError) -> Iterator[None]:
+    """Turn whatever a plugin raises inside into a `kind` of error that says `what` failed; its own sentences stay."""
     try:
         yield
     except AvlocError:
         raise
     except (Exception, SystemExit) as error:
-        raise AvlocError(f"{what}: {type(error).__name__}: {error}") from error
+        raise kind(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class StrictModel(BaseModel):
@@ -277,6 +277,10 @@ def require_list(what: str, given: object) -> None:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+    return f"There is no {what} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest name as a question, with a space before it; empty when none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -192,8 +192,11 @@ def main() -> None:
     jobs, free = SimpleQueue[bytes](), threading.Event()
     threading.Thread(target=_receive, args=(jobs, free), daemon=True).start()
     with receiving(send):
-        while job := _next(jobs, free):
+        free.set()
+        while job := jobs.get():
+            free.clear()
             send(("result", _result(job)))
+            free.set()
 
 
 def _receive(jobs: SimpleQueue[bytes], free: threading.Event) -> None:
@@ -206,27 +209,15 @@ def _receive(jobs: SimpleQueue[bytes], free: threading.Event) -> None:
         os._exit(1)
 
 
-def _next(jobs: SimpleQueue[bytes], free: threading.Event) -> bytes:
-    free.set()
-    job = jobs.get()
-    free.clear()
-    return job
-
-
 def _result(job: bytes) -> Any:
     """What the function returns; what it raises is for the caller to judge."""
     try:
         work, item = pickle.loads(job)
         return work(item)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) or not _portable(error):
-            return Died(0, RuntimeError(repr(error)))
-        return Died(0, error)
-
-
-def _portable(error: Exception) -> bool:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class does
-        return False
-    return True
+    except SystemExit as error:
+        return Died(0, RuntimeError(repr(error)))
+    except Exception as error:
+        with suppress(Exception):  # its class may not survive the way to the caller
+            pickle.loads(pickle.dumps(error))
+            return Died(0, error)
+        return Died(0, RuntimeError(repr(error)))

@@ -1,7 +1,7 @@
 """The command line: parse, one library call, print tables to stdout and progress to stderr.
 
-In come arguments, out comes an exit status; every command has a file. Torch is imported inside the commands that
-compute, so that help, lists and tables answer at once.
+Takes arguments and returns an exit status; every command has a file of its own. Torch is imported inside the commands
+that compute, so that help, lists and tables answer at once.
 """
 
 from __future__ import annotations

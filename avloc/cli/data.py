@@ -31,7 +31,7 @@ def list_data(data: Data = None, plugin: Plugins = None) -> None:
     from avloc.registry import registry
 
     found = listings(data)
-    show_rows(["name", "needs", "where", "state"], [[one.name, one.needs, one.place, one.state] for one in found])
+    show_rows(["name", "needs", "where", "state"], [list(one) for one in found])
     for name in (one.name for one in found if not one.state.startswith("broken")):
         cls = registry().get("dataset", name)
         about = [f"{key}: {getattr(cls, key)}" for key in ("license", "citation", "url") if getattr(cls, key, "")]
@@ -128,9 +128,9 @@ def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
         clips = {state: getattr(report.status, state) for state in ("present", "missing", "broken")}
         typer.echo(f"{name}, {split}: {', '.join(f'{len(ids):,} {state}' for state, ids in clips.items())}")
         for state in ("missing", "broken"):
-            for found in reasons(clips[state]):
-                ids = ", ".join(found.ids[:NAMED]) + (", ..." if len(found.ids) > NAMED else "")
-                typer.echo(f"  {len(found.ids):,} {state}: {found.text.rstrip('.')} ({ids})")
+            for reason, ids in reasons(clips[state]).items():
+                named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
+                typer.echo(f"  {len(ids):,} {state}: {reason.rstrip('.')} ({named})")
         if classes:
             rows = [[label, *(f"{counts[state]:,}" for state in clips)] for label, counts in report.classes.items()]
             show_rows(["class", *clips], rows)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,7 +58,8 @@ def table(
         laid_out = Printed.of(published_only).table()
     elif format == "csv":
         _refuse(ours | looks, "does not fit the CSV: it holds our own numbers only, as stored. Use sheet.")
-        _write(load_scores(results, stem(suite)).to_csv(), "utf-8", output)
+        found = load_results(stem(suite), results)
+        _write(load_scores(found.manifest, found.folder).to_csv(), "utf-8", output)
         return
     else:
         options: dict[str, Any] = {key.removeprefix("--"): value for key, value in ours.items()}
@@ -68,8 +68,10 @@ def table(
     if format == "terminal":
         from avloc.cli.terminal import console, show_table
 
-        with _open(output, "utf-8") as file:
-            show_table(shown, console(file))
+        file = None if output is None else StringIO()
+        show_table(shown, console(file))
+        if file is not None:
+            _write(file.getvalue(), "utf-8", output)
         return
     write = {"latex": shown.to_latex, "markdown": shown.to_markdown, "json": shown.to_json}.get(format, shown.to_csv)
     _write(write(), "utf-8-sig" if format in ("csv", "sheet") else "utf-8", output)  # Excel needs the mark
@@ -96,17 +98,10 @@ def _arranged(
 
 
 def _write(text: str, encoding: str, output: Path | None) -> None:
-    with _open(output, encoding) as file:
-        typer.echo(text, file, nl=False)
-
-
-@contextmanager
-def _open(output: Path | None, encoding: str) -> Iterator[TextIO | None]:
-    """A file to write; without one, None for stdout."""
-    if output is None:
-        yield None
-        return
     from avloc.store import writing
 
-    with writing(output), output.open("w", encoding=encoding) as file:
-        yield file
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with writing(output):
+        output.write_text(text, encoding=encoding)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from avloc.data.boxes import rasterize, read_boxes
 from avloc.data.checks import check_splits, load_clip, load_truth
 from avloc.data.masks import read_mask, resize_mask
-from avloc.data.media import Image, Wave, read_audio, read_frame, read_image, resample, resize_image, write_video
+from avloc.data.media import Image, read_audio, read_frame, read_image, resample, resize_image, write_video
 from avloc.data.rows import Row, read_csv, read_header
 from avloc.progress import say
 from avloc.store import (
@@ -21,7 +21,6 @@ from avloc.store import (
     exclusive,
     file_digest,
     tag_as_cache,
-    write_json,
     writing,
 )
 from avloc.workers import Died, each
@@ -35,7 +34,6 @@ __all__ = [
     "Members",
     "Mixtures",
     "Row",
-    "Wave",
     "cache_folder",
     "check_splits",
     "data_folder",
@@ -60,7 +58,6 @@ __all__ = [
     "resize_mask",
     "say",
     "tag_as_cache",
-    "write_json",
     "write_video",
     "writing",
 ]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avloc.types import AvlocError, DataError, Sample, Truth
+from avloc.types import DataError, Sample, Truth, blaming
 
 if TYPE_CHECKING:
     from avloc.interfaces import Dataset
 
-T = TypeVar("T")
 ROUNDING = 1e-6
 """How far a box may reach beyond the canvas."""
 
@@ -47,8 +46,9 @@ def load_clip(dataset: Dataset, id: str) -> Sample:
     Raises:
         DataError: It raised, whatever, or its result is not what it should be; names the data set and the clip.
     """
-    sample = _asked(dataset.load, dataset, id)
     where = _where(dataset, id)
+    with blaming(where, DataError):
+        sample = dataset.load(id)
     if not isinstance(sample, Sample):
         raise DataError(f"{where}: load should return avloc.Sample, not {type(sample).__name__}.")
     if sample.clip.id != id:
@@ -68,8 +68,9 @@ def load_truth(dataset: Dataset, id: str) -> Truth:
     Raises:
         DataError: It raised, whatever, or its result is not what it should be; names the data set and the clip.
     """
-    truth = _asked(dataset.truth, dataset, id)
     where = _where(dataset, id)
+    with blaming(where, DataError):
+        truth = dataset.truth(id)
     if not isinstance(truth, Truth):
         raise DataError(f"{where}: truth should return avloc.Truth, not {type(truth).__name__}.")
     _check_truth(dataset, truth, where)
@@ -78,15 +79,6 @@ def load_truth(dataset: Dataset, id: str) -> Truth:
 
 def _where(dataset: Dataset, id: str) -> str:
     return f"{dataset.title or type(dataset).__name__}, clip {id!r}"
-
-
-def _asked(method: Callable[[str], T], dataset: Dataset, id: str) -> T:
-    try:
-        return method(id)
-    except AvlocError:
-        raise
-    except Exception as error:  # a plugin may raise anything
-        raise DataError(f"{_where(dataset, id)}: {type(error).__name__}: {error}") from error
 
 
 def _check_labels(dataset: Dataset, labels: Sequence[str], where: str) -> None:

@@ -11,19 +11,18 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from avloc.data.masks import read_mask
-from avloc.data.media import read_audio, read_frame, read_image
+from avloc.data.media import frame_at, frame_starts, read_audio, read_frame, read_image
 from avloc.types import DataError
 
 QUALITY = 95
@@ -31,41 +30,30 @@ QUALITY = 95
 FULL = 1 << 15
 """Of 16-bit samples: the value that stands for 1."""
 
-Kind = Literal["frame", "sound", "mask"]
 Line = dict[str, Any]
 """Part of the manifest's line about a file: ``broken``, and ``transient`` where that may pass, or what was made."""
-
-
-class Output(NamedTuple):
-    """A file to make.
-
-    Attributes:
-        file: ``frames/ID.jpg`` and the like, as the manifest names it.
-        kind: What it is.
-        at: Seconds into the source, for a frame of a video; ``None``: the middle frame.
-    """
-
-    file: str
-    kind: Kind
-    at: float | None = None
 
 
 class Job(NamedTuple):
     """One file to make.
 
     Attributes:
-        name: Of the source, for the manifest.
-        path: Where the source is; ``None``: it cannot be had.
-        output: What to make.
-        temporary: Under what name.
-        failure: Why the source cannot be had.
+        file: ``frames/ID.jpg`` and the like, as the manifest names it.
+        source: Name of what it is made of, for the manifest.
+        stamp: Bytes and time (ns) of that.
+        temporary: Under what name to make it.
+        path: Where the source is, or the line that says why it cannot be had.
+        at: Seconds into the source, for a frame of a video; ``None``: the middle frame.
+        damaged: The file of ours whose place it takes.
     """
 
-    name: str
-    path: Path | None
-    output: Output
+    file: str
+    source: str
+    stamp: tuple[int, int]
     temporary: Path
-    failure: Line
+    path: Path | Line
+    at: float | None = None
+    damaged: str | None = None
 
 
 def make(job: Job) -> Line:
@@ -75,10 +63,10 @@ def make(job: Job) -> Line:
         OSError: `Job.temporary` cannot be written.
     """
     path, temporary = job.path, job.temporary
-    if path is None:
-        return job.failure
+    if not isinstance(path, Path):
+        return path
     try:
-        content, about = _MAKERS[job.output.kind](path, job.output)
+        content, about = _MAKERS[job.file.partition("/")[0]](path, job.at)
     except Exception as error:  # decoders raise nearly anything; the other clips must go on
         known = isinstance(error, DataError)
         text = str(error).removeprefix(f"{path}: ") if known else f"{type(error).__name__}: {error}"
@@ -108,35 +96,28 @@ def transient(error: BaseException | None) -> bool:
     return False
 
 
-def _frame(path: Path, output: Output) -> tuple[bytes, Line]:
+def _frame(path: Path, at: float | None) -> tuple[bytes, Line]:
     if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # ready-made: kept as it is, not compressed again
         height, width = read_image(path).shape[:2]
         return path.read_bytes(), {"decoder": "none", "height": height, "width": width}
-    image = read_frame(path, output.at)
-    about = {"decoder": _decoders("decord", "av"), "at": _time(path, output.at)}
+    image = read_frame(path, at)
+    about = {"decoder": _decoders("decord", "av"), "at": _time(path, at)}
     coded, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not coded:
         raise DataError(f"{path}: a frame of {image.shape[0]}x{image.shape[1]} pixels cannot be stored as JPEG.")
     return content.tobytes(), {**about, "height": image.shape[0], "width": image.shape[1]}
 
 
+_starts = lru_cache(maxsize=1)(frame_starts)  # many frames of one long video
+
+
 def _time(path: Path, at: float | None) -> float:
     """Seconds from the first frame to the one that `read_frame` gives."""
     starts = _starts(path)
-    index = len(starts) // 2 if at is None else int(np.searchsorted(starts, at + 1e-6, side="right")) - 1
-    return round(float(starts[index]), 6)
+    return round(float(starts[len(starts) // 2 if at is None else frame_at(starts, at, path)]), 6)
 
 
-@lru_cache(maxsize=1)  # many frames of one long video
-def _starts(path: Path) -> npt.NDArray[np.float64]:
-    """Seconds from the first frame to every frame, out of the packets' timestamps; decodes nothing."""
-    with av.open(str(path)) as container:
-        packets = container.demux(container.streams.video[0])
-        starts = [float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base]
-    return np.sort(np.array(starts, np.float64) - min(starts))
-
-
-def _sound(path: Path, output: Output) -> tuple[bytes, Line]:
+def _sound(path: Path, at: float | None) -> tuple[bytes, Line]:
     """Mono FLAC at the source's rate. Samples of 16 bits are kept to the bit; louder ones are scaled down to fit."""
     wave, rate = read_audio(path)
     peak = float(np.abs(wave).max())
@@ -149,22 +130,23 @@ def _sound(path: Path, output: Output) -> tuple[bytes, Line]:
     return buffer.getvalue(), {"decoder": _decoders("av"), **about}
 
 
-def _mask(path: Path, output: Output) -> tuple[bytes, Line]:
+def _mask(path: Path, at: float | None) -> tuple[bytes, Line]:
     inside = read_mask(path)
     _, content = cv2.imencode(".png", inside.astype(np.uint8) * 255)
     height, width = inside.shape
     return content.tobytes(), {"decoder": "none", "height": height, "width": width, "area": float(inside.mean())}
 
 
-_MAKERS: dict[Kind, Callable[[Path, Output], tuple[bytes, Line]]] = {"frame": _frame, "sound": _sound, "mask": _mask}
+_MAKERS: dict[str, Callable[[Path, float | None], tuple[bytes, Line]]] = {
+    "frames": _frame, "audio": _sound, "masks": _mask,
+}  # fmt: skip
+"""By the folder that a file goes to."""
 
 
 def _decoders(*packages: str) -> str:
     """Names and versions of those that are installed, in the order in which they are tried."""
     found = []
     for package in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
     return ", else ".join(found)

@@ -39,25 +39,26 @@ LARGEST_KERNEL = 1 << 20
 polyphase filter does it; all usual rates are far below."""
 
 
-def read_frame(path: Path, at: float | None = None) -> Image:
+def read_frame(path: Path, at: float | None = None, *, most_pixels: int = MOST_PIXELS) -> Image:
     """One frame of a video.
 
     Args:
         path: The video.
         at: Seconds from its start; the frame shown then. ``None``: the middle frame, number ``n // 2`` of ``n``,
             which VGG-SS annotated.
+        most_pixels: Of a frame; a larger one is refused before it is decoded.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB, rotated as the file's metadata asks.
 
     Raises:
         DataError: The file is missing, empty, truncated, not a video, has no video stream or no such frame, or its
-            frames have more than `MOST_PIXELS`.
+            frames have more than `most_pixels`.
     """
     with _opened(path) as container:  # PyAV says what is wrong with a file; decord only that something is
         if not container.streams.video:
             raise DataError(f"{path}: the file has no video stream.")
-        _require_small(path, container.streams.video[0].width, container.streams.video[0].height)
+        _require_small(path, container.streams.video[0].width, container.streams.video[0].height, most_pixels)
     decord = _decord()
     if decord is None:
         return _read_frame_av(path, at)
@@ -66,7 +67,7 @@ def read_frame(path: Path, at: float | None = None) -> Image:
         index = len(reader) // 2
         if at is not None:
             starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-            index = _shown(starts - starts[0], at, path)
+            index = frame_at(starts - starts[0], at, path)
         frame = cast(Image, reader[index].asnumpy())
         if frame.shape[2] == 3:  # of some very narrow videos it makes images with other numbers of channels
             return frame
@@ -96,11 +97,13 @@ def read_audio(path: Path) -> tuple[Wave, int]:
             if not rate:  # HE-AAC: the decoder's rate counts, which may be twice the header's
                 start, rate = frame.time, frame.sample_rate
             pieces += [part.to_ndarray().mean(axis=0) for part in to_float.resample(frame)]
-        if not pieces or sum(map(len, pieces)) == 0:
+        if not any(map(len, pieces)):
             raise DataError(f"{path}: the audio stream has no samples.")
         wave = np.concatenate(pieces).astype(np.float32)
         if stream.duration and stream.time_base:
-            _require_whole(path, "audio", len(wave) / rate, float(stream.duration * stream.time_base))
+            got, promised = len(wave) / rate, float(stream.duration * stream.time_base)
+            if got < promised - MOST_LOST_SECONDS:
+                raise DataError(f"{path}: the audio is truncated: {got:.2f} s of {promised:.2f} s are there.")
         begin = (container.start_time or 0) / av.time_base
         late = max(0, round(((start or 0.0) - begin) * rate))
     _require_sane(path, wave, rate)
@@ -118,7 +121,7 @@ def read_image(path: Path) -> Image:
     _require(path)
     try:
         with PIL.Image.open(path) as picture:  # reads the header only
-            _require_small(path, *picture.size)
+            _require_small(path, *picture.size, MOST_PIXELS)
             upright = PIL.ImageOps.exif_transpose(picture)
     except DataError:
         raise
@@ -191,27 +194,19 @@ def write_video(path: Path, frames: Image, fps: int, audio: Wave, rate: int) -> 
         for image in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode())
-        container.mux(sound.encode(_audio_frame(audio, rate)))
+        wave = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+        wave.sample_rate, wave.pts, wave.time_base = rate, 0, Fraction(1, rate)
+        container.mux(sound.encode(wave))
         container.mux(sound.encode())
-
-
-def _audio_frame(audio: Wave, rate: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-    return frame
 
 
 def _read_frame_av(path: Path, at: float | None) -> Image:
     """`read_frame` without decord."""
+    starts = frame_starts(path)
     with _opened(path) as container:
         stream = container.streams.video[0]
-        packets = container.demux(stream)
-        starts = np.sort([float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base])
-        if not len(starts):
-            raise DataError(f"{path}: the video stream has no frames.")
         count = stream.frames or len(starts)  # what the header promises, where it does
-        index = count // 2 if at is None else _shown(starts - starts[0], at, path)
-        container.seek(0)
+        index = count // 2 if at is None else frame_at(starts, at, path)
         for number, frame in enumerate(container.decode(stream)):
             if number == index:
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
@@ -219,8 +214,26 @@ def _read_frame_av(path: Path, at: float | None) -> Image:
     raise DataError(f"{path}: the video is truncated: frame {index} of {count} cannot be decoded.")
 
 
-def _shown(starts: npt.NDArray[np.floating], at: float, path: Path) -> int:
-    """Index of the frame shown `at` seconds, given every frame's start."""
+def frame_starts(path: Path) -> npt.NDArray[np.float64]:
+    """Seconds from a video's first frame to every frame, out of the packets' timestamps; decodes nothing.
+
+    Raises:
+        DataError: The file is missing, empty, truncated or not a video, or has no frames.
+    """
+    with _opened(path) as container:
+        packets = container.demux(container.streams.video[0])
+        starts = np.sort([float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base])
+    if not len(starts):
+        raise DataError(f"{path}: the video stream has no frames.")
+    return cast(npt.NDArray[np.float64], starts - starts[0])
+
+
+def frame_at(starts: npt.NDArray[np.floating], at: float, path: Path) -> int:
+    """Index of the frame shown `at` seconds, given every frame's start.
+
+    Raises:
+        DataError: The video has no such time.
+    """
     last = 2 * starts[-1] - starts[-2] if len(starts) > 1 else np.inf
     if not 0 <= at <= last:
         raise DataError(f"{path}: there is no frame at {at:g} s; the video lasts {last:.2f} s.")
@@ -245,9 +258,9 @@ def _require(path: Path) -> None:
         raise DataError(f"{path}: the file is empty (zero length).")
 
 
-def _require_small(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels are too many (the limit is {MOST_PIXELS:,}); shrink it.")
+def _require_small(path: Path, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise DataError(f"{path}: {width} x {height} pixels are too many (the limit is {most:,}); shrink it.")
 
 
 def _require_sane(path: Path, wave: Wave, rate: int) -> None:
@@ -258,11 +271,6 @@ def _require_sane(path: Path, wave: Wave, rate: int) -> None:
     if peak > LOUDEST:
         advice = "its floats seem scaled like integers; divide them (by 32768 for 16 bits)"
         raise DataError(f"{path}: the sound reaches {peak:.4g} times full scale; {advice}.")
-
-
-def _require_whole(path: Path, what: str, got: float, promised: float) -> None:
-    if got < promised - MOST_LOST_SECONDS:
-        raise DataError(f"{path}: the {what} is truncated: {got:.2f} s of {promised:.2f} s are there.")
 
 
 @cache

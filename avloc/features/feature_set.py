@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -143,16 +144,16 @@ def cached_features(
         device: Where the encoder is.
         fingerprint: The encoder's, where the caller has it already.
     """
-    folder = encoder_folder(encoder, fingerprint or encoder.fingerprint()) / name
+    folder = _encoder_folder(encoder, fingerprint or encoder.fingerprint()) / name
     about = {"dataset": name, "encoder": type(encoder).__name__, "weights": encoder.info.weights}
-    return FeatureSet(*_usable(dataset, folder, encoder, limit, device, about))
+    return _usable(dataset, folder, encoder, limit, device, about)
 
 
 def computed_features(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> FeatureSet:
     """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
     folder = cache_folder() / "features" / "decoded" / name
     usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
-    return FeatureSet(*usable, dataset, encoder)
+    return replace(usable, dataset=dataset, encoder=encoder)
 
 
 def no_features() -> FeatureSet:
@@ -183,7 +184,7 @@ def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
+def _encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
     """Where the cache keeps what this encoder, with these weights, made of clips."""
     return cache_folder() / "features" / content_id(encoder_identity(encoder, fingerprint))
 
@@ -193,7 +194,7 @@ def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> T
     """``(N, D)`` embeddings of class names, from the cache where they are there; ``None`` without a text tower."""
     if not encoder.info.has_text:
         return None
-    folder = encoder_folder(encoder, fingerprint) / "text"
+    folder = _encoder_folder(encoder, fingerprint) / "text"
     log = ArrayLog(folder)
     if not set(classes) <= log.records.keys():
         with exclusive(folder, "the class names' embeddings"):
@@ -217,24 +218,19 @@ def _embed(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
 
 
 def _usable(
-    dataset: Dataset,
-    folder: Path,
-    encoder: Encoder | None,
-    limit: int | None,
-    device: str,
-    about: Mapping[str, str],
-) -> tuple[ArrayLog, dict[str, str], dict[str, str], dict[str, str]]:
-    """The log with all that can be used of a split in it, the usable clips' keys, and what is missing and broken."""
+    dataset: Dataset, folder: Path, encoder: Encoder | None, limit: int | None, device: str, about: Mapping[str, str]
+) -> FeatureSet:
+    """The usable clips of a split, all of them in the log of a folder."""
     status = dataset.status()
     present = set(status.present)
     listed = _first(dataset.ids(), present, limit)
-    known = set(listed)
-    broken = {id: reason for id, reason in status.broken.items() if id in known}
+    missing = {id: status.missing[id] for id in listed if id in status.missing}
+    broken = {id: status.broken[id] for id in listed if id in status.broken}
     keys: dict[str, str] = {}
     for id in listed:
         try:
             if id in present:
-                with blaming(f"The data set {type(dataset).__name__} failed on clip {id!r}"):
+                with blaming(f"The data set {type(dataset).__name__} failed on clip {id!r}", DataError):
                     keys[id] = digest([dataset.content(id), dataset.revision])[:24]
         except DataError as error:
             broken[id] = str(error)
@@ -244,8 +240,7 @@ def _usable(
             write_json(folder / "about.json", about)
             log = ArrayLog(folder)  # another process may have written while this one waited
             _encode_clips(keys, dataset, encoder, log, broken, device, f"encode {about['dataset']}")
-    usable = {id: key for id, key in keys.items() if id not in broken}
-    return log, usable, {id: reason for id, reason in status.missing.items() if id in known}, broken
+    return FeatureSet(log, {id: key for id, key in keys.items() if id not in broken}, missing, broken)
 
 
 def _first(ids: Sequence[str], present: set[str], limit: int | None) -> Sequence[str]:
@@ -268,17 +263,15 @@ def _encode_clips(
     """Append the clips that the log does not have; what cannot be used ends in `broken`, with its reason."""
     first_of = {key: id for id, key in reversed(list(keys.items())) if key not in log.records}
     todo = list(reversed(first_of.values()))
-    for done, (id, sample) in enumerate(track(_ahead(dataset, todo), description, len(todo)), start=1):
-        if isinstance(sample, DataError):
-            broken[id] = str(sample)
+    for done, (id, future) in enumerate(track(_ahead(dataset, todo), description, len(todo)), start=1):
+        try:
+            sample = future.result()
+            arrays = {} if encoder is None else _arrays(sample.clip, encoder, device)
+        except DataError as error:  # it cannot be read, or its features are not finite
+            broken[id] = str(error)
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
-        try:
-            arrays = {} if encoder is None else _arrays(clip, encoder, device)
-        except DataError as error:  # features that are not finite
-            broken[id] = str(error)
-            continue
         log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
@@ -324,25 +317,14 @@ def _encode(encoder: Encoder, images: Tensor, waves: Tensor, ids: Sequence[str],
     return found
 
 
-def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Sample | DataError]]:
-    """Every clip or the reason why not, in order, decoded a few clips ahead of whoever asks."""
-
-    def load(id: str) -> Sample | DataError:
-        try:
-            return load_clip(dataset, id)
-        except DataError as error:
-            return error
-
+def _ahead(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[str, Future[Sample]]]:
+    """Every clip in order, decoded a few clips ahead of whoever asks."""
+    left = iter(ids)
     with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[tuple[str, Future[Sample | DataError]]] = deque()
+        waiting = deque((id, pool.submit(load_clip, dataset, id)) for id in islice(left, 2 * READERS))
         try:
-            for id in ids:
-                waiting.append((id, pool.submit(load, id)))
-                if len(waiting) > 2 * READERS:
-                    oldest, future = waiting.popleft()
-                    yield oldest, future.result()
             while waiting:
-                oldest, future = waiting.popleft()
-                yield oldest, future.result()
+                yield waiting.popleft()
+                waiting.extend((id, pool.submit(load_clip, dataset, id)) for id in islice(left, 1))
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.data import Mixtures, digest, draw_mixtures
+from avloc.data import Image, Mixtures, digest, draw_mixtures
 from avloc.interfaces import Dataset
 from avloc.types import Sample, Status
 
-Image = npt.NDArray[np.uint8]
 VIEWS_REVISION = 1
 """Raise it when altered copies come out otherwise."""
 COPY = "~"

@@ -1,7 +1,7 @@
-"""What was run, read back: as one object, scored again under other protocols, joined by predictions made elsewhere.
+"""What was run: read back, scored again under other protocols, or joined by predictions made elsewhere.
 
-In comes the store, out come `Results`, whose tables, rows and predictions can be asked for. The runner returns it, and
-``avloc score`` and ``avloc table`` call it. Loads no torch before something is scored.
+Takes the store and returns `Results`, with its table, its scores per source and its predictions. The runner, ``avloc
+score`` and ``avloc table`` use it. Imports torch only to score.
 """
 
 from avloc.results.external import score_external

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from avloc.components import Component, check_parameters, component_id, make_metrics, open_dataset
+from avloc.components import Component, check_parameters, component_id, make_metrics, open_dataset, recorded
 from avloc.hints import HINT_LEVELS
 from avloc.progress import track
 from avloc.registry import registry
@@ -81,7 +81,7 @@ def score_external(
         if done is None:
             raise AvlocError(f"Suite {manifest.suite!r} has no finished run on {entry.name!r} to compare with.")
         declared = run_data(folder, done)
-        component = Component(name=declared["name"], params=declared["params"])
+        component = recorded(declared)
         opened = open_declared(declared, data, entry.name)  # what the suite was run on
     else:
         component = _component(dataset)
@@ -93,7 +93,7 @@ def score_external(
     score = score_run(run, opened, load_protocol(manifest.protocol), scored_by, counts, f"score {name}")
     row = Row(
         method=f"{name}{EXTERNAL}", label=f"{name}{EXTERNAL}", dataset=entry.name, encoder=entry.encoder,
-        hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score,
+        hints=hints or HINT_LEVELS[-1], limit=manifest.limit, status="done", run=run.id, score=score.score,
     )  # fmt: skip
     place = attrgetter("method", "dataset", "hints", "encoder")
     others = [other for other in manifest.rows if place(other) != place(row)]

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avloc.components import Component, make_metrics, open_dataset
+from avloc.components import make_metrics, open_dataset, recorded
 from avloc.results.stored import Results, manifest_metrics, metric_entries
 from avloc.scoring import Protocol, load_protocol, metric_components, score_run
 from avloc.store import DatasetEntry, Manifest, Row, RunFolder, Score, content_id, score_path
@@ -106,7 +106,7 @@ def run_data(results: Path, row: Row) -> dict[str, Any]:
 
 def open_declared(declared: Mapping[str, Any], data: Path | None, name: str) -> Dataset:
     """The test split of `run_data`, which must not have changed since; `name` is its column's, for the error."""
-    opened = open_dataset(Component(name=declared["name"], params=declared["params"]), "test", data)
+    opened = open_dataset(recorded(declared), "test", data)
     if opened.fingerprint() != declared["fingerprints"]["test"]:
         raise AvlocError(f"The test data of {name} changed since the suite was run; run avloc bench again.")
     return opened
@@ -138,7 +138,7 @@ def _scored(
                 try:
                     counts = Score.load(score_path(results, row.run, row.score)).counts
                     run = RunFolder(results, row.run)
-                    update["score"] = score_run(run, opened[key], protocol, metrics, counts, title)
+                    update["score"] = score_run(run, opened[key], protocol, metrics, counts, title).score
                 except AvlocError as error:
                     if len(protocols) == 1:
                         raise

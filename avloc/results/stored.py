@@ -61,10 +61,10 @@ class Results:
         Raises:
             AvlocError: A score is gone or damaged, or what is asked for does not exist.
         """
-        from avloc.tables import build_table, collect_scores  # late: pandas is slow to import
+        from avloc.tables import build_table, load_scores  # late: pandas is slow to import
 
         return build_table(
-            collect_scores(self.manifest, self.folder), published=published, intervals=intervals, reference=reference,
+            load_scores(self.manifest, self.folder), published=published, intervals=intervals, reference=reference,
             digits=digits, reducer=lambda entry: make_metrics([_component(entry)])[entry.key].reduce,
         )  # fmt: skip
 

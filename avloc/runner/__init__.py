@@ -1,7 +1,6 @@
-"""From a suite to results: every run fitted, predicted and scored, once.
+"""From a suite to results: every run trained, predicted and scored once.
 
-In comes a suite, out comes its manifest in the store, or from a finished run a method that localizes in anybody's
-images and sounds. ``avloc bench`` calls it.
+Takes a suite and writes its manifest to the store (``avloc bench``), or loads a finished run as a `Localizer`.
 """
 
 from avloc.runner.benchmark import bench, plan_suite, run_suite

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from avloc.components import method_class
 from avloc.progress import say, track
 from avloc.registry import registry
 from avloc.results import Results
-from avloc.runner.plan import Options, Plan, make_plan, refusal
+from avloc.runner.plan import Options, Plan, make_plan, refusal, torch_device
 from avloc.runner.run import execute
 from avloc.runner.task import AbsentError, absence, open_task, task_notes
 from avloc.store import DatasetEntry, Manifest, Row, RunFolder
@@ -111,8 +110,8 @@ def run_suite(suite: Suite, options: Options) -> Manifest:
         for index in here:
             _run_dataset(plan, index)
         count = min(options.processes, len(apart))
-        parts = [_Part(plan.suite, options, tuple(registry().files), index, count) for index in apart]
-        for place, found in each(_run_apart, parts, count):
+        work = partial(_run_apart, plan.suite, options, registry().files, count)
+        for place, found in each(work, apart, count):
             _take(plan, apart[place], found)
     finally:
         if any(row.status for row in plan.manifest.rows):
@@ -125,7 +124,7 @@ def plan_suite(suite: Suite, options: Options) -> list[Row]:
     plan = make_plan(suite, options)
     absent = {id(entry): absence(entry, options.data) for entry in plan.suite.datasets}
     for run, row in zip(plan.runs, plan.manifest.rows, strict=True):
-        row.reason = absent[id(run.dataset)] or refusal(run, method_class(run.method))
+        row.reason = absent[id(run.dataset)] or refusal(run)
         row.status = "skipped" if row.reason else "todo"
     return plan.manifest.rows
 
@@ -135,7 +134,8 @@ def _external_rows(plan: Plan) -> list[Row]:
     if not plan.path.is_file():
         return []
     before, now = Manifest.load(plan.path), plan.manifest
-    outside = [row for row in before.rows if row.run and _is_external(RunFolder(plan.options.results, row.run))]
+    folders = [(row, RunFolder(plan.options.results, row.run)) for row in before.rows if row.run]
+    outside = [row for row, run in folders if run.complete and run.identity()["identity"]["stage"] == "external"]
     datasets = {(entry.name, entry.encoder) for entry in now.datasets}
     same = (before.protocol, before.metrics, before.limit) == (now.protocol, now.metrics, now.limit)
     kept = [row for row in outside if same and (row.dataset, row.encoder) in datasets]
@@ -145,40 +145,28 @@ def _external_rows(plan: Plan) -> list[Row]:
     return kept
 
 
-def _is_external(folder: RunFolder) -> bool:
-    return folder.complete and folder.identity()["identity"]["stage"] == "external"
-
-
 def _divide(plan: Plan) -> tuple[list[int], list[int]]:
     """Which data sets are worked on one after the other in this process, and which beside each other in their own."""
     options, every = plan.options, range(len(plan.suite.datasets))
-    there = [index for index in every if not absence(plan.suite.datasets[index], options.data)]
     # What data sets share is done once under --force; plugins that were added as objects exist in this process only.
-    one_by_one = options.force or registry().objects
-    if one_by_one or min(options.processes, len(there)) < 2:
+    if options.force or registry().objects or options.processes < 2:
+        return list(every), []
+    there = [index for index in every if not absence(plan.suite.datasets[index], options.data)]
+    if len(there) < 2:
         return list(every), []
     return [index for index in every if index not in there], there
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What a process needs to know to work on one data set, one of `count` such processes."""
-
-    suite: Suite
-    options: Options
-    plugins: tuple[Path, ...]
-    index: int
-    count: int
-
-
-def _run_apart(part: _Part) -> tuple[DatasetEntry, list[Row]]:
-    """One data set in a process of its own."""
-    for file in part.plugins:
+def _run_apart(
+    suite: Suite, options: Options, plugins: Sequence[Path], count: int, index: int
+) -> tuple[DatasetEntry, list[Row]]:
+    """One data set in a process of its own, one of `count` such processes."""
+    for file in plugins:
         registry().add_file(file)
-    plan = make_plan(part.suite, part.options)
-    _settle_threads(part.count)
-    _run_dataset(plan, part.index)
-    return plan.manifest.datasets[part.index], [row for _, row in plan.of(part.index)]
+    plan = make_plan(suite, options)
+    _settle_threads(count)
+    _run_dataset(plan, index)
+    return plan.manifest.datasets[index], [row for _, row in plan.of(index)]
 
 
 def _take(plan: Plan, index: int, found: tuple[DatasetEntry, list[Row]] | Died) -> None:
@@ -187,15 +175,16 @@ def _take(plan: Plan, index: int, found: tuple[DatasetEntry, list[Row]] | Died) 
         _fail(plan, index, str(found))
         return
     plan.manifest.datasets[index], rows = found
-    places = [place for place, run in enumerate(plan.runs) if run.dataset is plan.suite.datasets[index]]
-    for place, row in zip(places, rows, strict=True):
-        plan.manifest.rows[place] = row
+    fresh = iter(rows)
+    for place, run in enumerate(plan.runs):
+        if run.dataset is plan.suite.datasets[index]:
+            plan.manifest.rows[place] = next(fresh)
 
 
 def _settle_threads(jobs: int) -> None:
     """Compute on half of the cores, or all where several processes share them, unless ``OMP_NUM_THREADS`` is set.
 
-    Where something else runs, as many OpenMP threads as cores stall each other and take several times longer.
+    As many OpenMP threads as cores stall each other where something else runs.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // max(2, jobs)))
@@ -205,7 +194,7 @@ def _run_dataset(plan: Plan, index: int) -> None:
     """All runs on one data set."""
     entry, shown, pairs = plan.suite.datasets[index], plan.manifest.datasets[index], plan.of(index)
     try:
-        task = open_task(entry, plan.options.data, plan.suite.limit, plan.options.torch_device)
+        task = open_task(entry, plan.options.data, plan.suite.limit, torch_device(plan.options.device))
         shown.notes = task_notes(task, sorted({run.train.computed for run, _ in pairs}))
     except AbsentError as absent:
         said = "avloc " in str(absent)  # the reason itself says what to run

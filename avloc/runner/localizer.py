@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avloc.components import Component, component_id, make_encoder, method_class
+from avloc.components import component_id, make_encoder, make_method, method_class, recorded
 from avloc.features import class_text, clip_features, encoder_identity
 from avloc.hints import Hints, disclose, suffices
 from avloc.interfaces import Encoder, Method
@@ -148,10 +148,13 @@ def load(run: str | Path, *, results: str | Path = "results", device: str = "aut
     """
     device, folder = torch_device(device), _folder(run, Path(results))
     identity = folder.identity()["identity"]
-    if identity["stage"] not in ("fit", "predict"):
-        raise AvlocError(f"{folder.path} holds predictions that were made elsewhere; there is no method to load.")
-    fit = folder.id if identity["stage"] == "fit" else identity["fit"]
-    classes = identity["classes"] if identity["stage"] == "fit" else identity["classes"]["train"]
+    match identity["stage"]:
+        case "fit":
+            fit, classes = folder.id, identity["classes"]
+        case "predict":
+            fit, classes = identity["fit"], identity["classes"]["train"]
+        case _:
+            raise AvlocError(f"{folder.path} holds predictions that were made elsewhere; there is no method to load.")
     encoder = _encoder(identity["encoder"])
     method = _method(identity, encoder, classes)
     cached = identity.get("cache", True)
@@ -186,23 +189,19 @@ def _require_finished(folder: RunFolder) -> None:
 
 
 def _method(identity: dict[str, Any], encoder: Encoder, classes: Sequence[str]) -> Method:
-    """The method as the run's seed makes it, before any training."""
-    known, seed = identity["method"], identity["seed"]
-    component = Component(name=known["name"], params=known["params"])
+    component = recorded(identity["method"])
     kind = method_class(component)
     if not isinstance(kind, type):
         raise kind
-    if component_id(component, kind) != known:
+    if component_id(component, kind) != identity["method"]:
         raise AvlocError(f"The method {component.name!r} has changed since the run was made; run avloc bench again.")
-    torch.manual_seed(seed)
-    return kind(encoder.info, tuple(classes), **component.params)
+    return make_method(component, kind, encoder.info, classes, identity["seed"])
 
 
 def _encoder(known: dict[str, Any]) -> Encoder:
-    component = Component(name=known["name"], params=known["params"])
+    component = recorded(known)
     encoder = make_encoder(component)
-    now = {**component_id(component, type(encoder)), **encoder_identity(encoder, encoder.fingerprint())}
-    if now != known:
+    if {**component_id(component, type(encoder)), **encoder_identity(encoder, encoder.fingerprint())} != known:
         raise AvlocError(
             f"The encoder {component.name!r} has other weights, or reads clips in another way, than when the run was "
             "made; run avloc bench again."

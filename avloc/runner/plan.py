@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from avloc.components import check_parameters, check_values, make_metrics, method_class
+from avloc.components import check_parameters, check_values, make_metrics, method_class, method_traits
 from avloc.hints import suffices
-from avloc.interfaces import Method, Metric
+from avloc.interfaces import Metric
 from avloc.registry import registry
 from avloc.results import metric_entries
 from avloc.scoring import Protocol, load_protocol
@@ -24,16 +24,7 @@ from avloc.types import AvlocError, unknown
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a suite.
-
-    Attributes:
-        results: The store.
-        data: Where the user's data sets are; ``None``: the user's cache only.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        force: Fit, predict and score again; features still come from their cache.
-        jobs: How many data sets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
-        command: What the user typed, for the manifest.
-    """
+    """How to run a suite; `results` is the store, and all are as in `avloc.bench`."""
 
     results: Path
     data: Path | None = None
@@ -43,15 +34,10 @@ class Options:
     command: str = ""
 
     @property
-    def torch_device(self) -> str:
-        """`device` as torch names it; see `torch_device`."""
-        return torch_device(self.device)
-
-    @property
     def processes(self) -> int:
         """`jobs` with ``None`` resolved."""
         if self.jobs is None:
-            return (os.cpu_count() or 1) if self.torch_device == "cpu" else 1
+            return (os.cpu_count() or 1) if torch_device(self.device) == "cpu" else 1
         return self.jobs
 
 
@@ -111,9 +97,9 @@ def make_plan(suite: Suite, options: Options) -> Plan:
     """Look everything up before anything runs, so that a misspelled name costs nothing.
 
     Raises:
-        AvlocError: The suite names something that does not exist, or the results folder is a file.
+        AvlocError: The suite or the device names something that does not exist, or the results folder is a file.
     """
-    _ = options.torch_device
+    torch_device(options.device)
     if options.jobs is not None and options.jobs < 1:
         raise AvlocError(f"jobs should be at least 1, but is {options.jobs}.")
     if options.results.exists() and not options.results.is_dir():
@@ -154,22 +140,19 @@ def _runs(suite: Suite) -> list[Run]:
     """The suite's runs without those that would repeat another one."""
     kept = []
     for run in suite.runs():
-        method = method_class(run.method)
-        if isinstance(method, type):
-            repeats = run.seed != suite.seeds[0] and not method.trainable
-            same_untrained = run.section == "untrained" and not method.trainable
-            same_shuffled = run.shuffled_audio and not method.uses_audio
-            if repeats or same_untrained or same_shuffled:
-                continue
-        kept.append(run)
+        method = method_traits(run.method)
+        repeats = run.seed != suite.seeds[0] and not method.trainable
+        same_untrained = run.section == "untrained" and not method.trainable
+        same_shuffled = run.shuffled_audio and not method.uses_audio
+        if not (repeats or same_untrained or same_shuffled):
+            kept.append(run)
     return kept
 
 
-def refusal(run: Run, method: type[Method] | Exception) -> str:
-    """Why the run's hints do not let this method run; empty when they do."""
-    if isinstance(method, type) and not suffices(run.hints, method.needs.hints):
-        return f"needs the hints {method.needs.hints}, but gets {run.hints}"
-    return ""
+def refusal(run: Run) -> str:
+    """Why the run's hints do not let its method run; empty when they do."""
+    needed = method_traits(run.method).needs.hints
+    return "" if suffices(run.hints, needed) else f"needs the hints {needed}, but gets {run.hints}"
 
 
 def _manifest(
@@ -193,13 +176,12 @@ def _manifest(
 
 
 def _row(run: Run, suite: Suite) -> Row:
-    method = method_class(run.method)
-    kind = method if isinstance(method, type) else None
+    method = method_traits(run.method)
     return Row(
         method=run.method.name,
-        label=(kind.title if kind else "") or run.method.name,
+        label=method.title or run.method.name,
         section=run.section,
-        uses_audio=kind.uses_audio if kind else True,
+        uses_audio=method.uses_audio,
         params={**run.method.params, **({"train": run.method.train} if run.method.train else {})},
         dataset=_dataset_name(run.dataset, suite),
         encoder=run.dataset.encoder.name,

@@ -12,13 +12,14 @@ import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from avloc.components import component_id, method_class
+from avloc.components import component_id, make_method, method_class
 from avloc.features import VIEWS_REVISION, FeatureSet
 from avloc.hints import disclose
 from avloc.interfaces import Method
@@ -27,7 +28,7 @@ from avloc.registry import registry
 from avloc.runner.plan import Plan, refusal
 from avloc.runner.task import Task
 from avloc.scoring import score_run
-from avloc.store import ArrayLog, Counts, Row, RunFolder, Score, content_id, file_digest, provenance, score_path
+from avloc.store import ArrayLog, Counts, Row, RunFolder, content_id, file_digest, provenance
 from avloc.suite import Run
 from avloc.training import Fit, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
@@ -39,15 +40,15 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
     """Fit, predict and score one run; what becomes of it, whatever goes wrong, is written into its row."""
     kind = method_class(run.method)
     row.weights = task.encoder.info.weights
-    row.reason = refusal(run, kind) or impossible(run, kind, task)
-    if row.reason:
-        row.status = "skipped"
-        return
     results = plan.options.results
     folder = RunFolder(results, content_id({"unbuilt": run.method.name, "dataset": run.dataset.name}))
     try:
         if not isinstance(kind, type):
             raise kind
+        row.reason = refusal(run) or impossible(run, kind, task)
+        if row.reason:
+            row.status = "skipped"
+            return
         registry().announce(run, "started", {}, None)
         method, checkpoint = build(run, kind, task), None
         fitted = fit_identity(run, method, task)
@@ -59,43 +60,38 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
         folder = RunFolder(results, content_id(predicted))
         row.run = folder.id
         predict(run, method, task, folder, predicted, checkpoint, force=plan.again(folder.id))
-        title = f"score {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        row.score = score_run(folder, task.test, plan.protocol, plan.metrics, _counts(run, task), title)
-        row.status = "done"
-        registry().announce(run, "scored", Score.load(score_path(results, row.run, row.score)).values, folder.path)
+        test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
+        unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
+        counts = Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
+        score = score_run(folder, task.test, plan.protocol, plan.metrics, counts, f"score {run}")
+        row.status, row.score = "done", score.score
+        registry().announce(run, "scored", score.values, folder.path)
     except (Exception, SystemExit) as error:  # a method may raise anything; the other runs must go on
         row.status, row.reason, row.run = "failed", folder.fail(error), folder.id
         registry().announce(run, "failed", {"reason": row.reason}, folder.path)
-        say(f"{run.method.name} on {run.dataset.name}, seed {run.seed}, failed: {row.reason}")
+        say(f"{run}, failed: {row.reason}")
 
 
-def impossible(run: Run, method: type[Method] | Exception, task: Task) -> str:
+def impossible(run: Run, method: type[Method], task: Task) -> str:
     """Why this task's data or encoder do not let this method run; empty when they do."""
-    if not isinstance(method, type):
-        return ""
     test = task.features("test", computed=run.train.computed)
     if method.needs.text and task.test_text is None:
         return f"needs class-name embeddings, which the encoder {run.dataset.encoder.name!r} does not have"
-    if method.needs.closed_set and task.unseen:
-        return f"maps only classes that it was trained on, but {len(task.unseen)} of the test's are new"
+    unseen = set(task.test_classes) - set(task.classes)
+    if method.needs.closed_set and unseen:
+        return f"maps only classes that it was trained on, but {len(unseen)} of the test's are new"
     if run.shuffled_audio and len({test.group(id) for id in test.ids}) < 2:
         return "needs test clips from at least two videos to exchange their sounds"
-    untrainable = task.untrainable(computed=run.train.computed)
-    if untrainable and learns(run, build(run, method, task)):
-        return f"learns, but {untrainable}"
+    taught = task.features("train", computed=run.train.computed)
+    if not taught.ids and learns(run, build(run, method, task)):
+        broken = [f"none of its training clips can be used: {reason}" for reason in taught.broken.values()]
+        return f"learns, but {task.lacking or [*broken, 'none of its training clips is on this machine'][0]}"
     return ""
 
 
-def _counts(run: Run, task: Task) -> Counts:
-    test, listed = task.features("test", computed=run.train.computed), len(task.test.ids())
-    unread = listed - len(test.ids) - len(test.missing) - len(test.broken)
-    return Counts(listed=listed, unread=unread, missing=test.missing, broken=test.broken)
-
-
 def build(run: Run, kind: type[Method], task: Task) -> Method:
-    """The method as the seed makes it, before any training."""
-    torch.manual_seed(run.seed)
-    return kind(task.encoder.info, task.classes, **run.method.params)
+    """The method of a run, before any training."""
+    return make_method(run.method, kind, task.encoder.info, task.classes, run.seed)
 
 
 def learns(run: Run, method: Method) -> bool:
@@ -148,8 +144,8 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
-            fabric=fabric, description=f"fit {run.method.name} on {run.dataset.name}, seed {run.seed}",
-            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path), source=source,
+            fabric=fabric, description=f"fit {run}", source=source,
+            on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
         about = {"source": source, "dataset": run.dataset.name}
@@ -184,11 +180,10 @@ def predict(
             test = restore(checkpoint, method, test)
         # A training in half precision has converted the method; a checkpoint read into a fresh one is in single.
         module = method.float().to(task.device).eval().evaluation_module()
-        sounds = _other_clips(test) if run.shuffled_audio else {}
+        sounds = {id: _partner(test, n) for n, id in enumerate(test.ids)} if run.shuffled_audio else {}
         # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
         batches = [ids for ids in _batches(test) if not set(ids) <= log.records.keys()]
-        title = f"predict {run.method.name} on {run.dataset.name}, seed {run.seed}"
-        for ids in track(batches, title, len(batches)):
+        for ids in track(batches, f"predict {run}", len(batches)):
             features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
             _append(log, test, features, localized(run.method.name, module, features, batch))
@@ -232,9 +227,7 @@ def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
         )
 
 
-@cache
-def _say_once(message: str) -> None:
-    say(message)
+_say_once = cache(say)
 
 
 def _batches(clips: FeatureSet) -> list[list[str]]:
@@ -262,33 +255,17 @@ def _inputs(
     return to_device(features, device), to_device(batch, device)
 
 
-def _other_clips(clips: FeatureSet) -> dict[str, str]:
-    """For every clip another video's, half the list away, with other classes if there is one.
-
-    There are at least two videos.
-    """
-    ids, half = clips.ids, len(clips.ids) // 2
-    partner: dict[str, str] = {}
-    for position, id in enumerate(ids):
-        order = (ids[(position + half + step) % len(ids)] for step in range(len(ids)))
-        named, group, second_best = set(clips.labels(id)), clips.group(id), ""
-        for other in order:
-            if clips.group(other) != group:
-                second_best = second_best or other
-                if not named & set(clips.labels(other)):
-                    partner[id] = other
-                    break
-        partner.setdefault(id, second_best)
-    return partner
+def _partner(clips: FeatureSet, position: int) -> str:
+    """Another video's clip, half the list away, with other classes if there is one. There are at least two videos."""
+    ids, id = clips.ids, clips.ids[position]
+    order = (ids[(position + len(ids) // 2 + step) % len(ids)] for step in range(len(ids)))
+    others, same = tee(other for other in order if clips.group(other) != clips.group(id))
+    unlike = (other for other in others if not set(clips.labels(other)) & set(clips.labels(id)))
+    return next(unlike, None) or next(same)
 
 
 def localized(name: str, method: Method, features: Features, batch: Batch) -> list[Prediction]:
-    """What a method predicts, checked.
-
-    Args:
-        name: Of the method.
-        method: Its evaluation module.
-        features, batch: On its device.
+    """What a method predicts for a batch on its device, checked.
 
     Raises:
         AvlocError: It fails, or returns something else than a prediction per clip: in order, of disclosed classes, with

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +69,11 @@ class Task:
         """For the truths."""
         return self.splits["test"]
 
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """Test classes that training does not show."""
-        return tuple(name for name in self.test_classes if name not in self.classes)
-
     def features(self, split: str, *, computed: bool) -> FeatureSet:
         """A split as it is: features from the cache, or `computed` in every step."""
         if split not in self.splits:
             return no_features()
         return self._once(self.name, split, computed, lambda: self.splits[split], self.limit)
-
-    def untrainable(self, *, computed: bool) -> str:
-        """Why nothing can be learned here; empty when there are training clips."""
-        if self.features("train", computed=computed).ids:
-            return ""
-        return self.lacking or "none of its training clips is on this machine"
 
     def training_data(self, needs: Needs, train: Train) -> TrainingData:
         """What a method with these needs learns from.
@@ -91,45 +81,32 @@ class Task:
         Raises:
             AvlocError: It learns from canvases, but the clips are canvases of another number of tiles.
         """
-        clips = {split: self._canvases(split, needs.tiles, train.computed) for split in ("train", "val")}
-        banks: dict[str, tuple[FeatureSet, FeatureSet]] = {
-            view: (self._bank("train", view, needs, train), self._bank("val", view, needs, train))
-            for view in needs.views
-            if view in ("augmented", "shifted_audio")
-        }
-        return TrainingData(clips["train"], clips["val"], self.classes, self.text, banks, train.copies)
+        train_clips, val_clips = (self._views(split, needs, train) for split in ("train", "val"))
+        banks = {view: (clips, val_clips[view]) for view, clips in train_clips.items() if view}
+        return TrainingData(train_clips[""], val_clips[""], self.classes, self.text, banks, train.copies)
 
-    def _canvases(self, split: str, tiles: int, computed: bool) -> FeatureSet:
-        """A split as canvases of that many tiles."""
-        plain = self.features(split, computed=computed)
-        if not self._to_tile(plain, tiles):
-            return plain
-        return self._once(f"{self.name}-{tiles}tiles", split, computed, lambda: self._mixed(split, plain, tiles))
-
-    def _bank(self, split: str, view: str, needs: Needs, train: Train) -> FeatureSet:
-        """Altered copies of a split."""
-        plain = self.features(split, computed=train.computed)
-        tile = self._to_tile(plain, needs.tiles)
-
-        def altered() -> Dataset:
-            data = self._mixed(split, plain, needs.tiles) if tile else self.splits[split]
-            ids = self._canvases(split, needs.tiles, train.computed).ids
-            return Altered(data, ids, train.copies, pixels=view == "augmented")
-
-        name = f"{self.name}-{needs.tiles}tiles-{view}" if tile else f"{self.name}-{view}"
-        return self._once(name, f"{split} {train.copies}", train.computed, altered)
-
-    def _to_tile(self, clips: FeatureSet, tiles: int) -> bool:
-        """Whether clips must be put side by side for canvases of that many."""
+    def _views(self, split: str, needs: Needs, train: Train) -> dict[str, FeatureSet]:
+        """A split's clips under ``""``, on canvases where the method needs those, and their altered copies by view."""
+        name, clips = self.name, self.features(split, computed=train.computed)
+        data: Callable[[], Dataset] = partial(self.splits.__getitem__, split)
         have = {clips.tiles(id) for id in clips.ids}
-        if not tiles or have <= {tiles}:
-            return False
-        if have != {1}:
-            raise AvlocError(f"It learns from canvases of {tiles} clips, but those of {self.name} have {sorted(have)}.")
-        return True
+        if needs.tiles and not have <= {needs.tiles}:
+            if have != {1}:
+                these = f"those of {self.name} have {sorted(have)}"
+                raise AvlocError(f"It learns from canvases of {needs.tiles} clips, but {these}.")
+            groups = {id: clips.group(id) for id in clips.ids}
+            name, data = f"{name}-{needs.tiles}tiles", cache(partial(canvases, data(), groups, needs.tiles))
+            clips = self._once(name, split, train.computed, data)
 
-    def _mixed(self, split: str, clips: FeatureSet, tiles: int) -> Dataset:
-        return canvases(self.splits[split], {id: clips.group(id) for id in clips.ids}, tiles)
+        def altered(view: str) -> Dataset:
+            return Altered(data(), clips.ids, train.copies, pixels=view == "augmented")
+
+        found = {"": clips}
+        for view in needs.views:
+            if view in ("augmented", "shifted_audio"):
+                place = f"{split} {train.copies}"
+                found[view] = self._once(f"{name}-{view}", place, train.computed, partial(altered, view))
+        return found
 
     def _once(
         self, name: str, split: str, computed: bool, data: Callable[[], Dataset], limit: int | None = None
@@ -173,13 +150,7 @@ def _look(entry: SuiteDataset, data: Path | None) -> tuple[Dataset, Encoder]:
 
 
 def open_task(entry: SuiteDataset, data: Path | None, limit: int | None = None, device: str = "cpu") -> Task:
-    """Open and check a data set's splits and its encoder.
-
-    Args:
-        entry: The data set and its encoder.
-        data: Where the user's data sets are.
-        limit: Only the first clips of every split.
-        device: Where to encode.
+    """Open and check a data set's splits and its encoder; the encoder and the methods run on `device`.
 
     Raises:
         AbsentError: A data set that may be absent is.
@@ -189,17 +160,12 @@ def open_task(entry: SuiteDataset, data: Path | None, limit: int | None = None, 
         test, encoder = _look(entry, data)
     else:
         test, encoder = open_dataset(entry, "test", data), make_encoder(entry.encoder)
-    splits, lacking = _splits(entry, data, test)
-    return make_task(entry, splits, encoder.to(device), limit=limit, device=device, lacking=lacking)
-
-
-def _splits(entry: SuiteDataset, data: Path | None, test: Dataset) -> tuple[dict[str, Dataset], str]:
-    """All splits; where there is no training list here, why."""
+    splits, lacking = {"test": test}, ""
     try:
-        train, val = (open_dataset(entry, split, data) for split in ("train", "val"))
+        splits |= {split: open_dataset(entry, split, data) for split in ("train", "val")}
     except DataError as error:
-        return {"test": test}, str(error)
-    return {"train": train, "val": val, "test": test}, ""
+        lacking = str(error)
+    return make_task(entry, splits, encoder.to(device), limit=limit, device=device, lacking=lacking)
 
 
 def make_task(
@@ -224,22 +190,14 @@ def make_task(
     return Task(entry.name, splits, encoder, identity, known, asked, text, asked_text, limit, device, lacking)
 
 
-def unusable(task: Task, *, computed: bool) -> Iterator[str]:
-    """Sentences on training clips that could not be used; the test clips' are in the scores."""
-    for split in ("train", "val"):
-        clips = task.features(split, computed=computed)
-        lost = {**clips.missing, **clips.broken}
-        if lost:
-            id, reason = next(iter(lost.items()))
-            total = len(lost) + len(clips.ids)
-            yield f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."
-
-
 def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
     """Encode the splits, cached, computed or both; returns the sentences that a table prints about the data."""
-    notes = list(task.test.notes)
+    notes = dict.fromkeys(task.test.notes)
     for computed in forms:
         for split in SPLITS:
-            task.features(split, computed=computed)
-        notes += [note for note in unusable(task, computed=computed) if note not in notes]
-    return notes
+            clips = task.features(split, computed=computed)
+            lost = {**clips.missing, **clips.broken}
+            if lost and split != "test":  # the scores count those of the test
+                (id, reason), total = next(iter(lost.items())), len(lost) + len(clips.ids)
+                notes[f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."] = None
+    return list(notes)

@@ -1,11 +1,10 @@
 """From predictions to scores: protocols turn raw maps into masks, metrics turn masks into rows.
 
-In come predictions and truths, out comes one row per true source. The runner and `avloc.results` call it; `evaluate` is
-the same for arrays in memory.
+Takes predictions and truths, and returns one row per true source. The runner and `avloc.results` score what is stored;
+`evaluate` scores arrays in memory by the same code.
 """
 
 from avloc.scoring.evaluation import Evaluation, evaluate, metric_components
-from avloc.scoring.maps import top_pixels
 from avloc.scoring.predictions import Predictions
 from avloc.scoring.protocol import Protocol, load_protocol, preset_names
 from avloc.scoring.scores import score_run, stored_prediction
@@ -20,5 +19,4 @@ __all__ = [
     "preset_names",
     "score_run",
     "stored_prediction",
-    "top_pixels",
 ]

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc.components import Component, make_metrics
+from avloc.scoring.maps import stacked
 from avloc.scoring.protocol import Protocol, load_protocol
 from avloc.scoring.scores import clip_rows, score_clips
 from avloc.store import Counts
 from avloc.suite import load_suite
-from avloc.types import AvlocError, Maps, Prediction, Truth, require_list, unknown
+from avloc.types import AvlocError, Prediction, Truth, require_list, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,11 +89,14 @@ def evaluate(
     def work(id: str) -> pd.DataFrame:
         prediction, truth = predictions[id], truths[id]
         if not isinstance(prediction, Prediction):
-            prediction = Prediction(id, _stack(id, prediction, "maps"))
+            prediction = Prediction(id, stacked(f"Clip {id!r}", np.asarray(prediction), "maps"))
         elif prediction.clip != id:
             raise AvlocError(f"The prediction given for clip {id!r} is of clip {prediction.clip!r}.")
         if not isinstance(truth, Truth):
-            masks = _stack(id, truth, "masks")
+            masks = stacked(f"Clip {id!r}", np.asarray(truth), "masks")
+            if masks.size and not (masks.min() >= 0 and masks.max() <= 1):
+                ends = f"[{masks.min():g}, {masks.max():g}]"
+                raise AvlocError(f"Clip {id!r}: masks should be in [0, 1], but lie in {ends}.")
             truth = Truth(masks, ("",) * len(masks))
         if rules.match == "label" and prediction.labels and not isinstance(truths[id], Truth):
             raise AvlocError(f"Clip {id!r}: its maps have names but its masks have not; pass them as an avloc.Truth.")
@@ -121,14 +125,3 @@ def metric_components(names: Sequence[str] | None) -> list[Component]:
         except ValueError as error:
             raise AvlocError(f"The metric {key!r} cannot be read: after @ there should be a number.") from error
     return found
-
-
-def _stack(id: str, given: Array, what: str) -> Maps:
-    """``(N, h, w)``."""
-    array = np.asarray(given)
-    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape[-2:]:
-        got = f"{array.shape} {array.dtype}"
-        raise AvlocError(f"Clip {id!r}: {what} should be numbers of shape (h, w) or (n, h, w), but are {got}.")
-    if what == "masks" and array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise AvlocError(f"Clip {id!r}: masks should be in [0, 1], but lie in [{array.min():g}, {array.max():g}].")
-    return np.asarray(array if array.ndim == 3 else array[None], np.float32)

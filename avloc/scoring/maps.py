@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field, model_serializer, model_validator
 
-from avloc.types import BoolArray, FloatArray, Maps, StrictModel
+from avloc.types import AvlocError, BoolArray, FloatArray, Maps, StrictModel
 
 
 class Data(StrictModel):
@@ -106,15 +106,24 @@ class Refine(Data):
         return minmax(self.alpha * scores + (1 - self.alpha) * minmax(priors))
 
 
-def resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
-    """``(N, h, w)`` maps of any scale at ``(N, height, width)``.
+def stacked(where: str, given: npt.NDArray[Any], what: str) -> Maps:
+    """``(n, h, w)`` from that or ``(h, w)``, of any numbers.
 
-    Args:
-        maps: The maps.
-        height, width: Wanted, in pixels.
-        mode: ``bilinear`` keeps to the range of the map. ``bilinear_unclamped`` leaves it by a rounding error, as
-            released code does, which is nothing unless the map is constant: then min-max makes that error the map.
-        align_corners: Whether corner pixels are aligned rather than pixel edges.
+    Raises:
+        AvlocError: The shape or the type is another; names `where` and `what`.
+    """
+    if given.ndim not in (2, 3) or given.dtype.kind not in "biuf" or 0 in given.shape[-2:]:
+        got = f"{given.shape} {given.dtype}"
+        raise AvlocError(f"{where}: {what} should be numbers of shape (h, w) or (n, h, w), but are {got}.")
+    return np.asarray(given if given.ndim == 3 else given[None], np.float32)
+
+
+def resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
+    """``(N, h, w)`` maps of any scale at ``(N, height, width)`` pixels.
+
+    ``bilinear`` keeps to the range of the map. ``bilinear_unclamped`` leaves it by a rounding error, as released code
+    does, which is nothing unless the map is constant: then min-max makes that error the map. `align_corners` aligns
+    corner pixels rather than pixel edges.
     """
     import torch  # late: listing and printing tables never need it
 
@@ -157,11 +166,8 @@ def normalized(maps: Maps, how: str | Range) -> Maps:
 def binarized(scores: Maps, truth: Maps, rule: Binarize, strict: bool) -> BoolArray:
     """``(N, H, W)``: which pixels of the normalized maps are claimed.
 
-    Args:
-        scores: ``(N, H, W)``.
-        truth: ``(N, H, W)``; read by the rules that are given the true area.
-        rule: The rule.
-        strict: Whether a pixel must exceed the rule's value rather than reach it.
+    `truth`, of the same shape, is read by the rules that are given the true area. With `strict` a pixel must exceed the
+    rule's value rather than reach it.
     """
     count, pixels = len(scores), scores.shape[1] * scores.shape[2]
     if not count:

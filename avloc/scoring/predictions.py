@@ -14,7 +14,6 @@ A map covers the whole canvas: all tiles of one that has several.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import zipfile
@@ -26,7 +25,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.types import AvlocError, FloatArray, Prediction, unknown
+from avloc.scoring.maps import stacked
+from avloc.types import AvlocError, FloatArray, Prediction, did_you_mean, unknown
 
 SUFFIXES = (".npz", ".png", ".json")
 ARRAYS = ("maps", "labels", "scores")
@@ -118,9 +118,7 @@ class Predictions:
 
     def _add(self, id: str, path: Path, what: str | list[Source] | None) -> None:
         if id not in self._ids:
-            close = difflib.get_close_matches(id, self._ids, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise AvlocError(f"{path}: the test list has no clip {id!r}.{hint}")
+            raise AvlocError(f"{path}: the test list has no clip {id!r}.{did_you_mean(id, self._ids)}")
         self._found.setdefault(id, {})[path] = what
 
     def _split(self, name: str) -> tuple[str, str | None]:
@@ -144,10 +142,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             raise AvlocError(f"{path}: {unknown('array', name, ARRAYS)}")
     if "maps" not in arrays:
         raise AvlocError(f"{path}: the array 'maps' (Q, h, w) is missing.")
-    maps = arrays["maps"]
-    if maps.dtype.kind not in "fiub" or maps.ndim not in (2, 3) or 0 in maps.shape[-2:]:
-        raise AvlocError(f"{path}: maps must be numbers (Q, h, w), but are {maps.shape} {maps.dtype}.")
-    arrays["maps"] = np.asarray(maps if maps.ndim == 3 else maps[None], np.float32)
+    arrays["maps"] = stacked(str(path), arrays["maps"], "maps")
     for name, kinds, what in (("labels", "U", "class names"), ("scores", "fiu", "numbers")):
         if name in arrays and (arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds):
             got = f"{arrays[name].shape} {arrays[name].dtype}"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, score_path, writing
+from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, replacing, score_path
 from avloc.types import AvlocError, FloatArray, Prediction, Truth
 
 if TYPE_CHECKING:
@@ -33,29 +33,26 @@ def score_identity(run_id: str, protocol: Protocol, metrics: Mapping[str, Metric
 
 def score_run(
     folder: RunFolder, data: Dataset, protocol: Protocol, metrics: Mapping[str, Metric], counts: Counts, title: str
-) -> str:
+) -> Score:
     """Score the predictions of a run and store the numbers; what is scored already is not scored again.
 
     Args:
         folder: The run.
         data: Its test split, with the truth.
-        protocol: How maps become masks.
-        metrics: By key.
+        protocol, metrics: How maps become masks, and masks numbers.
         counts: Which clips could not be predicted, and why.
         title: For the progress bar.
 
-    Returns:
-        The score's id.
-
     Raises:
-        AvlocError: Predictions are gone, or the protocol or a metric cannot be applied; names the clip.
+        AvlocError: Predictions are gone, a stored score is damaged, or the protocol or a metric cannot be applied;
+            names the file or the clip.
     """
     from avloc.data import load_truth  # late: reading scores needs no decoder
 
     id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
     if target.is_file():
-        return id
+        return Score.load(target)
     log = ArrayLog(folder.path)
     if len(log.records) != folder.identity()["provenance"]["clips"]:
         raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
@@ -66,16 +63,14 @@ def score_run(
         return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
 
     rows, values, dropped = score_clips(log.records, work, metrics, title)
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    with replacing(target.with_suffix(".parquet")) as temporary:
         rows.to_parquet(temporary)
-        temporary.replace(target.with_suffix(".parquet"))
-    Score(
+    score = Score(
         score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
         sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
-    ).save(target)  # fmt: skip
-    return id
+    )  # fmt: skip
+    score.save(target)
+    return score
 
 
 def stored_prediction(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> Prediction:

@@ -11,6 +11,7 @@ from avloc.store.disk import (
     data_folder,
     exclusive,
     read_json,
+    replacing,
     tag_as_cache,
     weights_folder,
     write_json,
@@ -19,6 +20,7 @@ from avloc.store.disk import (
 from avloc.store.hashing import content_id, digest, file_digest
 from avloc.store.manifest import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, score_path
 from avloc.store.runs import RunFolder, provenance
+from avloc.store.tensors import read_tensors, write_tensors
 
 __all__ = [
     "ArrayLog",
@@ -39,10 +41,13 @@ __all__ = [
     "file_digest",
     "provenance",
     "read_json",
+    "read_tensors",
+    "replacing",
     "round_to_half",
     "score_path",
     "tag_as_cache",
     "weights_folder",
     "write_json",
+    "write_tensors",
     "writing",
 ]

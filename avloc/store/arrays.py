@@ -18,7 +18,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +90,18 @@ class ArrayLog:
         """Make everything appended durable: first the bytes, then the lines that make them count."""
         if not self._pending:
             return
+        lines, blob, end = [], [], self._blob_size
+        for record, halves in self._pending:
+            for described, half in zip(record["arrays"], halves, strict=True):
+                described["offset"] = end
+                blob.append(half.tobytes())
+                end += half.nbytes
+            record["end"] = end
+            lines.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            lines, end = [], self._blob_size  # of the log; of the blob
-            with self._blob.open("ab") as file:
-                file.truncate(self._blob_size)
-                for record, halves in self._pending:
-                    for described, half in zip(record["arrays"], halves, strict=True):
-                        described["offset"] = end
-                        end += file.write(half.tobytes())
-                    record["end"] = end
-                    lines.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
-                file.flush()
-                os.fsync(file.fileno())
-            with self._log.open("ab") as file:
-                file.truncate(self._log_size)
-                file.write(b"".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
+            _append(self._blob, self._blob_size, blob)
+            _append(self._log, self._log_size, lines)
         for (record, _), line in zip(self._pending, lines, strict=True):
             self.records.remember(record["id"], self._log_size, len(line))
             self._log_size += len(line)
@@ -169,11 +163,18 @@ class Records(Mapping[str, Record]):
         return len(self._lines)
 
 
+def _append(path: Path, size: int, parts: Sequence[bytes]) -> None:
+    """Make the parts follow the first `size` bytes of a file, and wait until they are on the disk."""
+    with path.open("ab") as file:
+        file.truncate(size)
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _parse(line: bytes) -> Record | None:
-    if not line.endswith(b"\n"):
-        return None
     try:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and "end" in record and "id" in record else None
+    return record if isinstance(record, dict) and {"id", "end"} <= record.keys() and line.endswith(b"\n") else None

@@ -38,9 +38,9 @@ def entries() -> list[Cached]:
     home = cache_folder()
     if not home.is_dir():
         return []
-    features = [_features(log.parent, home) for log in sorted(home.glob("features/**/samples.jsonl"))]
-    others = sorted(tag.parent for tag in home.glob(f"*/{CACHE_TAG}"))
-    return [*features, *(_entry(path, home, "media that avloc made") for path in others)]
+    logs, tags = sorted(home.glob("features/**/samples.jsonl")), sorted(home.glob(f"*/{CACHE_TAG}"))
+    features = [_entry(log.parent, home, _described(log.parent), log.read_bytes().count(b"\n")) for log in logs]
+    return [*features, *(_entry(tag.parent, home, "media that avloc made") for tag in tags)]
 
 
 def clear(names: Sequence[str]) -> int:
@@ -52,13 +52,13 @@ def clear(names: Sequence[str]) -> int:
     Raises:
         AvlocError: No entry has such a name.
     """
-    home, chosen = cache_folder(), {}
-    for entry in entries():
-        if not names or any(entry.name == name or entry.name.startswith(f"{name.rstrip('/')}/") for name in names):
-            chosen[entry.name] = entry
+    home, known = cache_folder(), entries()
+    chosen = {} if names else {entry.name: entry for entry in known}
     for name in names:
-        if not any(entry == name.rstrip("/") or entry.startswith(f"{name.rstrip('/')}/") for entry in chosen):
+        found = {entry.name: entry for entry in known if f"{entry.name}/".startswith(f"{name.rstrip('/')}/")}
+        if not found:
             raise AvlocError(f"The cache {home} has no entry {name!r}; avloc cache lists what it has.")
+        chosen |= found
     for entry in chosen.values():
         _empty(home / entry.name)
     return sum(entry.size for entry in chosen.values())
@@ -74,11 +74,6 @@ def _empty(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file() and file.name != ".lock":
             file.unlink()
-
-
-def _features(path: Path, home: Path) -> Cached:
-    with (path / "samples.jsonl").open("rb") as lines:
-        return _entry(path, home, _described(path), sum(1 for _ in lines))
 
 
 def _entry(path: Path, home: Path, what: str, clips: int = 0) -> Cached:

@@ -50,25 +50,36 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = (
-            "Free space and run the same command again: it goes on from what is committed."
-            if full
-            else ("Choose a folder that can be written.")
-        )
+        advice = "Choose a folder that can be written."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "Free space and run the same command again: it goes on from what is committed."
         raise AvlocError(f"Cannot write to {path}: {cause}. {advice}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file to fill, which then takes the place of `path`: a reader sees the old file or the new one.
+
+    Raises:
+        AvlocError: The disk is full or cannot be written; the old file stays.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

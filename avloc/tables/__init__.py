@@ -1,12 +1,12 @@
-"""From scores to tables: layout, notes, intervals and tests, and the formats tables are written in.
+"""From scores to tables: layout, notes, intervals, tests and file formats.
 
-In comes a suite's manifest with its scores, out comes a `Table`. `avloc.results` and the command line call it. Needs no
-torch.
+Takes a suite's manifest and its stored scores, and returns a `Table`. `avloc.results` and the command line use it. It
+does not import torch.
 """
 
 from avloc.tables.layout import build_table
 from avloc.tables.published import Printed, printed_tables
-from avloc.tables.scores import collect_scores, load_scores, read_rows
+from avloc.tables.scores import load_scores, read_rows
 from avloc.tables.table import DASH, Cell, Group, Row, Table, column_names, select, transposed
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Row",
     "Table",
     "build_table",
-    "collect_scores",
     "column_names",
     "load_scores",
     "printed_tables",

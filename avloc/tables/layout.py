@@ -45,7 +45,7 @@ def build_table(
             per-source rows are gone.
 
     Example:
-        >>> build_table(load_scores(Path("results"), "multi_source"), intervals=True).save("table.tex")
+        >>> build_table(load_scores(manifest, Path("results")), intervals=True).save("table.tex")
     """
     manifest, keys = scores.manifest, scores.row_keys()
     labels = _labels(keys)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from avloc.store import Counts, DatasetEntry, Manifest, Row, Score, score_path
-from avloc.tables.render import inert
+from avloc.tables.table import inert
 from avloc.types import AvlocError
 
 COLUMNS = (
@@ -69,24 +69,8 @@ class Scores:
         return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
-def load_scores(results: Path, suite: str) -> Scores:
-    """Read the manifest and the scores of a suite.
-
-    Args:
-        results: The folder with the results.
-        suite: The suite's name or, after ``avloc score``, ``<suite>.<protocol>``.
-
-    Raises:
-        AvlocError: The suite was not run here, or a file is damaged; names the file.
-
-    Example:
-        >>> build_table(load_scores(Path("results"), "smoke")).to_markdown()
-    """
-    return collect_scores(Manifest.of(results, suite), results)
-
-
-def collect_scores(manifest: Manifest, results: Path) -> Scores:
-    """Read the scores that a manifest names.
+def load_scores(manifest: Manifest, results: Path) -> Scores:
+    """Read the scores that a manifest names from the folder with the results.
 
     Raises:
         AvlocError: A score cannot be read, or lacks a metric of the manifest; names the file.

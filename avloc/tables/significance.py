@@ -26,8 +26,7 @@ class Column:
     """One dataset's stored rows, aligned.
 
     Attributes:
-        index: Which dataset.
-        entry: The same in the manifest.
+        index, entry: Which dataset.
         scored: Index of the table's row -> per seed the stored rows, by clip and source.
         groups: ``(n,)`` the video of every source that any of them has, by clip and source.
     """
@@ -63,13 +62,11 @@ def gather(
     """95 % intervals and tests of a whole table.
 
     Args:
-        scores: All scores.
-        keys: The rows of the table.
+        scores, keys: All scores, and the rows of the table.
         intervals: Whether to compute intervals.
         reference: Per row of the table the row it is tested against; ``None``: no tests.
         label: Of the reference, for the notes.
-        reducer: Returns the function that turns a metric's rows into one number; called only for metrics that are not
-            the mean of their rows.
+        reducer: Returns the function that turns rows into one number, for a metric that is not the mean of its rows.
 
     Returns:
         Intervals, as fractions; p-values, corrected over the whole table; how both were computed, and what they do not

@@ -33,8 +33,7 @@ def replicate_means(values: FloatArray, groups: Indices, *, draws: int = DRAWS, 
     Args:
         values: ``(n, K)``; NaN where a column is not defined.
         groups: ``(n,)`` cluster of every row, 0 to G - 1.
-        draws: How many.
-        seed: Of the draws.
+        draws, seed: How many, and what seeds them.
     """
     lost = np.isnan(values)
     sums, counts = _per_cluster(np.where(lost, 0.0, values), groups), _per_cluster((~lost).astype(float), groups)
@@ -47,8 +46,7 @@ def replicate(
 ) -> FloatArray:
     """``(draws,)``: what `reduce` makes of ``(n, k)`` rows on the same clusters as `replicate_means` draws."""
     count = int(groups.max()) + 1
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(groups, minlength=count))[:-1])
+    members = [np.flatnonzero(groups == group) for group in range(count)]
     found = []
     for weights in _weights(count, draws, seed):
         for line in weights.astype(np.intp):
@@ -64,19 +62,16 @@ def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
 
 
 def sign_flip(differences: FloatArray, groups: Indices, *, flips: int = FLIPS, seed: int = 0) -> FloatArray:
-    """Two-sided p-values of paired differences: under the null each cluster's sign is as likely as its opposite.
+    """``(K,)`` two-sided p-values of paired differences, in (0, 1].
 
-    The statistic is the mean difference. Where there are no more than `flips` + 1 sign patterns, all are tried and
-    p is exact; else patterns are drawn, and the observed one counts as one of them, so that p is never 0.
+    Under the null each cluster's sign is as likely as its opposite. The statistic is the mean difference. Where there
+    are no more than `flips` + 1 sign patterns, all are tried and p is exact; else patterns are drawn, and the observed
+    one counts as one of them, so that p is never 0.
 
     Args:
         differences: ``(n, K)``, one column per comparison; NaN where a pair is not defined.
         groups: ``(n,)`` cluster of every row, 0 to G - 1.
-        flips: Patterns to draw.
-        seed: Of the patterns.
-
-    Returns:
-        ``(K,)`` in (0, 1].
+        flips, seed: Patterns to draw, and what seeds them.
     """
     sums = _per_cluster(np.nan_to_num(differences), groups)  # (G, K)
     observed = np.abs(sums.sum(0))

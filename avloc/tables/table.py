@@ -1,21 +1,33 @@
-"""A table, whatever the format: groups of columns, sections of rows, cells, and the notes below."""
+"""A table: groups of columns, sections of rows, cells, and the notes below; as CSV, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress, groupby
 from pathlib import Path
 
 import pandas as pd
 
 from avloc.store import writing
-from avloc.tables import render
 from avloc.types import AvlocError, unknown
 
 DASH = "—"
 DIFFERS, BEATEN = "†", "‡"
 """Marks of cells: differs from the reference method; does not beat the best control that ignores the audio."""
+
+_LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "—": "--", "↓": r"$\downarrow$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "✓": r"$\surd$", "✗": r"$\times$", "\n": " ",
+})  # fmt: skip
+_MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", ">": "&gt;", "*": r"\*", "`": r"\`", "\n": " "})
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +132,61 @@ class Table:
         columns = pd.MultiIndex.from_tuples(self.heads, names=["group", "column"])
         return pd.DataFrame(cells, rows, columns).infer_objects()
 
-    to_csv, to_latex, to_markdown, to_json = render.to_csv, render.to_latex, render.to_markdown, render.to_json
+    def to_csv(self) -> str:
+        """The table as CSV for spreadsheets: two header lines, marks behind the numbers, then the notes."""
+        titles, headers = ([head[n] for head in self.heads] for n in (0, 1))
+        lines: list[list[str]] = [["", "", *titles], ["", self.corner, *headers]]
+        for row in self.rows:
+            lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in row.flat)])
+        lines += [[], [self.title], *([note] for note in self.notes)]
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([inert(text) for text in line] for line in lines)
+        return file.getvalue()
+
+    def to_json(self) -> str:
+        """Everything the table holds as JSON, numbers unrounded."""
+        columns = [
+            {"dataset": group.name, "title": group.title, "metric": key, "header": header}
+            for group in self.groups
+            for header, key in zip(group.headers, group.keys or ("",) * len(group.headers), strict=True)
+        ]
+        rows = [{"section": row.section, "label": row.label, "cells": list(map(asdict, row.flat))} for row in self.rows]
+        content = {"title": self.title, "label": self.label, "corner": self.corner, "columns": columns, "rows": rows}
+        return json.dumps({**content, "notes": self.notes}, indent=1, ensure_ascii=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The table as Markdown: the best bold, the second underlined, the notes as a list."""
+        heads = [f"{_md(title)}<br>{_md(header)}" if title else _md(header) for title, header in self.heads]
+        lines = [[_md(self.corner), *heads], [":--", *["--:"] * len(heads)]]
+        for section, rows in self.sections:
+            if len(self.sections) > 1:
+                lines.append([f"*{_md(section)}*", *[""] * len(heads)])
+            lines += [[_md(row.label), *map(_md_cell, row.flat)] for row in rows]
+        grid = [f"| {' | '.join(line)} |" for line in lines]
+        return "\n".join([f"**{_md(self.title)}**", "", *grid, "", *(f"- {_md(note)}" for note in self.notes), ""])
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX float for the booktabs package: the best bold, the second underlined."""
+        titles, rules, end, count = [], [], 1, len(self.heads)
+        for group in self.groups:
+            start, end = end + 1, end + len(group.headers)
+            titles.append(rf"\multicolumn{{{len(group.headers)}}}{{c}}{{{_tex(group.title)}}}")
+            rules += [rf"\cmidrule(lr){{{start}-{end}}}"] if group.title else []
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_tex(self.title)}}}",
+            *([rf"\label{{{self.label}}}"] if self.label else []), rf"\begin{{tabular}}{{l{'c' * count}}}",
+            r"\toprule", _tex_line(["", *titles]), "".join(rules),
+            _tex_line([_tex(self.corner), *(_tex(header) for _, header in self.heads)]),
+        ]  # fmt: skip
+        for section, rows in self.sections:
+            lines.append(r"\midrule")
+            if len(self.sections) > 1:
+                lines.append(rf"\multicolumn{{{count + 1}}}{{l}}{{\textit{{{_tex(section)}}}}} \\")
+            lines += [_tex_line([_tex(row.label), *map(_tex_cell, row.flat)]) for row in rows]
+        lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
+        return "\n".join(
+            [*lines, *(rf"{_tex(note)}\par" for note in self.notes), r"\end{minipage}", r"\end{table}", ""]
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the table to a file, in the format of its suffix: ``.csv``, ``.json``, ``.md`` or ``.tex``.
@@ -130,11 +196,40 @@ class Table:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in render.WRITERS:
-            raise AvlocError(f"{path}: {unknown('format of a table with the suffix', suffix, render.WRITERS)}")
+        writers = {".csv": self.to_csv, ".json": self.to_json, ".md": self.to_markdown, ".tex": self.to_latex}
+        if suffix not in writers:
+            raise AvlocError(f"{path}: {unknown('format of a table with the suffix', suffix, writers)}")
         encoding = "utf-8-sig" if suffix == ".csv" else "utf-8"  # Excel needs the mark to read UTF-8
         with writing(path):
-            path.write_text(render.WRITERS[suffix](self), encoding=encoding)
+            path.write_text(writers[suffix](), encoding=encoding)
+
+
+def inert(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; numbers do not change."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text) else text
+
+
+def _md(text: str) -> str:
+    return text.translate(_MARKDOWN)
+
+
+def _md_cell(cell: Cell) -> str:
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[cell.rank].format(_md(cell.text))
+    return text + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
+
+
+def _tex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[cell.rank].format(_tex(cell.text))
+    return text + (rf"\textsuperscript{{{_tex(cell.mark)}}}" if cell.mark else "")
+
+
+def _tex_line(cells: Sequence[str]) -> str:
+    line = rf"{' & '.join(cells)} \\"
+    return "{}" + line if line.startswith(("[", "*")) else line  # the \\ above would take it for its argument
 
 
 def select(table: Table, wanted: Sequence[str]) -> Table:

@@ -1,6 +1,6 @@
 """From features to weights: the one training loop.
 
-In come a method and what it learns from, out comes a checkpoint. The runner calls it, and the conformance checks.
+Takes a method and its training data, and writes a checkpoint. The runner and the conformance checks use it.
 """
 
 from avloc.training.checkpoint import ENCODER, Trained, load_weights, restore

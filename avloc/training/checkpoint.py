@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
-from avloc.store import writing
+from avloc.store import read_tensors
 from avloc.types import AvlocError, Batch, Features
 
 ENCODER = "encoder::"
@@ -77,10 +74,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         AvlocError: The file is missing or not a safetensors file.
     """
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise AvlocError(f"The checkpoint {path} cannot be read ({error}); run again with --force.") from error
+        return read_tensors(path)[0]
+    except AvlocError as error:
+        raise AvlocError(f"{error} Run again with --force.") from error
 
 
 def restore(checkpoint: Path, method: Method, clips: FeatureSet) -> FeatureSet:
@@ -93,16 +89,3 @@ def restore(checkpoint: Path, method: Method, clips: FeatureSet) -> FeatureSet:
         clips = clips.through(encoder)
     Trained(method, encoder).put(tensors)
     return clips
-
-
-def save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file, so that a reader sees the old one or the new one."""
-    with writing(path):
-        temporary = path.with_suffix(".tmp")
-        try:
-            save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # safetensors reports a full disk with its own type
-            raise OSError(str(error)) from error
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)

@@ -24,9 +24,9 @@ from torch import Tensor
 from avloc.features import FeatureSet
 from avloc.interfaces import Context, Encoder, Method, Phase
 from avloc.progress import say, track
-from avloc.store import writing
+from avloc.store import write_tensors, writing
 from avloc.suite import Train
-from avloc.training.checkpoint import Trained, load_weights, save
+from avloc.training.checkpoint import Trained, load_weights
 from avloc.training.data import TrainingData
 from avloc.training.resume import Position, load_position, put_optimizer, save_position
 from avloc.types import AvlocError, Batch, Features
@@ -95,6 +95,8 @@ class Fit:
         """Train to the end; returns the checkpoint of the kept epoch."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            for torn in self.folder.glob("*.tmp") if self.fabric.is_global_zero else ():  # of a process that was killed
+                torn.unlink()
         optimizer_state = self._resume()
         left = sum(self.epochs) * self.steps - self.position.total
         for _ in track(self._train(optimizer_state), self.description, left):
@@ -150,12 +152,11 @@ class Fit:
 
         self.method.before_phase(phase.name, dataset_pass)
 
-    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> tuple[Any, Any]:
+    def _set_up(self, phase: Phase, optimizer_state: dict[str, Tensor]) -> Any:
         optimizer = torch.optim.Adam(self.trained.chosen(phase, self.train.lr), weight_decay=self.train.weight_decay)
         if optimizer_state:
             put_optimizer(optimizer, optimizer_state)
-        model, ready = self.fabric.setup(self.trained, optimizer)
-        return model, ready
+        return self.fabric.setup(self.trained, optimizer)
 
     def _epoch_ids(self) -> list[list[str]]:
         """The epoch's batches: a permutation that depends on seed, phase and epoch alone."""
@@ -185,10 +186,7 @@ class Fit:
         at.step, at.total = at.step + 1, at.total + 1
 
     def _load(self, clips: FeatureSet, ids: Sequence[str]) -> Callable[[], tuple[Features, Batch, Context]]:
-        """A batch on the device. Each of several processes reads its share, and all compute on the whole batch.
-
-        So the loss has the same negatives, and training the same result, on any number of processes.
-        """
+        """A batch on the device: each process reads its share, all compute on the whole, with the same negatives."""
         context = self._context()
         rows = self.data.draw(self.method, clips, ids, context)
         batch = to_device(self.data.batch(rows, labels=self.method.needs.labels), self.fabric.device)
@@ -250,7 +248,7 @@ class Fit:
 
     def _save_weights(self) -> None:
         if self.fabric.is_global_zero:
-            save(self.trained.tensors(), self.checkpoint, {})
+            write_tensors(self.checkpoint, self.trained.tensors())
 
     def _save_position(self, optimizer: Any) -> None:
         if not self.fabric.is_global_zero:
@@ -266,12 +264,13 @@ class Fit:
         found = load_position(self._resume_file)
         if found is None:
             return {}
-        if found.position.source != self.position.source:
+        position, model, optimizer = found
+        if position.source != self.position.source:
             say(f"The file of {type(self.method).__name__} was changed: its training starts from its first step.")
             return {}
-        self.position = found.position
-        self.trained.put(found.model)
-        return found.optimizer
+        self.position = position
+        self.trained.put(model)
+        return optimizer
 
 
 def _require_terms(terms: object, name: str) -> None:

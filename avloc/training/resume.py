@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avloc.progress import say
-from avloc.training.checkpoint import save
+from avloc.store import read_tensors, write_tensors
+from avloc.types import AvlocError
 
 MODEL, OPTIMIZER = "model.", "optimizer."
 
@@ -26,8 +26,7 @@ class Position:
     Attributes:
         phase, epoch, step: Indices; `step` counts within the epoch.
         total: Optimizer steps so far, over all phases.
-        sums: Sums of the loss terms over the epoch's steps so far.
-        best: Lowest validation loss of this phase, ``None`` before the first.
+        sums, best: Sums of the epoch's loss terms so far, and the lowest validation loss of this phase so far.
         log_bytes: Length of ``train.jsonl`` at this point.
         source: A digest of the method's file.
     """
@@ -42,34 +41,27 @@ class Position:
     source: str = ""
 
 
-class Resumed(NamedTuple):
-    """What a resume file held: the position, the model's tensors, and the optimizer's."""
-
-    position: Position
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-
-
 def save_position(path: Path, position: Position, model: Mapping[str, Tensor], optimizer: Any) -> None:
     """Write the resume file; without an optimizer (``None``) the next phase starts a new one."""
     tensors = {MODEL + name: value for name, value in model.items()}
-    tensors |= {} if optimizer is None else _flat(optimizer.state_dict())
-    save(tensors, path, {"position": json.dumps(asdict(position))})
+    states = {} if optimizer is None else optimizer.state_dict()["state"]
+    for index, values in states.items():
+        tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    write_tensors(path, tensors, {"position": json.dumps(asdict(position))})
 
 
-def load_position(path: Path) -> Resumed | None:
-    """Read the resume file; ``None`` where there is none, or a damaged one, of which the user is told."""
+def load_position(path: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
+    """The position, the model's tensors and the optimizer's; ``None`` without a file, or with a damaged one."""
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError:  # torn by a power cut; the steps before it are only work, not results
-        say(f"{path} is damaged; training starts from its first step.")
+        tensors, about = read_tensors(path)
+    except AvlocError as error:  # torn by a power cut; the steps before it are only work, not results
+        say(f"{error} Training starts from its first step.")
         return None
+    position = Position(**json.loads(about["position"]))
     model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
-    return Resumed(position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)})
+    return position, model, {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)}
 
 
 def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -79,11 +71,3 @@ def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
         index, key = name.removeprefix(OPTIMIZER).split(".", 1)
         filled["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(filled)
-
-
-def _flat(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for key, value in values.items()
-    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import re
 import warnings
@@ -21,7 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from avloc.store import exclusive, file_digest, read_json, weights_folder, write_json, writing
+from avloc.store import (
+    exclusive,
+    file_digest,
+    read_json,
+    read_tensors,
+    weights_folder,
+    write_json,
+    write_tensors,
+    writing,
+)
 from avloc.types import AvlocError
 from avloc.weights.download import resumed
 
@@ -117,8 +125,8 @@ def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
     except OSError as error:
         raise AvlocError(f"{path} cannot be read: {error.strerror}.") from error
     if start[8:9] == b"{":
-        found = _read_safetensors(path)
-    elif start.startswith(b"PK"):
+        return read_tensors(path)[0]
+    if start.startswith(b"PK"):
         found = _read_script(path, trusted) if _is_script(path) else _read_pickle(path)
     elif start[:1] == b"\x80":  # pickles of protocol 2 and later, as PyTorch wrote them before 1.6
         found = _read_pickle(path)
@@ -133,16 +141,6 @@ def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
                 "else. Save the state dict alone."
             )
     return {name: value.detach() for name, value in found.items()}
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise AvlocError(f"{path} is truncated or no safetensors file: {error}.") from error
 
 
 def _is_script(path: Path) -> bool:
@@ -263,29 +261,12 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "verified": checkpoint.known if checkpoint.matches(sha256) else "no",
     }  # fmt: skip
-    _keep(checkpoint.path, state, card)
+    beside = checkpoint.path.with_suffix(".json")
+    with writing(beside):  # first, so that no weights ever have another's card
+        beside.unlink(missing_ok=True)
+    write_tensors(checkpoint.path, state)
+    write_json(beside, card)
     return card
-
-
-def _keep(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write weights and card; a reader sees the old weights or the new ones, never another's card."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            path.with_suffix(".json").unlink(missing_ok=True)
-            temporary.replace(path)
-        except SafetensorError as error:  # how safetensors reports the disk's errors
-            raise OSError(str(error)) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-    write_json(path.with_suffix(".json"), card)
 
 
 def card_of(checkpoint: Checkpoint) -> dict[str, Any] | None:

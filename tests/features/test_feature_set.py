@@ -127,6 +127,19 @@ class Twins(Blocks):
         return replace(sample, clip=replace(sample.clip, id=id, group="one video"))
 
 
+class Unnamed(Blocks):
+    """Blocks of which one clip cannot say what it is."""
+
+    def content(self, id: str) -> str:
+        return {}["nothing"] if id == "train1" else super().content(id)
+
+
+def test_a_clip_whose_content_fails_costs_that_clip_alone(counting: Counting) -> None:
+    found = _encode(Unnamed(None, split="train", count=3), counting)
+    assert found.ids == ("train0", "train2")
+    assert found.broken == {"train1": "The data set Unnamed failed on clip 'train1': KeyError: 'nothing'"}
+
+
 def test_the_same_content_under_two_ids_is_encoded_once(counting: Counting) -> None:
     seen = _encode(Twins(None, split="train", count=3), counting)
     assert counting.seen == 1

@@ -70,7 +70,7 @@ class Store:
 
     def table(self, **options: Any) -> Table:
         self.write()
-        return build_table(load_scores(self.results, self.manifest.suite), **options)
+        return build_table(load_scores(Manifest.of(self.results, self.manifest.suite), self.results), **options)
 
     def write(self) -> None:
         self.manifest.save(Manifest.path(self.results, self.manifest.suite))

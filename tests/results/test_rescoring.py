@@ -16,6 +16,7 @@ from avloc.cli.terminal import show_table
 from avloc.results import LONGEST_NAME, load_results, rescore, score_external
 from avloc.runner import bench
 from avloc.scoring import Protocol
+from avloc.store import Manifest
 from avloc.suite import Suite, load_suite
 from avloc.tables import load_scores, select, transposed
 
@@ -101,7 +102,7 @@ def test_columns_can_be_chosen_and_transposed(results: Path) -> None:
 
 def test_the_csv_says_under_which_protocol_every_line_is(results: Path) -> None:
     rescore("blocks", results=results, protocol="avloc,ezvsl", metrics=METRICS)
-    frame = load_scores(results, "blocks.avloc+ezvsl").frame
+    frame = load_scores(Manifest.of(results, "blocks.avloc+ezvsl"), results).frame
     frame = frame[frame.status == "done"]
     under = frame.dataset.str.extract(r" \((\w+)\)$", expand=False)
     assert (under == frame.protocol.str.partition(":")[0]).all() and set(under) == {"avloc", "ezvsl"}

@@ -420,7 +420,7 @@ def test_a_dataset_that_crashes_leaves_the_others(
     twins = [{"name": "blocks", "encoder": "plain", "count": count} for count in (8, 12)]
     data = {**suite.model_dump(), "datasets": twins, "methods": ["dot"], "seeds": [0]}
     manifest = bench(Suite.model_validate(data), Options(tmp_path))
-    assert [row.status for row in manifest.rows] == ["failed", "done"]
+    assert [row.status for row in manifest.rows] == ["skipped", "done"]
     assert "the reader failed" in manifest.rows[0].reason
 
 
@@ -449,8 +449,10 @@ def test_without_a_training_list_untrained_methods_still_run(suite_file: Path, t
     text = suite_file.read_text().replace("name: blocks", "name: listless, obtain: avloc data prepare listless")
     suite_file.write_text(text)
     registry().add_module("listless", Listless())
-    manifest = bench(load_suite(str(suite_file)).override(methods=["dot", "hinted"], seeds=[0]), Options(tmp_path))
+    suite = load_suite(str(suite_file)).override(methods=["dot", "fragile", "hinted"], seeds=[0])
+    manifest = bench(suite, Options(tmp_path))
     rows = {(row.method, row.section): row for row in manifest.rows}
+    assert (rows["fragile", "methods"].status, rows["fragile", "methods"].reason) == ("failed", "RuntimeError: boom")
     assert rows["dot", "methods"].status == "skipped"
     assert "learns, but train.csv is not here" in rows["dot", "methods"].reason
     assert rows["hinted", "methods"].status == "done"
@@ -556,6 +558,10 @@ class Listless:
     @hookimpl
     def avloc_datasets(self) -> dict[str, type]:
         return {"listless": Untaught}
+
+    @hookimpl
+    def avloc_methods(self) -> dict[str, type]:
+        return {"fragile": type("Fragile", (Dot,), {"__init__": lambda *_, **__: _raise("boom")})}
 
 
 @pytest.mark.usefixtures("world")

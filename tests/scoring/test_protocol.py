@@ -16,8 +16,8 @@ from sklearn.metrics import average_precision_score
 
 from avloc import AvlocError, Prediction, Truth
 from avloc.data import rasterize
-from avloc.scoring import Protocol, load_protocol, preset_names, top_pixels
-from avloc.scoring.maps import top_quarter
+from avloc.scoring import Protocol, load_protocol, preset_names
+from avloc.scoring.maps import top_pixels, top_quarter
 
 Array = npt.NDArray[Any]
 

@@ -179,7 +179,7 @@ def test_the_terminal_shows_all_groups_however_narrow(store: Store) -> None:
 
 def test_a_suite_that_was_never_run(store: Store) -> None:
     with pytest.raises(AvlocError, match="avloc bench --suite other"):
-        load_scores(store.results, "other")
+        load_scores(Manifest.of(store.results, "other"), store.results)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_malformed_manifest_is_named(store: Store) -> None:
     del content["rows"][0]["method"]
     write_json(path, content)
     with pytest.raises(AvlocError, match=r"s\.json is not the manifest.*rows\.0\.method"):
-        load_scores(store.results, "s")
+        load_scores(Manifest.of(store.results, "s"), store.results)
 
 
 def test_the_same_files_give_the_same_table(store: Store) -> None:

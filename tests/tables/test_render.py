@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from avloc.tables import Cell, Group, Row, Table, load_scores, printed_tables, render, transposed
+from avloc.store import Manifest
+from avloc.tables import Cell, Group, Row, Table, load_scores, printed_tables, transposed
 from helpers.stored import Store
 
 NASTY = ("=SUM(A1)", "+1", "-x", "@here", "50% & more_{}", "a^b~c\\d#$", "[bracket]", "* star", "x < y > z | `w`")
@@ -35,7 +36,7 @@ def nasty() -> Table:
 
 
 def check_latex(text: str) -> list[list[str]]:
-    """Parse what `render.latex` writes as TeX would; returns the cells of every line of the tabular.
+    """Parse what `Table.to_latex` writes as TeX would; returns the cells of every line of the tabular.
 
     Braces and environments must balance, special characters must be escaped, every line must fill the columns of the
     tabular, and no row may start with a text that the previous line's end would take as its argument.
@@ -65,7 +66,7 @@ def test_csv_has_one_line_per_method_dataset_metric_and_seed(store: Store) -> No
     store.row("a", 0.4123, params={"tau": 0.1})
     store.row("b", status="failed", reason="boom, said it")
     store.write()
-    lines = list(csv.DictReader(io.StringIO(load_scores(store.results, "s").to_csv())))
+    lines = list(csv.DictReader(io.StringIO(load_scores(Manifest.of(store.results, "s"), store.results).to_csv())))
     assert [(line["method"], line["metric"], line["status"]) for line in lines] == [
         ("a", "cap", "done"), ("a", "distance", "done"), ("b", "cap", "failed"), ("b", "distance", "failed")
     ]  # fmt: skip
@@ -79,7 +80,7 @@ def test_markdown(store: Store) -> None:
     store.row("a|b", 0.5)
     store.row("c", 0.4, section="controls")
     store.row("d", status="skipped", reason="<why>")
-    lines = render.to_markdown(store.table()).splitlines()
+    lines = store.table().to_markdown().splitlines()
     assert lines[0] == "**A 100% test**"
     assert lines[2] == "| Method | Toybox duet<br>CAP | Toybox duet<br>distance ↓ |"
     assert lines[4:9] == [
@@ -96,7 +97,7 @@ def test_latex_is_booktabs_and_escaped(store: Store) -> None:
     store.row("a_b", 0.5, seed=0)
     store.row("a_b", 0.52, seed=1)
     store.row("c", 0.4, section="controls")
-    text = render.to_latex(store.table())
+    text = store.table().to_latex()
     for words in (
         r"\caption{A 100\% test}", r"\begin{tabular}{lcc}", r"\toprule", r"\cmidrule(lr){2-3}",
         r" & \multicolumn{2}{c}{Toybox duet} \\", r"Method & CAP & distance $\downarrow$ \\",
@@ -111,13 +112,13 @@ def test_latex_is_booktabs_and_escaped(store: Store) -> None:
 
 def test_latex_of_anything_is_sound(nasty: Table) -> None:
     for table in (nasty, transposed(nasty), *(printed.table() for printed in printed_tables().values())):
-        check_latex(render.to_latex(table))
-    assert r"\label{tab:nasty}" in render.to_latex(nasty)
-    assert r"\textbf{-1.5}\textsuperscript{a$\dagger$}" in render.to_latex(nasty)
+        check_latex(table.to_latex())
+    assert r"\label{tab:nasty}" in nasty.to_latex()
+    assert r"\textbf{-1.5}\textsuperscript{a$\dagger$}" in nasty.to_latex()
 
 
 def test_the_parser_of_latex_would_notice(nasty: Table) -> None:
-    text = render.to_latex(nasty)
+    text = nasty.to_latex()
     for before, after in ((r"\&", "&"), (r"\%", "%"), ("{}[", "["), (r"\textbf{", ""), (r"\end{minipage}", "")):
         assert before in text
         with pytest.raises(AssertionError):
@@ -127,7 +128,7 @@ def test_the_parser_of_latex_would_notice(nasty: Table) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
 def test_latex_compiles(nasty: Table, tmp_path: Path) -> None:
     tables = [nasty, transposed(nasty), *(printed.table() for printed in printed_tables().values())]
-    body = "\n".join(render.to_latex(table) for table in tables)
+    body = "\n".join(table.to_latex() for table in tables)
     head = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}"
     (tmp_path / "t.tex").write_text(f"{head}\n{body}\n\\end{{document}}", encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
@@ -138,7 +139,7 @@ def test_latex_compiles(nasty: Table, tmp_path: Path) -> None:
 def test_a_sheet_is_the_table_with_two_header_lines(store: Store) -> None:
     store.row("a", 0.5)
     store.row("c", 0.6, section="controls")
-    lines = list(csv.reader(io.StringIO(render.to_csv(store.table()))))
+    lines = list(csv.reader(io.StringIO(store.table().to_csv())))
     assert lines[:4] == [
         ["", "", "Toybox duet", "Toybox duet"], ["", "Method", "CAP", "distance ↓"],
         ["Methods", "A", "50.0 ‡", "5.0 ‡"], ["Controls", "C", "60.0", "5.0"],
@@ -151,20 +152,20 @@ def test_no_cell_of_a_sheet_or_a_csv_is_a_formula(nasty: Table, store: Store) ->
     for name in NASTY:
         store.row(name, 0.4, reason=name)
     store.write()
-    long = load_scores(store.results, "s").to_csv()
-    for text in (render.to_csv(nasty), render.to_csv(transposed(nasty)), long):
+    long = load_scores(Manifest.of(store.results, "s"), store.results).to_csv()
+    for text in (nasty.to_csv(), transposed(nasty).to_csv(), long):
         cells = [cell for line in csv.reader(io.StringIO(text)) for cell in line]
         risky = [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
         assert set(risky) <= {"+1"}  # a number
         assert "'=SUM(A1)" in cells
-    assert "-1.5 a†" not in render.to_csv(replace(nasty, rows=()))
+    assert "-1.5 a†" not in replace(nasty, rows=()).to_csv()
 
 
 def test_json_holds_what_the_table_holds_unrounded(store: Store) -> None:
     for seed, cap in enumerate((0.40004, 0.42)):
         store.row("a", cap, seed=seed)
     store.row("b", status="skipped", reason="why")
-    content = json.loads(render.to_json(replace(store.table(), label="tab:x")))
+    content = json.loads(replace(store.table(), label="tab:x").to_json())
     assert (content["title"], content["label"], content["corner"]) == ("A 100% test", "tab:x", "Method")
     assert content["columns"][0] == {"dataset": "duet", "title": "Toybox duet", "metric": "cap", "header": "CAP"}
     first, second = (row["cells"][0] for row in content["rows"])
@@ -177,11 +178,11 @@ def test_json_holds_what_the_table_holds_unrounded(store: Store) -> None:
 
 def test_columns_without_a_title_have_one_header_only() -> None:
     table = Table("T", (Group("", ("Venue",)), Group("D", ("AP",))), (Row("", "m", ((Cell("X"),), (Cell("1"),))),), ())
-    assert "| Method | Venue | D<br>AP |" in render.to_markdown(table)
-    assert r"\cmidrule(lr){3-3}" in render.to_latex(table)
-    assert r"\cmidrule(lr){2-2}" not in render.to_latex(table)
+    assert "| Method | Venue | D<br>AP |" in table.to_markdown()
+    assert r"\cmidrule(lr){3-3}" in table.to_latex()
+    assert r"\cmidrule(lr){2-2}" not in table.to_latex()
 
 
 def test_the_same_table_is_written_the_same_way(nasty: Table) -> None:
-    for write in render.WRITERS.values():
-        assert write(nasty) == write(nasty)
+    for write in (nasty.to_csv, nasty.to_json, nasty.to_markdown, nasty.to_latex):
+        assert write() == write()

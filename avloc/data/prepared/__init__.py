@@ -7,7 +7,6 @@ sets of papers call it, and ``avloc data``.
 from avloc.data.prepared.inventory import (
     ChecksAnnotations,
     Opened,
-    Report,
     check_file,
     inspect,
     list_hash,
@@ -44,7 +43,6 @@ __all__ = [
     "Prepared",
     "Recording",
     "Recordings",
-    "Report",
     "Tile",
     "annotation",
     "check_file",

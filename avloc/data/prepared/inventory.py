@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
@@ -83,21 +83,16 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
     cls: Any = dataset_class(name)  # constructors differ
     parameters = dict(_setting(text) for text in settings)
     check_parameters("dataset", Component(name=name, params=parameters), cls)
-    opened = Opened({}, {}, absent_annotations(cls, data))
+    opened = Opened({}, {}, {})
+    if issubclass(cls, HasRecordings):
+        files = data_folder(data) / cls.family / "annotations"
+        opened.absent.update((file, place) for file, place in cls.annotations.items() if not (files / file).is_file())
     for one in (split,) if split else SPLITS:
         try:
             opened.splits[one] = cls(data, split=one, **parameters)
         except AvlocError as error:
             opened.failed[one] = str(error)
     return opened
-
-
-def absent_annotations(cls: type[Dataset], data: Path | None) -> dict[str, str]:
-    """Annotation files of a data set that are not on this machine -> where their authors publish them."""
-    if not issubclass(cls, HasRecordings):
-        return {}
-    files = data_folder(data) / cls.family / "annotations"
-    return {file: place for file, place in cls.annotations.items() if not (files / file).is_file()}
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -127,23 +122,21 @@ class Report:
     classes: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     @property
-    def hash(self) -> str:
-        """The first 12 hex digits of the SHA-256 over the sorted ids of the present clips, a line each."""
-        return list_hash(self.status.present)
-
-    @property
     def counts(self) -> str:
-        """``4,812 of 5,158 test clips``."""
+        """Such as ``4,812 of 5,158 test clips``."""
         return f"{len(self.status.present):,} of {len(self.ids):,} {self.split} clips"
 
     @property
     def verdict(self) -> str:
-        """``4,812 of 5,158 test clips, list hash ab12...``."""
-        return f"{self.counts}, list hash {self.hash}"
+        """`counts`, and the `list_hash` of the present clips."""
+        return f"{self.counts}, list hash {list_hash(self.status.present)}"
 
 
 def list_hash(ids: Iterable[str]) -> str:
-    """What two people compare to know that they scored the same clips; the order does not matter."""
+    """What two people compare to know that they scored the same clips, in whatever order.
+
+    The first 12 hex digits of the SHA-256 over the sorted ids, a line each.
+    """
     return hashlib.sha256("".join(f"{id}\n" for id in sorted(ids)).encode()).hexdigest()[:12]
 
 
@@ -159,44 +152,25 @@ def inspect(split: str, dataset: Dataset, *, classes: bool = False) -> Report:
     counts: dict[str, Counter[str]] = {}
     for id in ids if classes else ():
         state = "missing" if id in status.missing else "broken" if id in status.broken else "present"
-        for label in _labels(dataset, id):
+        try:
+            labels = set(dataset.labels(id))
+        except AvlocError:  # they cannot be had without the clip's media
+            labels = {"unknown"}
+        for label in labels:
             counts.setdefault(label, Counter())[state] += 1
     return Report(split, ids, status, dict(sorted(counts.items())))
 
 
-def _labels(dataset: Dataset, id: str) -> tuple[str, ...]:
-    """A clip's class names, or ``("unknown",)`` where they cannot be had without its media."""
-    try:
-        return tuple(dict.fromkeys(dataset.labels(id)))
-    except AvlocError:
-        return ("unknown",)
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why some clips cannot be used.
-
-    Attributes:
-        text: As the first of them has it, without its file's name.
-        ids: Of the clips.
-    """
-
-    text: str
-    ids: tuple[str, ...]
-
-
-def reasons(clips: Mapping[str, str]) -> list[Reason]:
-    """Clips by reason, whatever file or number it names; the most frequent reason first."""
+def reasons(clips: Mapping[str, str]) -> dict[str, list[str]]:
+    """Reason, as its first clip has it -> its clips, whatever file or number they name; the most frequent first."""
     groups: dict[str, tuple[str, list[str]]] = {}
     for id, sentence in clips.items():
-        text = sentence.split(": ", 1)[-1]
+        text = sentence.split(": ", 1)[-1]  # without its file's name
         groups.setdefault(re.sub(r"\d+(\.\d+)?", "#", text), (text, []))[1].append(id)
-    found = [Reason(text, tuple(ids)) for text, ids in groups.values()]
-    return sorted(found, key=lambda reason: -len(reason.ids))
+    return dict(sorted(groups.values(), key=lambda group: -len(group[1])))
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """A registered data set in ``avloc data list``.
 
     Attributes:
@@ -264,7 +238,6 @@ def check_file(file: Path) -> list[str]:
         if file.suffix.lower() in cls.checks:
             problems += cls.check(file)
     if file.suffix.lower() not in suffixes:
-        raise AvlocError(
-            f"{file}: no data set reads such files of users; known: {', '.join(sorted(suffixes)) or 'none'}."
-        )
+        known = ", ".join(sorted(suffixes)) or "none"
+        raise AvlocError(f"{file}: no data set reads such files of users; known: {known}.")
     return list(dict.fromkeys(problems))

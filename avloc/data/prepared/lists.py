@@ -155,17 +155,11 @@ class _Tiles(Dataset):
     def fingerprint(self) -> str:
         """Of the annotations as they were understood, and of what is present with its content and masks."""
         present = set(self.status().present)
-        found = [
-            [
-                id,
-                tile.labels,
-                tile.group,
-                bool(tile.unusable),
-                _lists(tile.boxes),
-                self._state(id) if id in present else [],
-            ]
-            for id, tile in self._tiles.items()
-        ]
+        found = []
+        for id, tile in self._tiles.items():
+            boxes = None if tile.boxes is None else [array.tolist() for array in tile.boxes]
+            state = self._state(id) if id in present else []
+            found.append([id, tile.labels, tile.group, bool(tile.unusable), boxes, state])
         return digest([self.classes, self._counted, found])
 
     def _state(self, id: str) -> list[str]:
@@ -324,7 +318,3 @@ def _add(found: dict[str, Any], id: str, row: Row | Entry, shape: str) -> None:
     if id in found:
         raise DataError(f"{row.where}: the id {id!r} is also in {found[id].where.rpartition(', ')[2]}.")
     found[id] = row
-
-
-def _lists(boxes: tuple[FloatArray, ...] | None) -> list[list[list[float]]] | None:
-    return None if boxes is None else [array.tolist() for array in boxes]

@@ -19,20 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from avloc.data.extract import Job, Kind, Line, Output, failure, make, transient
+from avloc.data.extract import Job, Line, failure, make, transient
 from avloc.data.prepared.inventory import Opened, dataset_class, open_splits
-from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings, State, damage, listed
+from avloc.data.prepared.recordings import FOLDERS, HasRecordings, Recording, Recordings, damage, find, listed
 from avloc.data.prepared.sources import Index, Names, Source, search, unpack, walk
 from avloc.progress import say, track
-from avloc.store import data_folder, exclusive, writing
+from avloc.store import data_folder, exclusive, replacing, writing
 from avloc.types import AvlocError
 from avloc.workers import Died, each
 
-KINDS: dict[str, Kind] = {"frames": "frame", "audio": "sound", "masks": "mask"}
 WORK = ".making"
 """The folder for files that have no line in the manifest yet."""
-LONGEST = 1800.0
-"""Seconds after which a decoder that does not come to an end is killed."""
 CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 """What a decoder does to itself; any other end of its process comes from outside and says nothing about the file."""
 
@@ -63,21 +60,8 @@ class Prepared:
     damaged: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Plan:
-    """What is to be made.
-
-    Attributes:
-        outputs: Source -> what to make of it.
-        damaged: Files to make -> the damaged one of ours that each takes the place of.
-        kept: See `Prepared`.
-        doubles: See `Prepared`.
-    """
-
-    outputs: dict[Source, list[Output]] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)
-    kept: int = 0
-    doubles: dict[str, str] = field(default_factory=dict)
+Plan = dict[Source, list[Job]]
+"""Source -> what to make of it."""
 
 
 def prepare(
@@ -88,6 +72,7 @@ def prepare(
     data: Path | None = None,
     jobs: int | None = None,
     settings: Sequence[str] = (),
+    longest: float = 1800.0,
 ) -> Prepared:
     """Copy a data set's annotation files, and make the frames, sounds and masks of its clips that are not there yet.
 
@@ -98,6 +83,7 @@ def prepare(
         data: What ``--data`` says.
         jobs: Processes; ``None``: one per core.
         settings: ``"parameter=value"`` of the data set.
+        longest: Seconds after which a decoder that does not come to an end is killed.
 
     Raises:
         AvlocError: An unknown data set, one with nothing to prepare, or without any annotations; a folder that is not
@@ -109,17 +95,15 @@ def prepare(
             f"{name} has nothing to prepare: its media are made by avloc, or read from where you keep them."
         )
     folder = data_folder(data) / cls.family
-    made_here = [folder / name for name in (*KINDS, WORK)]
+    made_here = [folder / name for name in (*FOLDERS, WORK)]
     index = search(source, wanted_files=cls.annotations, skip=made_here, memory=folder / "shards.json")
     done = Prepared(folder, damaged=index.damaged)
     done.copied = _copy_annotations(cls, folder / "annotations", index, annotations)
     recordings = _recordings(name, open_splits(name, data, settings))
-    plan = _plan(recordings, index, folder)
-    if plan.outputs:
+    if _plan(recordings, index, done):
         with exclusive(folder, f"the media of {cls.family}"):
-            plan = _plan(recordings, index, folder)  # another process may have made some while this one waited
-            _make(plan, index, done, jobs or os.cpu_count() or 1)
-    done.kept, done.doubles = plan.kept, plan.doubles
+            plan = _plan(recordings, index, done)  # another process may have made some while this one waited
+            _make(plan, index, done, jobs or os.cpu_count() or 1, longest)
     return done
 
 
@@ -151,11 +135,8 @@ def _copy_annotations(cls: type[HasRecordings], to: Path, index: Index, more: Pa
     for file, paths in found.items():
         kept = to / file
         if not kept.is_file():
-            with exclusive(to.parent, f"the media of {cls.family}"), writing(kept):
-                to.mkdir(exist_ok=True)
-                temporary = to / f".{file}.{os.getpid()}"
+            with exclusive(to.parent, f"the media of {cls.family}"), replacing(kept) as temporary:
                 shutil.copyfile(paths[0], temporary)
-                temporary.replace(kept)
             copied.append(file)
         content = kept.read_bytes()
         for path in paths:
@@ -164,45 +145,42 @@ def _copy_annotations(cls: type[HasRecordings], to: Path, index: Index, more: Pa
     return copied
 
 
-def _plan(recordings: Iterable[Recording], index: Index, folder: Path) -> Plan:
+def _plan(recordings: Iterable[Recording], index: Index, done: Prepared) -> Plan:
     """What is not there or no longer as it was written, has a source, and did not fail with that very source before."""
-    manifest = Recordings(folder).manifest()
-    there = {kind: listed(folder / kind) for kind in KINDS}
-    plan, planned = Plan(), set()
+    manifest, there = Recordings(done.folder).manifest(), listed(done.folder)
+    plan: Plan = {}
+    planned: set[str] = set()
+    done.kept, done.doubles = 0, {}
     for recording in recordings:
-        for kind, stem, ends in recording.files:
-            file = f"{kind}/{stem}{ends[0]}"
-            if file in planned:
-                continue
-            name = next((stem + end for end in ends if stem + end in there[kind]), None)
-            here = f"{kind}/{name}"
-            if name is not None and not damage(folder, here, there[kind][name], manifest.get(here)):
+        for names in recording.files:
+            file, here = names[0], find(names, there)
+            if file in planned or (here and not damage(done.folder, here, there[here], manifest.get(here))):
                 continue
             planned.add(file)
-            found = _source(recording, kind, index)
+            found = _source(recording, file, index)
             if found is None:
                 continue
             source, double = found
             line = manifest.get(file)
             if line is not None and line.failed_for_good and line[:3] == (source.name, *index.stamp(source)):
-                plan.kept += 1
+                done.kept += 1
                 continue
-            if kind == "frames" and source.suffix == ".png":
-                file = f"{kind}/{stem}.png"
-            if name is not None:
-                plan.damaged[file] = here
+            if file.startswith("frames/") and source.suffix == ".png":
+                file = names[1]
             if double:
-                plan.doubles[file] = source.name
-            plan.outputs.setdefault(source, []).append(Output(file, KINDS[kind], recording.at))
+                done.doubles[file] = source.name
+            temporary = done.folder / WORK / file.replace("/", "-")
+            job = Job(file, source.name, index.stamp(source), temporary, index.root / source.file, recording.at, here)
+            plan.setdefault(source, []).append(job)
     return plan
 
 
-def _source(recording: Recording, kind: str, index: Index) -> tuple[Source, bool] | None:
+def _source(recording: Recording, file: str, index: Index) -> tuple[Source, bool] | None:
     """Where a file of a recording can come from, and whether another one has the same name: videos come first."""
     choices: list[tuple[Names, tuple[str, ...]]]
-    if kind == "masks":
+    if file.startswith("masks/"):
         choices = [(index.masks, (recording.id,))]
-    elif kind == "frames":
+    elif file.startswith("frames/"):
         alone = recording.at is None  # the one frame of its source may carry the source's name
         names = (recording.id, *recording.sources) if alone else (recording.id,)
         choices = [(index.videos, recording.sources), (index.frames, names)]
@@ -215,39 +193,37 @@ def _source(recording: Recording, kind: str, index: Index) -> tuple[Source, bool
     return None
 
 
-def _make(plan: Plan, index: Index, done: Prepared, jobs: int) -> None:
+def _make(plan: Plan, index: Index, done: Prepared, jobs: int, longest: float) -> None:
     """Make what is planned; every output leaves its line and, where it worked, its file."""
-    folder, total = done.folder, sum(map(len, plan.outputs.values()))
-    stamps = {source.name: index.stamp(source) for source in plan.outputs}
-    work = folder / WORK
+    folder, work = done.folder, done.folder / WORK
     with ExitStack() as stack:
         stack.enter_context(writing(folder))
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-        for name in (*KINDS, WORK):
+        for name in (*FOLDERS, WORK):
             (folder / name).mkdir(parents=True, exist_ok=True)
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         manifest = stack.enter_context(_appending(folder / "manifest.jsonl"))
-        made = stack.enter_context(closing(_made(plan, index, work, jobs)))
-        for job, line in track(made, f"prepare {folder.name}", total):
-            _keep(job, line, stamps[job.name], plan.damaged.get(job.output.file), manifest, done)
+        made = stack.enter_context(closing(_made(plan, index, work, jobs, longest)))
+        for job, line in track(made, f"prepare {folder.name}", sum(map(len, plan.values()))):
+            _keep(job, line, manifest, done)
         os.fsync(manifest.fileno())
 
 
-def _made(plan: Plan, index: Index, work: Path, jobs: int) -> Generator[tuple[Job, Line], None, None]:
+def _made(plan: Plan, index: Index, work: Path, jobs: int, longest: float) -> Generator[tuple[Job, Line], None, None]:
     """Make what is planned, in processes; a copy out of a shard is deleted once all is made of it."""
     running: dict[int, Job] = {}
-    left = Counter({source.name: len(outputs) for source, outputs in plan.outputs.items() if source.member})
+    left = Counter({source.name: len(wanted) for source, wanted in plan.items() if source.member})
 
     def started() -> Iterator[Job]:
         for number, job in enumerate(_jobs(plan, index, work)):
             running[number] = job
             yield job
 
-    for number, found in each(make, started(), jobs, reuse=True, threads=1, limit=LONGEST):
+    for number, found in each(make, started(), jobs, reuse=True, threads=1, limit=longest):
         job = running.pop(number)
         yield job, _crash(found) if isinstance(found, Died) else found
-        left[job.name] -= 1
-        if left[job.name] == 0 and job.path is not None:
+        left[job.source] -= 1
+        if left[job.source] == 0 and isinstance(job.path, Path):
             job.path.unlink(missing_ok=True)
 
 
@@ -261,23 +237,16 @@ def _crash(end: Died) -> Line:
 
 def _jobs(plan: Plan, index: Index, work: Path) -> Iterator[Job]:
     """Files first, then the shards, each read once from its start."""
-    shards: dict[str, dict[str, Source]] = {}
-    for source in plan.outputs:
+    shards: dict[str, dict[str, list[Job]]] = {}
+    for source, wanted in plan.items():
         if source.member:
-            shards.setdefault(source.file, {})[source.member] = source
-            continue
-        for output in plan.outputs[source]:
-            yield Job(source.name, index.root / source.file, output, _temporary(work, output), {})
+            shards.setdefault(source.file, {})[source.member] = wanted
+        else:
+            yield from wanted
     for shard, members in shards.items():
-        for member, path in unpack(index.root / shard, members, work):
-            there = path if isinstance(path, Path) else None
-            lost = {} if isinstance(path, Path) else failure(str(path), transient(path))
-            for output in plan.outputs[members[member]]:
-                yield Job(members[member].name, there, output, _temporary(work, output), lost)
-
-
-def _temporary(work: Path, output: Output) -> Path:
-    return work / output.file.replace("/", "-")
+        for member, found in unpack(index.root / shard, members, work):
+            path = found if isinstance(found, Path) else failure(str(found), transient(found))
+            yield from (job._replace(path=path) for job in members[member])
 
 
 def _appending(path: Path) -> IO[bytes]:
@@ -288,19 +257,18 @@ def _appending(path: Path) -> IO[bytes]:
     return file
 
 
-def _keep(job: Job, line: Line, stamp: State, damaged: str | None, manifest: IO[bytes], done: Prepared) -> None:
+def _keep(job: Job, line: Line, manifest: IO[bytes], done: Prepared) -> None:
     """Write the line of a file, then move it in place; a damaged one in its stead goes, whatever its suffix."""
-    file = job.output.file
-    broken = line.get("broken")
-    if broken is not None:
-        file = str(PurePosixPath(file).with_suffix(".jpg")) if job.output.kind == "frame" else file
+    file, made = job.file, "broken" not in line
+    if not made:
+        file = str(PurePosixPath(file).with_suffix(".jpg")) if file.startswith("frames/") else file
         failures = done.transient if line.get("transient") else done.broken
-        failures[file] = f"{job.name}: {broken}"
-    if damaged is not None and (broken is not None or damaged != file):
-        (done.folder / damaged).unlink(missing_ok=True)
-    about = {"file": file, "source": job.name, "source_bytes": stamp[0], "source_time": stamp[1]}
+        failures[file] = f"{job.source}: {line['broken']}"
+    if job.damaged is not None and not (made and job.damaged == file):
+        (done.folder / job.damaged).unlink(missing_ok=True)
+    about = {"file": file, "source": job.source, "source_bytes": job.stamp[0], "source_time": job.stamp[1]}
     manifest.write(json.dumps({**about, **line}).encode() + b"\n")
     manifest.flush()
-    if broken is None:
+    if made:
         job.temporary.replace(done.folder / file)
         done.made += 1

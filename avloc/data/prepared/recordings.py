@@ -23,7 +23,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -32,13 +32,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from avloc.data import Image, Wave, file_digest, read_image, read_mask
+from avloc.data import Image, file_digest, read_image, read_mask
+from avloc.data.media import Wave
 from avloc.types import DataError, Status
 
-FRAMES, SOUNDS, MASKS = (".jpg", ".png"), (".flac", ".wav"), (".png",)
-"""Suffixes that are looked for, in this order; prepared files have the first."""
-SECOND = 10**9
-"""In ns."""
+FOLDERS = {"frames": (".jpg", ".png"), "audio": (".flac", ".wav"), "masks": (".png",)}
+"""Suffixes that are looked for in each, in this order; prepared files have the first."""
 
 State = tuple[int, int]
 """Bytes and time (ns) of a file."""
@@ -68,10 +67,14 @@ class Recording:
                 raise DataError(f"{name!r} cannot be the id of a clip or sound: it would leave the data folder.")
 
     @property
-    def files(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-        """Folder, stem and suffixes of everything it needs."""
-        masks = (("masks", self.id, MASKS),) if self.mask else ()
-        return (("frames", self.id, FRAMES), ("audio", self.sound, SOUNDS), *masks)
+    def files(self) -> list[tuple[str, ...]]:
+        """Everything it needs, each by the names it may have."""
+        return [self.names(folder) for folder in FOLDERS if folder != "masks" or self.mask]
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """The names that its file in a folder may have, the prepared one's first."""
+        stem = self.sound if folder == "audio" else self.id
+        return tuple(f"{folder}/{stem}{end}" for end in FOLDERS[folder])
 
 
 class HasRecordings(ABC):
@@ -90,17 +93,17 @@ class HasRecordings(ABC):
 class Made(NamedTuple):
     """What is kept in memory of a manifest line; `broken` is empty where the file was made."""
 
-    source: str
-    source_bytes: int
-    source_time: int
-    bytes: int
-    sha256: str
-    time: int
-    height: int
-    width: int
-    gain: float
-    broken: str
-    transient: bool
+    source: str = ""
+    source_bytes: int = 0
+    source_time: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    time: int = 0
+    height: int = 0
+    width: int = 0
+    gain: float = 1.0
+    broken: str = ""
+    transient: bool = False
 
     @property
     def failed_for_good(self) -> bool:
@@ -126,23 +129,22 @@ class Recordings:
         Args:
             wanted: Clip id -> the recordings it needs, two in a duet.
         """
-        there = {folder: listed(self.folder / folder) for folder in ("frames", "audio", "masks")}
-        made = self.manifest()
+        there, made = listed(self.folder), self.manifest()
         present, missing, broken = [], {}, {}
         for id, recordings in wanted.items():
-            needs = [need for recording in recordings for need in recording.files]
-            absent = [f"{folder}/{stem}{ends[0]}" for folder, stem, ends in needs
-                      if not any(stem + end in there[folder] for end in ends)]  # fmt: skip
+            needs = {names[0]: find(names, there) for recording in recordings for names in recording.files}
+            absent = [file for file, found in needs.items() if found is None]
             failed = [made[file] for file in absent if file in made and made[file].broken]
-            damaged = [] if absent else [text for need in needs if (text := self._damage(need, there))]
-            if damaged:
-                broken[id] = damaged[0]
+            reasons = {file: damage(self.folder, file, there[file], made.get(file)) for file in needs.values() if file}
+            damaged = next((file for file, reason in reasons.items() if reason), None)
+            if damaged and not absent:
+                broken[id] = f"{damaged}: {reasons[damaged]}; prepare it again."
             elif not absent:
                 present.append(id)
             elif failed:
                 broken[id] = f"{failed[0].source}: {failed[0].broken}"
             else:
-                missing[id] = f"{', '.join(dict.fromkeys(absent))}: not prepared."
+                missing[id] = f"{', '.join(absent)}: not prepared."
         return Status(tuple(present), missing, broken)
 
     def image(self, recording: Recording) -> Image:
@@ -151,7 +153,7 @@ class Recordings:
         Raises:
             DataError: The frame is missing, is not the one that was prepared, or cannot be decoded.
         """
-        return read_image(self._path("frames", recording.id, FRAMES))
+        return read_image(self._file(recording.names("frames"))[0])
 
     def size(self, recording: Recording) -> tuple[int, int]:
         """``(height, width)`` of the frame, from the manifest where it was prepared.
@@ -159,11 +161,8 @@ class Recordings:
         Raises:
             DataError: The frame is missing, is not the one that was prepared, or cannot be decoded.
         """
-        path = self._path("frames", recording.id, FRAMES)
-        line = self._made(path)
-        if line is not None and line.height:
-            return line.height, line.width
-        height, width = read_image(path).shape[:2]
+        path, line = self._file(recording.names("frames"))
+        height, width = (line.height, line.width) if line is not None and line.height else read_image(path).shape[:2]
         return height, width
 
     def audio(
@@ -183,8 +182,7 @@ class Recordings:
         Raises:
             DataError: The sound is missing, is not the one that was prepared, cannot be decoded, or has no samples.
         """
-        path = self._path("audio", recording.sound, SOUNDS)
-        line = self._made(path)
+        path, line = self._file(recording.names("audio"))
         wave, rate = _read_window(path, around, seconds)
         return (wave / np.float32(line.gain) if line is not None and line.gain != 1 else wave), rate
 
@@ -194,7 +192,7 @@ class Recordings:
         Raises:
             DataError: The mask is missing, is not the one that was prepared, cannot be decoded, or is black.
         """
-        return read_mask(self._path("masks", recording.id, MASKS)).astype(np.float32)
+        return read_mask(self._file(recording.names("masks"))[0]).astype(np.float32)
 
     def content(self, recording: Recording) -> str:
         """A digest of frame and sound: from the manifest's hashes, or of the files where they were not prepared.
@@ -203,37 +201,23 @@ class Recordings:
             DataError: A file is missing or is not the one that was prepared.
         """
         digest = hashlib.sha256()
-        for folder, stem, ends in recording.files[:2]:
-            path = self._path(folder, stem, ends)
-            line = self._made(path)
+        for folder in ("frames", "audio"):
+            path, line = self._file(recording.names(folder))
             about = file_digest(path) if line is None else f"{line.sha256} {line.gain!r}"
             digest.update(f"{about}\n".encode())
         return digest.hexdigest()
 
-    def _path(self, folder: str, stem: str, ends: Sequence[str]) -> Path:
-        """The file, which must be the one that was prepared if it was."""
-        for end in ends:
-            path = self.folder / folder / f"{stem}{end}"
-            if not path.is_file():
-                continue
-            reason = damage(self.folder, f"{folder}/{path.name}", _state(path), self._made(path))
-            if reason:
-                raise DataError(f"{path}: {reason}; prepare the data set again.")
-            return path
-        raise DataError(f"{self.folder / folder / stem}{ends[0]}: the file is missing; it was not prepared.")
-
-    def _damage(self, need: tuple[str, str, tuple[str, ...]], there: Mapping[str, Mapping[str, State | None]]) -> str:
-        """`damage` of a needed file that is there, as a sentence."""
-        folder, stem, ends = need
-        name = next(stem + end for end in ends if stem + end in there[folder])
-        file = f"{folder}/{name}"
-        reason = damage(self.folder, file, there[folder][name], self._lines.get(file))
-        return f"{file}: {reason}; prepare it again." if reason else ""
-
-    def _made(self, path: Path) -> Made | None:
-        """The manifest's line about a file that is there; ``None``: it was put there by someone else."""
-        line = self.manifest().get(f"{path.parent.name}/{path.name}")
-        return None if line is None or line.broken else line
+    def _file(self, names: Sequence[str]) -> tuple[Path, Made | None]:
+        """The first of the names that is there, and its line; ``None``: it was put there by someone else."""
+        for name in names:
+            path = self.folder / name
+            if path.is_file():
+                line = self.manifest().get(name)
+                line = None if line is None or line.broken else line
+                if reason := damage(self.folder, name, _state(path), line):
+                    raise DataError(f"{path}: {reason}; prepare the data set again.")
+                return path, line
+        raise DataError(f"{self.folder / names[0]}: the file is missing; it was not prepared.")
 
     def manifest(self) -> Mapping[str, Made]:
         """File -> its line, read again when the manifest has changed."""
@@ -244,7 +228,10 @@ class Recordings:
             self._lines, self._read = {}, (0, 0)
             return self._lines
         if self._read != (state.st_size, state.st_mtime_ns):
-            self._lines = {line["file"]: _brief(line) for line in read_manifest(path)}
+            self._lines = {
+                line["file"]: Made(**{key: line[key] for key in Made._fields if key in line})
+                for line in read_manifest(path)
+            }
             self._read = state.st_size, state.st_mtime_ns
         return self._lines
 
@@ -261,28 +248,19 @@ def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def _brief(line: Mapping[str, Any]) -> Made:
-    return Made(
-        source=str(line.get("source", "")),
-        source_bytes=int(line.get("source_bytes", 0)),
-        source_time=int(line.get("source_time", 0)),
-        bytes=int(line.get("bytes", 0)),
-        sha256=str(line.get("sha256", "")),
-        time=int(line.get("time", 0)),
-        height=int(line.get("height", 0)),
-        width=int(line.get("width", 0)),
-        gain=float(line.get("gain", 1)),
-        broken=str(line.get("broken", "")),
-        transient=bool(line.get("transient", False)),
-    )
-
-
 def listed(folder: Path) -> dict[str, State | None]:
-    """The files of a folder; ``None``: a broken link."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: _state(entry) for entry in entries}
+    """Every frame, sound and mask of a family's folder, as the manifest names it; ``None``: a broken link."""
+    found: dict[str, State | None] = {}
+    for name in FOLDERS:
+        if (folder / name).is_dir():
+            with os.scandir(folder / name) as entries:
+                found |= {f"{name}/{entry.name}": _state(entry) for entry in entries}
+    return found
+
+
+def find(names: Iterable[str], there: Mapping[str, State | None]) -> str | None:
+    """The first of the names that is there."""
+    return next((name for name in names if name in there), None)
 
 
 def _state(file: Path | os.DirEntry[str]) -> State | None:
@@ -311,7 +289,7 @@ def damage(folder: Path, file: str, state: State | None, made: Made | None) -> s
     size, time = state
     if size != made.bytes:
         return f"it has {size} bytes, but {made.bytes} were written when it was prepared"
-    if not made.time or time in (made.time, made.time // SECOND * SECOND):  # tar archives keep whole seconds
+    if not made.time or time in (made.time, made.time // 10**9 * 10**9):  # tar archives keep whole seconds
         return ""
     try:
         same = file_digest(folder / file, "sha256") == made.sha256

@@ -23,7 +23,7 @@ import pytest
 import soundfile
 
 from avloc.data import read_audio, read_frame
-from avloc.data.extract import Job, Output, make
+from avloc.data.extract import Job, make
 from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare
 from avloc.data.prepared.recordings import read_manifest
 from avloc.progress import Event, receiving
@@ -328,9 +328,8 @@ def test_a_decoder_that_never_ends_is_killed(box: Box, monkeypatch: pytest.Monke
     hang = "import avloc.data.media, time\navloc.data.media.read_frame = lambda path, at: time.sleep(99)\n"
     put(tmp_path / "site" / "sitecustomize.py", hang.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setattr("avloc.data.prepared.preparation.LONGEST", 1.5)
     put(box.source / f"{ID}.mp4", film())
-    assert "the decoder crashed (Killed)" in box.prepare().transient[f"frames/{ID}.jpg"]
+    assert "the decoder crashed (Killed)" in box.prepare(longest=5).transient[f"frames/{ID}.jpg"]
     monkeypatch.delenv("PYTHONPATH")
     assert box.prepare().made == 1 and box.status().present == (ID,)
 
@@ -506,7 +505,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
     source = put(tmp_path / "one.png", jpeg(5, 7, ".png"))
-    line = make(Job("one.png", source, Output("frames/one.png", "frame"), tmp_path / "made", {}))
+    line = make(Job("frames/one.png", "one.png", (0, 0), tmp_path / "made", source))
     assert synced == [line["bytes"]] == [(tmp_path / "made").stat().st_size]
 
 
