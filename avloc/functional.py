@@ -203,7 +203,7 @@ def queried_sources(batch: Batch, probabilities: Tensor, threshold: float = 0.5)
     if batch.sources is not None:
         return batch.sources
     if not batch.classes:
-        raise AvlocError("This method maps named classes but was told none: use hints: vocabulary, count or oracle.")
+        raise AvlocError("This method maps named classes, but knows none: use hints: vocabulary, count or oracle.")
     if batch.source_counts is not None:
         return _highest(probabilities, batch.source_counts)
     return _highest(probabilities, (probabilities > threshold).sum(1).clamp_min(1))

@@ -1,4 +1,4 @@
-"""What a method is told about the clips it localizes: the levels, and the one function that discloses them.
+"""Hints: what is disclosed to a method about the clips it localizes, and the one function that discloses it.
 
 Hints belong to a run, not to a protocol: they change no pixel of a map, but a score means nothing without them.
 """

@@ -82,7 +82,7 @@ class Needs:
     """What a method asks of the framework; it is skipped, with the reason, where it cannot have it.
 
     Attributes:
-        hints: The least it must be told to localize.
+        hints: The least that must be disclosed for it to localize.
         labels: Its loss reads video-level labels.
         text: It reads class-name embeddings.
         views: What its loss wants beside every training clip, as ``features.views[name]`` and ``batch.views[name]``:

@@ -90,7 +90,7 @@ class Suite(StrictModel):
         paper: Whose table it regenerates, such as ``T-VSL, Table 2``; empty: nobody's.
         datasets, methods, controls: Columns and rows.
         protocol: A preset's name, or a preset with keys changed.
-        hints: What methods are told; several levels give several rows each.
+        hints: What is disclosed to methods; several levels give several rows each.
         metrics: Columns under each dataset.
         train: How heads are trained.
         seeds: Of everything random.

@@ -1,6 +1,6 @@
 """From files to clips: media, boxes, masks and mixtures, and what a data set needs of folders, files and processes.
 
-In come videos, images, sounds and annotations, out come `avloc.Clip` and `avloc.Truth`. Data sets call it.
+Takes videos, images, sounds and annotations, and returns `avloc.Clip` and `avloc.Truth`. Data sets call it.
 """
 
 from __future__ import annotations

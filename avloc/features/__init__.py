@@ -1,6 +1,6 @@
 """From clips to features: what an encoder makes of clips, cached where it is frozen, or computed in every step.
 
-In come a data set's split and an encoder, out come `avloc.Features` by clip id. Training and the runner call it.
+Takes a data set's split and an encoder, and returns `avloc.Features` by clip id. Training and the runner call it.
 """
 
 from avloc.features.feature_set import (

@@ -57,7 +57,7 @@ def bench(
         datasets: Only these; one that the suite does not list is added.
         seeds: Instead of the suite's.
         encoder: One for all data sets.
-        hints: What methods are told: some of ``none``, ``vocabulary``, ``count``, ``oracle``.
+        hints: What is disclosed to methods: some of ``none``, ``vocabulary``, ``count``, ``oracle``.
         limit: Only the first clips of every split.
         settings: ``"method.parameter=value"`` or ``"train.epochs=5"``.
         results: The folder of the store.

@@ -1,7 +1,6 @@
 """What is on disk: atomic writes, append logs of arrays, run folders, the cache.
 
-In come arrays and records, out the same ones after any crash. Everything that keeps something calls it: features,
-training, scoring, the runner.
+Takes arrays and records, and returns the same ones after any crash. Features, training, scoring and the runner call it.
 """
 
 from avloc.store.arrays import ArrayLog, round_to_half

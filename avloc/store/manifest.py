@@ -98,7 +98,7 @@ class Row(_Stored):
         uses_audio: Whether the method reads the sound.
         params: What the suite sets, with ``train`` where that differs from the suite's.
         dataset, encoder: Which `DatasetEntry`.
-        hints: What the method was told.
+        hints: What was disclosed to the method.
         train: How it was trained, every setting.
         limit: Only the first clips of every split.
         weights: Of the encoder.

@@ -1,6 +1,6 @@
-"""Conformance checks for methods, ours and third parties', in a small made-up world where the truth is known.
+"""Conformance checks for methods, ours and third parties', in a small synthetic world where the truth is known.
 
-In comes a method, out come sentences about what a table could not rely on. ``avloc check`` calls it, and test suites.
+Takes a method, and returns a sentence for each check that it fails. ``avloc check`` and test suites call it.
 """
 
 from avloc.testing.checks import CHECKS, conformance, conformance_checks

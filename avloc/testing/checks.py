@@ -127,7 +127,7 @@ def declared(subject: Subject) -> None:
 
 
 def maps_sources(subject: Subject) -> None:
-    """In any proportion of tiles, told which classes sound."""
+    """In any proportion of tiles, given the sounding classes."""
     method = subject.taught
     for tiles in (1, 2):
         tried = subject.given(scene(2, sources=(1, 2, 3, 4), tiles=tiles), "oracle")
@@ -136,7 +136,7 @@ def maps_sources(subject: Subject) -> None:
             where = f"For a clip with {len(truth.labels)} sources on {h} x {w} tokens"
             asked, names, (count, *shape) = sorted(truth.labels), sorted(prediction.labels), prediction.maps.shape
             require(count, f"{where} it gave no map.")
-            require(names in ([], asked), f"{where}, told {asked}, it named {names}; name each told class once.")
+            require(names in ([], asked), f"{where}, given {asked}, it named {names}; name each given class once.")
             require(shape[0] * w == shape[1] * h, f"{where} its maps are {shape[0]} x {shape[1]}: other proportions.")
 
 
@@ -162,7 +162,7 @@ def _reads_names(method: Method, tried: Scene) -> None:
     text = None if tried.features.text is None else tried.features.text.flip(0)
     found = localize(method, replace(tried, features=replace(tried.features, text=text), batch=turned))
     change = max(map(difference, localize(method, tried), found))
-    require(change < SAME, "Its maps change with the order of batch.classes: told, labels and text count by that list.")
+    require(change < SAME, "Its maps change with the order of batch.classes: sources, labels and text index that list.")
 
 
 def lonely(subject: Subject) -> None:
@@ -343,7 +343,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "parameters are keyword-only JSON values with defaults": parametrized,
     "needs are possible": declared,
     "one map per source on 7x7 and 7x14 for 1 to 4 sources": maps_sources,
-    "works with what it needs to be told, and no more": honors_needs,
+    "works with the hints it needs, and no more": honors_needs,
     "a clip does not depend on its batch": lonely,
     "one seed, one result": deterministic,
     "inputs are left as they are": leaves_inputs,

@@ -1,6 +1,6 @@
 """Published checkpoints of encoders: found, downloaded, checked, kept as safetensors.
 
-In comes a checkpoint's name or file, out come tensors. Encoders call it in their constructors, and ``avloc weights``.
+Takes a checkpoint's name or file, and returns tensors. The constructors of encoders and ``avloc weights`` call it.
 """
 
 from avloc.weights.checkpoints import (

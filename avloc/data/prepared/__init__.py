@@ -1,7 +1,7 @@
 """Data sets whose media are extracted once: recordings, annotation lists, extraction, and what there is of them.
 
-In come the videos and annotation files that a user has, out come frames, sounds and masks under ``--data``. The data
-sets of papers call it, and ``avloc data``.
+Takes the videos and annotation files that a user has, and writes frames, sounds and masks under ``--data``. The papers'
+data sets and ``avloc data`` call it.
 """
 
 from avloc.data.prepared.inventory import (
