@@ -47,6 +47,14 @@ def numbers(value: str | None) -> list[int] | None:
         raise typer.BadParameter(f"{value!r} should be whole numbers with commas between, such as 0,1,2.") from error
 
 
+def floats(value: str | None) -> list[float]:
+    """``0.5,2`` as a list."""
+    try:
+        return [float(name) for name in names(value) or ()]
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} should be numbers with commas between, such as 0.25,1,2.") from error
+
+
 def stem(suite: str) -> str:
     """The name under which a suite's results are stored."""
     from avloc.suite import load_suite

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from avloc.cli.common import Commas, Data, Plugins, Results, names, stem, typed
+from avloc.cli.common import Commas, Data, Plugins, Results, floats, names, stem, typed
 from avloc.types import AvlocError
 
 PROTOCOL = "A protocol's name, see avloc protocols; several with commas between stand side by side."
+EXPONENT = "Raise every map to this power, which moves thresholds and no CAP; several stand side by side."
 DATASET = "Whose test clips they are: a name, or '{name: ..., parameter: ...}'; with --suite, one of its columns."
 
 
 def score(
     suite: Annotated[str | None, typer.Option(help="A suite that was run here; default multi_source.")] = None,
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
+    exponent: Annotated[str | None, typer.Option(help=EXPONENT)] = None,
     metrics: Annotated[str | None, typer.Option(help="Names with commas between; name@value sets a threshold.")] = None,
     datasets: Commas = None,
     predictions: Annotated[Path | None, typer.Option(help="A folder of predictions made elsewhere.")] = None,
@@ -35,7 +37,7 @@ def score(
     clip ID: ID.npz (array maps (Q, h, w), optionally labels and scores (Q,)), ID.png or ID__LABEL.png (gray), or any
     JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
     """
-    _check(predictions, datasets, {"--dataset": dataset, "--name": name, "--hints": hints})
+    _check(predictions, datasets or exponent, {"--dataset": dataset, "--name": name, "--hints": hints})
     chosen, given = None if suite is None else stem(suite), names(metrics)
     from avloc.cli.terminal import show_table
     from avloc.results import rescore, score_external
@@ -47,16 +49,17 @@ def score(
         )  # fmt: skip
     else:
         found = rescore(
-            chosen or "multi_source", protocol=",".join(names(protocol) or ()) or None, metrics=given,
-            datasets=names(datasets), results=results, data=data, command=typed(),
+            chosen or "multi_source", protocol=",".join(names(protocol) or ()) or None,
+            exponents=floats(exponent), metrics=given, datasets=names(datasets), results=results, data=data,
+            command=typed(),
         )  # fmt: skip
     show_table(found.table())
 
 
-def _check(predictions: Path | None, datasets: str | None, theirs: dict[str, str | None]) -> None:
+def _check(predictions: Path | None, ours: str | None, theirs: dict[str, str | None]) -> None:
     """Predictions made elsewhere need a data set, and some options are about them only."""
-    if predictions is not None and datasets:
-        raise AvlocError("--datasets chooses columns of a suite; --predictions are about one --dataset.")
+    if predictions is not None and ours:
+        raise AvlocError("--datasets and --exponent are about a suite; --predictions are about one --dataset.")
     if predictions is not None and not theirs["--dataset"]:
         raise AvlocError("--predictions needs --dataset: whose test clips are they about?")
     for option, value in theirs.items():

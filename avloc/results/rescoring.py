@@ -23,6 +23,7 @@ def rescore(
     suite: str,
     *,
     protocol: str | None = None,
+    exponents: Sequence[float] = (),
     metrics: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     results: Path | str = "results",
@@ -37,6 +38,7 @@ def rescore(
     Args:
         suite: A suite that was run here.
         protocol: A preset, or several with commas between; ``None``: that of the suite.
+        exponents: Raise the maps to these powers, each beside the others, see `Protocol`; empty: as the protocols say.
         metrics: Names, with ``@value`` behind those that have a threshold; ``None``: those of the suite.
         datasets: Only these columns of the suite; ``None``: all.
         results: The folder with the results.
@@ -44,7 +46,8 @@ def rescore(
         command: What the note below the table says it was made by.
 
     Returns:
-        The results under the name ``<suite>.<protocol>`` or ``<suite>.<protocol>+<protocol>``.
+        The results under the name ``<suite>.<protocol>`` or ``<suite>.<protocol>+<protocol>``, and ``^<exponent>``
+        behind the protocols that have one.
 
     Raises:
         AvlocError: The suite was not run here, a name is unknown, or the only protocol cannot be applied.
@@ -59,6 +62,10 @@ def rescore(
         if names.count(name) > 1:
             raise AvlocError(f"The protocol {name!r} is listed twice.")
     protocols = [load_protocol(name) for name in names] or [load_protocol(manifest.protocol)]
+    if exponents:
+        powers = [{"exponent": exponent} for exponent in dict.fromkeys(exponents)]
+        protocols = [load_protocol({**one.model_dump(), **power}) for one in protocols for power in powers]
+        names = [one.label for one in protocols]
     components = metric_components(metrics) if metrics else manifest_metrics(manifest)
     kept = {find_entry(manifest, name).name for name in datasets or [entry.name for entry in manifest.datasets]}
     entries = [entry for entry in manifest.datasets if entry.name in kept]
@@ -142,7 +149,7 @@ def _scored(
                 except AvlocError as error:
                     if len(protocols) == 1:
                         raise
-                    reason = f"the protocol {protocol.preset} cannot be applied: {error}"
+                    reason = f"the protocol {protocol.label} cannot be applied: {error}"
                     update |= {"status": "skipped", "reason": reason, "score": ""}
             fresh.append(row.model_copy(update=update))
     return fresh
@@ -154,7 +161,7 @@ def _split(entry: DatasetEntry, protocols: Sequence[Protocol]) -> list[DatasetEn
         return [entry]
     return [
         entry.model_copy(update={
-            "name": _column_name(entry.name, protocol), "title": f"{entry.title}, {protocol.preset}",
+            "name": _column_name(entry.name, protocol), "title": f"{entry.title}, {protocol.label}",
             "data": (entry.name, entry.title), "protocol": protocol.describe(),
             "printed": (entry.printed or entry.name) if protocol is protocols[-1] else None,
         })
@@ -163,7 +170,7 @@ def _split(entry: DatasetEntry, protocols: Sequence[Protocol]) -> list[DatasetEn
 
 
 def _column_name(name: str, protocol: Protocol) -> str:
-    return f"{name} ({protocol.preset})"
+    return f"{name} ({protocol.label})"
 
 
 def _name(suite: str, protocols: Sequence[str]) -> str:

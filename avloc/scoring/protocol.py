@@ -134,6 +134,11 @@ class Protocol(Data):
         confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
         return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
 
+    @property
+    def label(self) -> str:
+        """The preset, and the exponent where there is one, as columns are called: ``avloc^0.25``."""
+        return self.preset if self.exponent == 1 else f"{self.preset}^{self.exponent:g}"
+
     def describe(self) -> str:
         """One line for the notes under a table."""
         preset = load_protocol(self.preset)

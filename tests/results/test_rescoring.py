@@ -189,6 +189,28 @@ def test_the_command(results: Path) -> None:
     again = CliRunner().invoke(cli.app, ["table", "--suite", "blocks.avloc+ezvsl", "--format", "markdown", *place])
     assert "8), ezvsl<br>mean cIoU" in again.stdout and "- Protocol: ezvsl: " in again.stdout, again.output
     wrong = CliRunner().invoke(cli.app, ["score", "--predictions", "x", "--dataset", "blocks", "--datasets", "blocks"])
-    assert wrong.exit_code == 2 and "--datasets chooses columns" in wrong.stderr
+    assert wrong.exit_code == 2 and "--datasets and --exponent are about a suite" in wrong.stderr
     none = CliRunner().invoke(cli.app, ["table", "--suite", "blocks.avloc+ezvsl", "--digits", "0", *place])
     assert none.exit_code == 2
+
+
+def test_exponents_of_the_stored_maps_stand_side_by_side(results: Path) -> None:
+    found = rescore("blocks", results=results, exponents=[0.25, 1, 4], metrics=["pixel_ap", "ciou_success@0.3"])
+    assert found.manifest.suite == "blocks.avloc^0.25+avloc+avloc^4"
+    assert load_results(found.manifest.suite, results).manifest == found.manifest
+    titles = [group.title.rpartition(", ")[2] for group in found.table().groups[:3]]
+    assert titles == ["avloc^0.25", "avloc", "avloc^4"]
+    scores = found.scores()
+    by_exponent = [scores[scores["dataset"] == f"{FIRST} ({title})"].reset_index() for title in titles]
+    for other in (by_exponent[0], by_exponent[2]):
+        np.testing.assert_allclose(other["pixel_ap"], by_exponent[1]["pixel_ap"], atol=1e-6)
+    assert not np.allclose(by_exponent[0]["ciou_success@0.3"], by_exponent[2]["ciou_success@0.3"])
+    alone = rescore("blocks", results=results, protocol="ezvsl", exponents=[0.5], metrics=METRICS).manifest
+    assert alone.suite == "blocks.ezvsl^0.5" and alone.protocol["exponent"] == 0.5
+
+
+@pytest.mark.parametrize(("given", "words"), [("0", "exponent"), ("half", "numbers with commas")])
+def test_an_exponent_that_is_none_is_refused(results: Path, given: str, words: str) -> None:
+    command = ["score", "--suite", "blocks", "--exponent", given, "--results", str(results)]
+    wrong = CliRunner().invoke(cli.app, command)
+    assert wrong.exit_code == 2 and words in wrong.stderr
