@@ -144,3 +144,22 @@ def test_invalid_side_by_side_data_are_reported(world: Any, made: Path) -> None:
     canvases = opened("side_by_side", made, "test", of=DUETS)
     with pytest.raises(DataError, match="several tiles"):
         canvases.load(canvases.ids()[0])
+
+
+# Validation clips.
+
+
+def test_settings_are_chosen_on_validation_clips_alone(made: Path) -> None:
+    train, val, test = (opened("validation", made, split, of=DUETS) for split in ("train", "val", "test"))
+    whole = {
+        split: opened("toybox_duet", made, split, train=30, val=12, test=24, bank=60) for split in ("train", "val")
+    }
+    assert list(train.ids()) == list(whole["train"].ids())
+    assert list(val.ids()) == list(test.ids()) == list(whole["val"].ids())
+    assert test.leaks and "validation clips" in test.notes[-1]
+    id = test.ids()[0]
+    assert test.labels(id) == whole["val"].labels(id) and test.content(id) == whole["val"].content(id)
+    assert np.array_equal(test.truth(id).masks, whole["val"].truth(id).masks)
+    assert np.array_equal(test.load(id).clip.image, whole["val"].load(id).clip.image)
+    assert test.fingerprint() not in (whole["val"].fingerprint(), train.fingerprint())
+    assert not list(made.rglob("test"))
