@@ -13,7 +13,6 @@ clip are not negatives, because the image contains them too. With K = 1, this is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +88,7 @@ class AVGN(Method):
             GroupEncoder(dim, len(classes), depth=depth, heads=heads, drop_path=drop_path) for _ in range(2)
         )
         self.fc_prob_v, self.fc_prob_a, self.fc_cls = nn.Linear(dim, 1), nn.Linear(dim, 1), nn.Linear(dim, len(classes))
-        self.apply(partial(initialize, std=0.02 * (512 / dim) ** 0.5))
+        self.apply(initialize)
 
     def group(self, image_map: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Unit image map ``(B, D, h, w)`` and unit sound ``(B, D)`` to ``(B, C, D)`` per class, for each of them."""
@@ -133,10 +132,10 @@ def of_sources(per_class: Tensor, sources: Tensor) -> Tensor:
     return torch.take_along_dim(per_class, sources.clamp_min(0)[:, :, None], dim=1)
 
 
-def initialize(module: nn.Module, std: float) -> None:
-    """The release's initialization; its standard deviation of 0.02 belongs to its width of 512."""
+def initialize(module: nn.Module) -> None:
+    """The release's initialization."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=std)
+        nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
