@@ -36,7 +36,6 @@ def avloc_methods() -> dict[str, str]:
         "ots": f"{methods}.ots:OTS",
         "slavc": f"{methods}.slavc:SLAVC",
         "tvsl": f"{methods}.tvsl:TVSL",
-        "tvsl_mil": f"{methods}.tvsl_mil:TVSLMIL",
         "wav2clip": f"{methods}.wav2clip:Wav2CLIP",
         "center": f"{methods}.controls:Center",
         "whole": f"{methods}.controls:Whole",

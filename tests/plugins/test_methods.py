@@ -27,7 +27,6 @@ from avloc_plugins.methods.avgn import AVGN, localization_loss
 from avloc_plugins.methods.controls import Center, Random, Saliency, TextOnly, Whole
 from avloc_plugins.methods.ezvsl import EZVSL, ezvsl_loss
 from avloc_plugins.methods.tvsl import TVSL
-from avloc_plugins.methods.tvsl_mil import TVSLMIL, correspondence_loss
 
 D, N = 24, 12
 CLASSES = tuple(f"class {n}" for n in range(N))
@@ -37,6 +36,8 @@ TEXT = torch.linalg.qr(torch.randn(D, N + 1, generator=torch.Generator().manual_
 TEXT, GROUND = TEXT[:N], TEXT[N]
 TWIST = torch.randn(D, D, generator=torch.Generator().manual_seed(1)) / D**0.5
 
+PRINTED = {"variant": "printed"}
+CLAMPED = {**PRINTED, "gate": "clamp", "map": "dot"}
 LEARNED: list[tuple[type[Method], dict[str, Any]]] = [
     (EZVSL, {"dim": 16}),
     (AudioCLIP, {}),
@@ -44,8 +45,8 @@ LEARNED: list[tuple[type[Method], dict[str, Any]]] = [
     (AVGN, {"dim": 16, "depth": 1, "heads": 2}),
     (TVSL, {}),
     (TVSL, {"variant": "released"}),
-    (TVSL, {"gate": "clamp", "map": "dot", "prompt_length": 4, "projector": "gated_mlp", "cls_temperature": 0.05}),
-    (TVSLMIL, {}),
+    (TVSL, PRINTED),
+    (TVSL, {**CLAMPED, "prompt_length": 4, "projector": "gated_mlp", "cls_temperature": 0.05}),
 ]
 CONTROLS: list[tuple[type[Method], dict[str, Any]]] = [(c, {}) for c in (Center, Whole, Random, Saliency, TextOnly)]
 NAMED = [item for item in LEARNED if item[0] not in (EZVSL,) and item != (AudioCLIP, {})]
@@ -229,7 +230,7 @@ class TestEveryMethod:
 class TestPlantedSources:
     @pytest.mark.parametrize(
         ("kind", "params"),
-        [(AudioCLIP, {"query": "text"}), (TVSL, {}), (TVSL, {"gate": "clamp", "map": "dot"}), (TVSLMIL, {}),
+        [(AudioCLIP, {"query": "text"}), (TVSL, {}), (TVSL, PRINTED), (TVSL, CLAMPED),
          (TVSL, {"variant": "released"}), (TextOnly, {})],
     )  # fmt: skip
     @pytest.mark.parametrize("width", [7, 14])
@@ -246,7 +247,7 @@ class TestPlantedSources:
         features, batch, where = plant(SINGLES, width, strength=8)
         assert hits(build(AudioCLIP, {}).localize(features, batch), where) > 0.9
 
-    @pytest.mark.parametrize(("kind", "params"), [(EZVSL, {"dim": D}), (AudioCLIP, {}), (TVSLMIL, {})])
+    @pytest.mark.parametrize(("kind", "params"), [(EZVSL, {"dim": D}), (AudioCLIP, {})])
     def test_training_closes_a_gap_between_the_modalities(self, kind: type[Method], params: Any) -> None:
         features, batch, where = plant(SINGLES, 14, strength=8, gap=1.5)
         method = build(kind, params)
@@ -302,7 +303,7 @@ class TestTold:
 
     @pytest.mark.parametrize(
         ("kind", "params"),
-        [(TVSL, {"cls_temperature": 0.05}), (TVSL, {"variant": "released"}), (TVSLMIL, {})],
+        [(TVSL, {}), (TVSL, {**PRINTED, "cls_temperature": 0.05}), (TVSL, {"variant": "released"})],
     )  # fmt: skip
     def test_trained_detectors_find_the_sources(self, kind: type[Method], params: Any) -> None:
         method = build(kind, params)
@@ -435,7 +436,7 @@ class TestTVSL:
     def test_losses_and_maps_against_the_equations(self) -> None:
         features, batch, _ = plant(MIXED, 14)
         assert features.text is not None and batch.labels is not None
-        method = scrambled({})
+        method = scrambled(PRINTED)
         head, text = method.head, features.text
         detection, image, audio, found, asked, maps = [], [], [], [], [], []
         for b, chosen in enumerate(MIXED.tolist()):
@@ -478,7 +479,9 @@ class TestTVSL:
             features, image_map=features.image_map.abs(), audio_map=features.audio_map.abs(), text=features.text.abs()
         )
         for printed, clamped in zip(
-            build(TVSL, {}).localize(cone, batch), build(TVSL, {"gate": "clamp"}).localize(cone, batch), strict=True
+            build(TVSL, PRINTED).localize(cone, batch),
+            build(TVSL, {**PRINTED, "gate": "clamp"}).localize(cone, batch),
+            strict=True,
         ):
             np.testing.assert_allclose(printed.maps, clamped.maps, atol=1e-5)
 
@@ -486,14 +489,14 @@ class TestTVSL:
         features, batch, _ = plant(MIXED)
         assert features.text is not None
         fits = torch.einsum("bdhw,d->bhw", features.image_map, features.text[0]) > 0
-        (found, *_) = build(TVSL, {"gate": "clamp", "map": "dot"}).localize(features, batch)
+        (found, *_) = build(TVSL, CLAMPED).localize(features, batch)
         assert (found.maps[0][~fits[0]] == 0).all()
         assert (found.maps >= 0).all()
 
     def test_dot_keeps_the_gates(self) -> None:
         features, batch, _ = plant(MIXED)
         assert features.text is not None
-        (found, *_) = build(TVSL, {"map": "dot"}).localize(features, batch)
+        (found, *_) = build(TVSL, {**PRINTED, "map": "dot"}).localize(features, batch)
         visual, sound = features.image_map[0].flatten(1).T, features.audio_map[0].flatten(1).T
         query = phi(sound, features.text[0]).mean(0)
         expected = phi(phi(visual, features.text[0]), query) @ l2_normalize(query)
@@ -501,14 +504,14 @@ class TestTVSL:
 
     def test_untrained_prompts_and_gated_projectors_change_nothing(self) -> None:
         features, batch, _ = plant(MIXED)
-        plain = build(TVSL, {}).localize(features, batch)
+        plain = build(TVSL, PRINTED).localize(features, batch)
         for params in ({"prompt_length": 8}, {"projector": "gated_mlp"}):
-            for one, other in zip(plain, build(TVSL, params).localize(features, batch), strict=True):
+            for one, other in zip(plain, build(TVSL, {**PRINTED, **params}).localize(features, batch), strict=True):
                 np.testing.assert_allclose(one.maps, other.maps, atol=1e-5)
 
     def test_prompts_learn(self) -> None:
         features, batch, _ = plant(MIXED)
-        method = build(TVSL, {"prompt_length": 8})
+        method = build(TVSL, {**PRINTED, "prompt_length": 8})
         before = method.localize(features, batch)[0].maps
         train(method, 5, fresh(2))
         assert isinstance(method, TVSL)
@@ -526,65 +529,19 @@ class TestTVSL:
         }
         for (audio, image, correspondence), expected in names.items():
             method = build(TVSL, {
-                "audio_conditioning": audio, "image_conditioning": image, "correspondence": correspondence
+                **PRINTED, "audio_conditioning": audio, "image_conditioning": image, "correspondence": correspondence
             })  # fmt: skip
             assert method.loss(features, batch, Context()).keys() == expected
             method.localize(features, batch)
 
     def test_without_any_conditioning_the_map_is_the_plain_cosine(self) -> None:
         features, batch, _ = plant(MIXED)
-        off = {"audio_conditioning": False, "image_conditioning": False, "correspondence": False}
+        off = {**PRINTED, "audio_conditioning": False, "image_conditioning": False, "correspondence": False}
         found = build(TVSL, off).localize(features, batch)
         expected = F.cosine_similarity(features.image_map, features.audio_map.mean((2, 3))[:, :, None, None])
         for n, prediction in enumerate(found):
             for map in prediction.maps:
                 np.testing.assert_allclose(map, expected[n], atol=1e-5)
-
-    @pytest.mark.parametrize(
-        "params",
-        [{"variant": "theirs"}, {"gate": "soft"}, {"map": "sum"}, {"projector": "mlp"},
-         {"variant": "released", "gate": "clamp"}],
-    )  # fmt: skip
-    def test_wrong_options_are_refused(self, params: dict[str, Any]) -> None:
-        with pytest.raises(AvlocError, match="T-VSL"):
-            build(TVSL, params)
-
-
-class TestTVSLMIL:
-    def test_correspondence_against_loops(self) -> None:
-        torch.manual_seed(0)
-        image, queries, sources = (
-            l2_normalize(torch.randn(4, 6, 8)),
-            l2_normalize(torch.randn(4, 2, 8)),
-            rows((0, 1), (2,), (1, 3), (3,)),
-        )
-        labels = torch.zeros(4, N)
-        for b, row in enumerate(sources.tolist()):
-            labels[b, [k for k in row if k >= 0]] = 1
-        expected = []
-        for b, k in itertools.product(range(4), range(2)):
-            if sources[b, k] < 0:
-                continue
-            pooled = torch.stack(
-                [((image[c] @ queries[b, k]) / 0.05).exp().mean().log() * 0.05 / 0.07 for c in range(4)]
-            )
-            kept = [c for c in range(4) if c == b or labels[c, sources[b, k]] == 0]
-            expected.append(pooled[kept].logsumexp(0) - pooled[b])
-        found = correspondence_loss(image, queries, sources, labels)
-        torch.testing.assert_close(found, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
-
-    def test_map_is_the_product_of_both_fits(self) -> None:
-        features, batch, _ = plant(MIXED)
-        assert features.text is not None
-        (found, *_) = build(TVSLMIL, {}).localize(features, batch)
-        visual, sound = (
-            l2_normalize(features.image_map[0].flatten(1).T),
-            l2_normalize(features.audio_map[0].flatten(1).T),
-        )
-        name = l2_normalize(features.text[0])
-        query = l2_normalize(((sound @ name).clamp_min(0)[:, None] * sound).mean(0))
-        expected = (visual @ name).clamp_min(0) * (visual @ query).clamp_min(0)
-        np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-5)
 
 
 class TestControls:
