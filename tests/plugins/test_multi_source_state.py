@@ -21,7 +21,7 @@ from avloc_plugins.methods.coarse_to_fine import CoarseToFine
 from avloc_plugins.methods.dsol import DSOL, class_maps, dilated
 from avloc_plugins.methods.mix_and_localize import MixAndLocalize
 from avloc_plugins.methods.ots import OTS
-from helpers.planted_world import CLASSES, WORLD, D, N, build, plant, total
+from helpers.planted import CLASSES, LOOKS, D, N, build, canvases, total
 from helpers.tasks import task_of
 from helpers.world import Blocks, Plain
 
@@ -67,20 +67,20 @@ def test_killed_and_resumed_it_learns_the_same(
 class TestDSOL:
     @staticmethod
     def _pass(tiles: int = 1) -> Callable[[], Iterator[tuple[Features, Batch]]]:
-        return lambda: (plant(16, tiles, seed=seed)[:2] for seed in range(4))
+        return lambda: (canvases(16, tiles, seed=seed)[:2] for seed in range(4))
 
     @pytest.mark.parametrize("tiles", [1, 2])
     @pytest.mark.parametrize("pseudo", ["kmeans", "label"])
     def test_the_dictionary_looks_like_the_classes(self, pseudo: str, tiles: int) -> None:
-        method = build(DSOL, pseudo=pseudo)
+        method = build(DSOL, {"pseudo": pseudo})
         assert isinstance(method, DSOL)
         torch.manual_seed(0)
         method.before_phase("classification", self._pass(tiles))
         entries = l2_normalize(method.dictionary[method.cluster_of])
-        assert (entries @ WORLD[:N].T).argmax(1).tolist() == list(range(N))
+        assert (entries @ LOOKS.T).argmax(1).tolist() == list(range(N))
         assert sorted(method.cluster_of.tolist()) == list(range(N))
         if tiles == 1:  # an object times its own entry is about 1, whatever the encoder's scale
-            features, batch, _ = plant(16)
+            features, batch, _ = canvases(16)
             own = (method.objects(features, batch)[:, 0] @ method.dictionary.T).amax(1)
             assert own.min() > 0.5 and own.max() < 2
 
@@ -94,7 +94,7 @@ class TestDSOL:
         assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
     def test_class_heads_are_reset_in_every_round(self) -> None:
-        method = build(DSOL, rounds=2)
+        method = build(DSOL, {"rounds": 2})
         names = [phase.name for phase in method.phases()]
         assert names == ["location", "classification"] * 2 + ["mixed"]
         assert isinstance(method, DSOL)
@@ -118,7 +118,7 @@ class TestDSOL:
     def test_maps_belong_to_names_whatever_their_order_and_number(self) -> None:
         method = build(DSOL)
         method.before_phase("classification", self._pass())
-        features, batch, _ = plant(6)
+        features, batch, _ = canvases(6)
 
         def maps(names: tuple[str, ...]) -> list[dict[str, Any]]:
             every = replace(batch, classes=names, source_counts=torch.full((6,), len(names)), sources=None)
@@ -134,7 +134,7 @@ class TestDSOL:
         method = build(DSOL)
         method.before_phase("classification", self._pass())
         assert isinstance(method, DSOL)
-        features, batch, _ = plant(3)
+        features, batch, _ = canvases(3)
         where = method.locate(features.image_map, features.audio).sigmoid().detach().numpy()
         nothing = replace(batch, source_counts=None, sources=None, classes=())
         mixed = replace(batch, source_counts=torch.tensor([1, 2, 1]), sources=None, classes=CLASSES)
@@ -148,7 +148,7 @@ class TestDSOL:
 
     def test_fewer_objects_than_classes(self) -> None:
         method = build(DSOL)
-        features, batch, _ = plant(2)
+        features, batch, _ = canvases(2)
         method.before_phase("classification", lambda: iter([(features, batch)]))
         assert torch.isfinite(total(method.loss(features, batch, Context("classification"))))
         assert isinstance(method, DSOL)
@@ -168,4 +168,4 @@ class TestDSOL:
 
     def test_unknown_pseudo_labels_are_refused(self) -> None:
         with pytest.raises(AvlocError, match="guess"):
-            build(DSOL, pseudo="guess")
+            build(DSOL, {"pseudo": "guess"})
