@@ -25,8 +25,8 @@ from helpers.planted import CLASSES, D, build, canvases, changed, total
 METHODS: list[type[Method]] = [OTS, Attention10k, CoarseToFine, DSOL, MixAndLocalize]
 NAMED = (CoarseToFine, DSOL)
 QUICK: dict[type[Method], dict[str, Any]] = {CoarseToFine: {"fine_lr": 1.0}, DSOL: {"rounds": 1}}
-LR: dict[type[Method], float] = {OTS: 0.02, Attention10k: 0.005}
-STEPS: dict[type[Method], int] = {OTS: 120, Attention10k: 150}
+LR: dict[type[Method], float] = {OTS: 0.02, Attention10k: 0.005, MixAndLocalize: 0.005}
+STEPS: dict[type[Method], int] = {OTS: 120, Attention10k: 150, MixAndLocalize: 120}
 
 
 def tiles_of(kind: type[Method]) -> int:

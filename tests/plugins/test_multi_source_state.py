@@ -67,7 +67,7 @@ def test_killed_and_resumed_it_learns_the_same(
 class TestDSOL:
     @staticmethod
     def _pass(tiles: int = 1) -> Callable[[], Iterator[tuple[Features, Batch]]]:
-        return lambda: (canvases(16, tiles, seed=seed)[:2] for seed in range(4))
+        return lambda: (canvases(32, tiles, seed=seed)[:2] for seed in range(4))
 
     @pytest.mark.parametrize("tiles", [1, 2])
     @pytest.mark.parametrize("pseudo", ["kmeans", "label"])
