@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -90,8 +91,9 @@ def _labels(rows: Sequence[RowKey]) -> list[str]:
     hints = {row.hints for row in rows}
     labels = []
     for row in rows:
-        twins = {twin.params for twin in rows if twin[:2] == row[:2]}
-        parts = [spell(row.params) or "defaults"] if len(twins) > 1 else []
+        twins = [json.loads(twin.params).items() for twin in rows if twin[:2] == row[:2]]
+        own = {key: value for key, value in json.loads(row.params).items() if any((key, value) not in t for t in twins)}
+        parts = [spell(json.dumps(own))] if own else []
         parts += [f"hints: {row.hints}"] if len(hints) > 1 else []
         labels.append(row.label + (f" ({', '.join(parts)})" if parts else ""))
     return labels
@@ -99,7 +101,8 @@ def _labels(rows: Sequence[RowKey]) -> list[str]:
 
 def _references(name: str, keys: Sequence[RowKey], labels: Sequence[str]) -> list[int | None]:
     """Per row the reference row with the same hints; ``None`` where there is none."""
-    named = [index for index, key in enumerate(keys) if name in (key.method, key.label, labels[index])]
+    exact = [index for index in range(len(keys)) if name == labels[index]]
+    named = exact or [index for index, key in enumerate(keys) if name in (key.method, key.label)]
     by_section = [[index for index in named if keys[index].section == section] for section in COMPARED]
     found = next(filter(None, by_section), [])
     if not found:

@@ -81,9 +81,18 @@ def test_labels_say_what_tells_rows_apart(store: Store) -> None:
         "A (hints: oracle)",
         "A (hints: vocabulary)",
         "B (cond=false, gate=clamp, hints: oracle)",
-        "B (defaults, hints: oracle)",
+        "B (hints: oracle)",
     ]
     assert note(store.table(), "Hints vocabulary: methods are given the dataset's class names.")
+
+
+def test_what_two_rows_of_a_method_share_is_not_in_their_labels(store: Store) -> None:
+    store.row("a", 0.5, params={"train": {"lr": 0.1}})
+    store.row("a", 0.4, params={"length": False, "train": {"lr": 0.1}})
+    store.row("c", 0.4)
+    table = store.table()
+    assert [row.label for row in table.rows] == ["A", "A (length=false)", "C"]
+    assert "train" in note(table, "Parameters that differ")
 
 
 def test_parameters_of_a_lone_row_are_in_a_note(store: Store) -> None:
@@ -281,7 +290,7 @@ def test_a_reference_that_is_not_there_or_there_twice(store: Store) -> None:
     store.rows("a", [quality(0.6)], VIDEOS, params={"tau": 1})
     with pytest.raises(AvlocError, match="Known: a"):
         store.table(reference="b")
-    with pytest.raises(AvlocError, match=r"choose one of 'A \(defaults\)', 'A \(tau=1\)'"):
+    with pytest.raises(AvlocError, match=r"choose one of 'A', 'A \(tau=1\)'"):
         store.table(reference="a")
     assert store.table(reference="A (tau=1)").rows[0].cells[0][0].p is not None
 
