@@ -35,7 +35,7 @@ def avloc_methods() -> dict[str, str]:
         "mix_and_localize": f"{methods}.mix_and_localize:MixAndLocalize",
         "ots": f"{methods}.ots:OTS",
         "slavc": f"{methods}.slavc:SLAVC",
-        "tvsl": f"{methods}.tvsl:TVSL",
+        "tvsl": f"{methods}.tvsl.method:TVSL",
         "wav2clip": f"{methods}.wav2clip:Wav2CLIP",
         "center": f"{methods}.controls:Center",
         "whole": f"{methods}.controls:Whole",
@@ -61,7 +61,7 @@ def avloc_datasets() -> dict[str, str]:
         "music_duet": f"{datasets}.music:MUSICDuet",
         "negatives": f"{datasets}.derived:Negatives",
         "side_by_side": f"{datasets}.derived:SideBySide",
-        "validation": f"{datasets}.derived:Validation",
+        "validation_clips": f"{datasets}.derived:Validation",
         "zero_shot": f"{datasets}.derived:ZeroShot",
     }
 

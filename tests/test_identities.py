@@ -301,7 +301,7 @@ FIELDS = [
     Row(Protocol, "strict", rule("strict", True), SCORES),
     Row(Protocol, "confidence", rule("confidence", "top_quarter"), SCORES),
     Row(Protocol, "match", rule("match", "greedy"), SCORES),
-    Row(Protocol, "truth", rule("truth", "mask"), SCORES),
+    Row(Protocol, "truth", rule("truth", "boxes_union"), SCORES),
     *(Row(Protocol, prose, rule(prose, "other words"), NONE) for prose in ("source", "note", "warning", "checked")),
     Row("Range", "range", rule("normalize.range", [0, 2]), SCORES, rule("normalize", {"range": [0, 1]})),
     Row("Binarize", "top", rule("binarize.top", 0.4), SCORES, rule("binarize", {"top": 0.5})),

@@ -13,7 +13,9 @@ from avloc.testing import conformance_checks
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("audioclip", {"trained": False}),
     ("tvsl", {"variant": "released"}),
-    ("tvsl", {"gate": "clamp", "map": "dot", "prompt_length": 4, "projector": "gated_mlp", "cls_temperature": 0.05}),
+    ("tvsl", {"variant": "printed"}),
+    ("tvsl", {"variant": "printed", "gate": "clamp", "map": "dot", "projector": "gated_mlp", "cls_temperature": 0.05}),
+    ("tvsl", {"length": False, "prompt_length": 4}),
 ]
 """Beside the defaults."""
 LARGE = {"avgn": {"dim": 64, "depth": 1, "heads": 4, "tau": 0.1}}

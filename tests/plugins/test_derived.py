@@ -149,8 +149,9 @@ def test_invalid_side_by_side_data_are_reported(world: Any, made: Path) -> None:
 # Validation clips.
 
 
-def test_settings_are_chosen_on_validation_clips_alone(made: Path) -> None:
-    train, val, test = (opened("validation", made, split, of=DUETS) for split in ("train", "val", "test"))
+def test_settings_are_chosen_on_validation_clips_alone(tmp_path: Path) -> None:
+    made = tmp_path
+    train, val, test = (opened("validation_clips", made, split, of=DUETS) for split in ("train", "val", "test"))
     whole = {
         split: opened("toybox_duet", made, split, train=30, val=12, test=24, bank=60) for split in ("train", "val")
     }

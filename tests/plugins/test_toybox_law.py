@@ -19,7 +19,7 @@ VGGSS = {  # percent: CAP, cIoU success rate @0.3 and @0.5, mean cIoU, AUC, on 1
 SUITE = """
 title: Controls on toybox
 datasets: [{{name: toybox_single, encoder: tiny, train: 0, val: 0, test: 1000}}]
-protocol: {{preset: avloc, size: 112}}
+protocol: {{preset: avloc, size: 112, truth: boxes_union}}
 metrics: [cap, {{name: ciou_success, at: 0.3}}, {{name: ciou_success, at: 0.5}}, ciou_mean, auc]
 methods: []
 controls: [center, whole, random, saliency]
@@ -41,7 +41,7 @@ def test_controls_come_out_as_on_vggss(tmp_path: Path, monkeypatch: pytest.Monke
     for label, expected in VGGSS.items():
         np.testing.assert_allclose(numbers.loc[label], expected, atol=3.5, err_msg=label)
     center, saliency = (list(numbers.loc[label]) for label in ("Center", "Saliency (audio-free)"))
-    assert saliency[0] <= center[0] + 1 and saliency[1] <= center[1] + 2
+    assert saliency[0] < center[0] + 5 and saliency[1] < center[1] + 6  # without silent objects: 20 and 26 above
 
 
 def boxes(data: Dataset) -> np.ndarray:

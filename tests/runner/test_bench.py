@@ -364,7 +364,7 @@ def test_two_processes_on_one_suite_do_each_thing_once(suite_file: Path, tmp_pat
             {"datasets": [{"name": "blocks", "encoder": {"name": "plain", "scale": True}}]},
             "scale should be of type float",
         ),
-        ({"methods": [{"name": "tvsl", "gate": "clam"}]}, "gate must be signed or clamp"),
+        ({"methods": [{"name": "tvsl", "variant": "printed", "gate": "clam"}]}, "gate must be signed or clamp"),
     ],
 )
 def test_values_of_the_wrong_type_are_rejected(suite: Suite, tmp_path: Path, bad: dict[str, Any], words: str) -> None:

@@ -387,7 +387,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Demanding, "needs are possible", "needs.views has .'smelled'."),
     (Neighborless, "needs are possible", "no method 'neighbors'"),
     (Square, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "on 7 x 14 tokens its maps are 7 x 7"),
-    (Single, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "2 sources .* it named .* name each told class"),
+    (Single, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "2 sources .* it named .* name each given class"),
     (Forgetful, "one map per source on 7x7 and 7x14 for 1 to 4 sources", "one prediction per clip, in order"),
     (Leaking, "works with the hints it needs, and no more", "None is not None"),
     (Knowing, "works with the hints it needs, and no more", "did not disclose"),

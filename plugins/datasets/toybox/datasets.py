@@ -4,7 +4,7 @@ Classes are compositional, adjective x noun ("striped bell"): 48 in all, of whic
 training. One world, three presentations: `ToyboxSingle` (one source among silent objects), `ToyboxDuet` (single clips
 side by side, sounds summed, as VGGSound-Duet is built) and `ToyboxScene` (several sources in one frame). The objects'
 boxes have the areas, aspects and positions of VGG-SS's (`layout`). The truth has the box of every source's visible
-part, which protocols score that use boxes (``truth: boxes_union``, as `avloc` does), and its exact mask
+part, which protocols score that use boxes (``truth: boxes_union``, as the built-in suites do), and its exact mask
 (``truth: mask``). Train and test clips differ in seed, backgrounds and layout; ``val`` is a held-out part of train.
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from avloc import AvlocError
 from avloc.functional import EPS, gather_sources, identity_linear, l2_normalize, symmetric_cross_entropy
 
-from ._tvsl_parts import GatedMLP, Prompts, Switches, average_linear
+from .parts import GatedMLP, Prompts, Switches, average_linear
 
 CHOICES = {"gate": ("signed", "clamp"), "map": ("cosine", "dot"), "projector": ("linear", "gated_mlp")}
 

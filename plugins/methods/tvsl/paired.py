@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from avloc.functional import gather_sources, identity_linear, l2_normalize, mean
 
-from ._tvsl_parts import Prompts, Switches, average_linear
+from .parts import Prompts, Switches, average_linear
 
 CLS_TEMPERATURE, TAU, DETECTION_TEMPERATURE, DETECTION_BIAS = 0.01, 0.01, 0.07, -0.5
 POWER = 0.25

@@ -44,10 +44,10 @@ from avloc.functional import (
     tokens,
 )
 
-from ._tvsl_paired import PairedHead
-from ._tvsl_parts import Switches
-from ._tvsl_printed import PrintedHead
-from ._tvsl_released import ReleasedHead
+from .paired import PairedHead
+from .parts import Switches
+from .printed import PrintedHead
+from .released import ReleasedHead
 
 VARIANTS = {"paired": PairedHead, "printed": PrintedHead, "released": ReleasedHead}
 TERMS = ("detection", "image", "audio", "correspondence")
@@ -63,8 +63,8 @@ class TVSL(Method):
             the letter; ``released``: the authors' head, with gated MLPs, learned temperatures and gates normalized over
             the tokens, without equation (8).
         audio_conditioning, image_conditioning, correspondence, prompt_length: See `Switches`.
-        terms: The loss terms to train with, among ``detection``, ``image``, ``audio`` (the halves of equation 7) and
-            ``correspondence``.
+        terms: The loss terms to train with; ``None``: all of ``detection``, ``image``, ``audio`` (the halves of equation
+            7) and ``correspondence``.
         length: Of ``paired``: the map keeps the length of the image tokens.
         gate, map, projector, tau, cls_temperature: Of ``printed``, see `PrintedHead`.
 
@@ -87,7 +87,7 @@ class TVSL(Method):
         image_conditioning: bool = True,
         correspondence: bool = True,
         prompt_length: int = 0,
-        terms: Sequence[str] = TERMS,
+        terms: Sequence[str] | None = None,
         length: bool = True,
         gate: str = "signed",
         map: str = "cosine",
@@ -98,6 +98,7 @@ class TVSL(Method):
         super().__init__()
         if variant not in VARIANTS:
             raise AvlocError(f"T-VSL: variant must be paired, printed or released, not {variant!r}.")
+        terms = TERMS if terms is None else terms
         unknown = [term for term in terms if term not in TERMS]
         if unknown or not terms:
             raise AvlocError(f"T-VSL: terms must be among {', '.join(TERMS)}, not {', '.join(unknown) or 'none'}.")

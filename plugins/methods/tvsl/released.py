@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from avloc.functional import gather_sources, l2_normalize, symmetric_cross_entropy
 
-from ._tvsl_parts import GatedMLP, Prompts, Switches
+from .parts import GatedMLP, Prompts, Switches
 
 HUNDRED = math.log(100)
 
