@@ -63,8 +63,8 @@ class TVSL(Method):
             the letter; ``released``: the authors' head, with gated MLPs, learned temperatures and gates normalized over
             the tokens, without equation (8).
         audio_conditioning, image_conditioning, correspondence, prompt_length: See `Switches`.
-        terms: The loss terms to train with; ``None``: all of ``detection``, ``image``, ``audio`` (the halves of equation
-            7) and ``correspondence``.
+        terms: The loss terms to train with; ``None``: all of ``detection``, ``image`` and ``audio`` (both halves of
+            equation 7) and ``correspondence``.
         length: Of ``paired``: the map keeps the length of the image tokens.
         gate, map, projector, tau, cls_temperature: Of ``printed``, see `PrintedHead`.
 
