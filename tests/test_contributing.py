@@ -82,6 +82,7 @@ def test_the_method_passes_the_checks(folder: Path) -> None:
     run(["check", "mine", "--plugin", "mine.py"])
 
 
+@pytest.mark.slow
 def test_the_data_set_runs_as_printed(folder: Path) -> None:
     shown = run([*shipped("lamps.py", folder), "--jobs", "1"]).stdout
     assert "Lamps: 12 clips listed, 12 scored (12 sources)" in shown

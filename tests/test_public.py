@@ -132,6 +132,7 @@ def test_every_function_of_the_public_modules_is_documented(module: str) -> None
             assert inspect.getdoc(thing), f"avloc.{module}.{name}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_cache")
 def test_a_bench_of_a_path_or_a_suite_is_reused_from_the_store(
     folder: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch

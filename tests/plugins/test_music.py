@@ -189,6 +189,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copied(tmp_path_factory.mktemp("real"), "music", *names)
 
 
+@pytest.mark.slow
 @needs_copies
 @pytest.mark.parametrize(
     ("name", "frames", "videos", "trained", "classes", "notes"),
@@ -226,6 +227,7 @@ def test_one_video_holds_nearly_all_duets(real: Path) -> None:
     assert frames.most_common(1) == [("HnUOaSfTA6c", 1008)]
 
 
+@pytest.mark.slow
 @needs_copies
 def test_frames_lie_in_the_second_that_their_ids_name(real: Path) -> None:
     for name in ("music_solo", "music_duet"):

@@ -167,6 +167,7 @@ def test_over_duets_and_real_files(tmp_path: Path) -> None:
         assert np.corrcoef(negative.clip.audio, own.clip.audio)[0, 1] < 0.5
 
 
+@pytest.mark.slow
 def test_a_table_of_negatives(world: Any, tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text(SUITE)
     manifest = bench(load_suite(str(tmp_path / "n.yaml")), Options(tmp_path / "r"))

@@ -41,6 +41,7 @@ def test_the_spectrogram_is_scipys(encoder: TimmResNet) -> None:
     assert np.allclose(found, np.log(expected + 1e-7) / 12, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_make_the_weights_and_leave_the_global_state_alone() -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

@@ -48,6 +48,7 @@ def boxes(data: Dataset) -> np.ndarray:
     return np.array([data.truth(id).boxes[0][0] for id in data.ids()])
 
 
+@pytest.mark.slow
 def test_few_clips_have_the_law_and_not_a_draw_of_it(tmp_path: Path) -> None:
     """A hundred random draws of these areas would have a mean that is off by 0.023 and more in one of three tries."""
     for seed in (0, 1):
@@ -91,6 +92,7 @@ def test_clips_for_pretraining_show_one_object_that_sounds(tmp_path: Path) -> No
     assert '"sounding": false' not in log.read_text() and '"offscreen": []' in log.read_text()
 
 
+@pytest.mark.slow
 def test_more_sources_are_smaller_ones_of_the_same_law(tmp_path: Path) -> None:
     means = []
     for sources in (1, 2, 3, 4):

@@ -122,6 +122,7 @@ def test_an_unknown_option_is_named() -> None:
         Wav2CLIP(weights="random", standardize="batsh")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_both_checkpoints_are_needed_and_each_is_checked(encoder: Wav2CLIP, tmp_path: Path, folder: Path) -> None:
     audio, clip = published(encoder, tmp_path)
     with pytest.raises(AvlocError, match="avloc weights fetch wav2clip"):
