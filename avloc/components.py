@@ -49,6 +49,12 @@ def component_id(component: Component, kind: type) -> dict[str, Any]:
     return {"name": component.name, "revision": getattr(kind, "revision", 1), "params": filled}
 
 
+def fit_id(component: Component, method: type[Method]) -> dict[str, Any]:
+    """The same of a method's training: without the parameters that change its maps alone."""
+    found = component_id(component, method)
+    return {**found, "params": {k: v for k, v in found["params"].items() if k not in method.map_parameters}}
+
+
 def recorded(identity: Mapping[str, Any]) -> Component:
     """The component of a `component_id`."""
     return Component(name=identity["name"], params=identity["params"])
@@ -152,6 +158,9 @@ def wrong_attribute(method: type[Method]) -> str:
     for name, kind in (("title", str), ("paper", str), ("revision", int), ("trainable", bool), ("uses_audio", bool)):
         if type(getattr(method, name)) is not kind:
             return f"{name} should be of type {kind.__name__}, but is {getattr(method, name)!r}."
+    for name in method.map_parameters:
+        if name not in parameters(method):
+            return unknown("parameter for map_parameters named", name, parameters(method))
     needs = method.needs
     if not isinstance(needs, Needs):
         return f"needs should be made by avloc.Needs(...), but is {needs!r}."

@@ -156,6 +156,8 @@ class Method(nn.Module, ABC):
     """False for controls that never read the audio: feeding them another clip's changes nothing."""
     trainable: ClassVar[bool] = True
     """False when there is nothing to learn: no fit, and one seed stands for all."""
+    map_parameters: ClassVar[tuple[str, ...]] = ()
+    """Constructor parameters that `loss` never reads: runs that differ in these alone share one training."""
 
     @abstractmethod
     def loss(self, features: Features, batch: Batch, context: Context) -> dict[str, Tensor]:

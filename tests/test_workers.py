@@ -227,9 +227,18 @@ def _values(tmp_path: Path, results: str, manifest: dict[str, Any]) -> list[dict
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_registry")
-def test_two_data_sets_at_a_time_give_what_one_after_the_other_gives(suite_file: Path, tmp_path: Path) -> None:
-    more = suite_file.read_text().replace("[{name", "[{name: blocks, count: 9, encoder: plain}, {name")
-    suite_file.write_text(more)
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[{name", "[{name: blocks, count: 9, encoder: plain}, {name"),
+        ("methods: [", "methods: [{name: dot, dropout: 0.5}, {name: dot, dropout: 0.4}, {name: dot, dropout: 0.3}, "),
+    ],
+    ids=["two data sets", "parts of one"],
+)
+def test_several_processes_give_what_one_gives(suite_file: Path, tmp_path: Path, change: tuple[str, str]) -> None:
+    text = suite_file.read_text()
+    assert change[0] in text
+    suite_file.write_text(text.replace(*change))
     code, apart = _bench(tmp_path, suite_file, "apart", "--jobs", "2")
     assert code == 0
     code, one_by_one = _bench(tmp_path, suite_file, "one", "--jobs", "1")

@@ -9,7 +9,7 @@ import typer
 
 from avloc.cli.common import Commas, Data, Device, Plugins, Results, SuiteName, names, numbers, typed
 
-JOBS = "How many data sets at a time, each in its own process; default: one per core, or one on a GPU."
+JOBS = "How many processes share the runs; default: one per core, or one on a GPU."
 HINTS = "What is disclosed to methods: none, vocabulary, count or oracle; several with commas between."
 SET = "method.parameter=value or train.epochs=5; repeatable."
 

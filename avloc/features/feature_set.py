@@ -32,6 +32,8 @@ READERS = 4
 """Threads that decode media ahead of the encoder."""
 ARRAYS = ("image_map", "image", "audio_map", "audio", "backbone_map")
 """Of `Features`, as the cache keeps them."""
+KEPT = 1 << 29
+"""Bytes of cached features that a split keeps in memory, so that later epochs need not read them again."""
 PREPROCESSING = 3
 """Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""
 
@@ -75,6 +77,7 @@ class FeatureSet:
     broken: dict[str, str] = field(default_factory=dict)
     dataset: Dataset | None = None
     encoder: Encoder | None = None
+    _kept: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -105,8 +108,8 @@ class FeatureSet:
         return self._compute(self.encoder, ids, audio_of)
 
     def _read(self, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
-        images = [self.log.read(self.keys[id]) for id in ids]
-        sounds = images if audio_of is None else [self.log.read(self.keys[id]) for id in audio_of]
+        images = [self._cached(self.keys[id]) for id in ids]
+        sounds = images if audio_of is None else [self._cached(self.keys[id]) for id in audio_of]
 
         def stack(name: str, source: list[dict[str, np.ndarray]]) -> Tensor:
             return torch.from_numpy(np.stack([arrays[name] for arrays in source]))
@@ -118,6 +121,15 @@ class FeatureSet:
             audio=stack("audio", sounds),
             backbone_map=stack("backbone_map", images) if "backbone_map" in images[0] else None,
         )
+
+    def _cached(self, key: str) -> dict[str, np.ndarray]:
+        """A clip's cached arrays; the first clips that are asked for stay in memory, as many as fit."""
+        if key in self._kept:
+            return self._kept[key]
+        arrays = self.log.read(key)
+        if sum(array.nbytes for array in arrays.values()) * (len(self._kept) + 1) <= KEPT:
+            self._kept[key] = arrays
+        return arrays
 
     def _compute(self, encoder: Encoder, ids: Sequence[str], audio_of: Sequence[str] | None) -> Features:
         assert self.dataset is not None

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def bench(
         data: The folder of your own data sets.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         force: Fit, predict and score again what is there.
-        jobs: How many data sets at a time, each in a process of its own; ``None``: one per core, or one on a GPU.
+        jobs: How many processes share the runs; ``None``: one per core, or one on a GPU.
         command: What makes the table again, for its notes; empty: this call.
 
     Returns:
@@ -108,11 +109,11 @@ def run_suite(suite: Suite, options: Options) -> Manifest:
     _settle_threads(1)
     try:
         for index in here:
-            _run_dataset(plan, index)
+            _run_dataset(plan, index, range(len(plan.of(index))))
         count = min(options.processes, len(apart))
         work = partial(_run_apart, plan.suite, options, registry().files, count)
-        for place, found in each(work, apart, count):
-            _take(plan, apart[place], found)
+        for number, found in each(work, apart, count):
+            _take(plan, *apart[number], found)
     finally:
         if any(row.status for row in plan.manifest.rows):
             plan.manifest.save(plan.path)
@@ -145,40 +146,45 @@ def _external_rows(plan: Plan) -> list[Row]:
     return kept
 
 
-def _divide(plan: Plan) -> tuple[list[int], list[int]]:
-    """Which data sets are worked on one after the other in this process, and which beside each other in their own."""
+def _divide(plan: Plan) -> tuple[list[int], list[tuple[int, list[int]]]]:
+    """The data sets whose runs are done in this process, and the parts of the others for processes of their own.
+
+    A part is a data set and places in its runs; the first parts of all data sets come first.
+    """
     options, every = plan.options, range(len(plan.suite.datasets))
     # What data sets share is done once under --force; plugins that were added as objects exist in this process only.
     if options.force or registry().objects or options.processes < 2:
         return list(every), []
     there = [index for index in every if not absence(plan.suite.datasets[index], options.data)]
-    if len(there) < 2:
-        return list(every), []
-    return [index for index in every if index not in there], there
+    each_in = 2 * options.processes // max(1, len(there))  # two parts for a process, so that all end at about one time
+    parts = [[(index, part) for part in plan.parts(index, each_in)] for index in there]
+    apart = [part for turn in zip_longest(*parts) for part in turn if part]
+    return (list(every), []) if len(apart) < 2 else ([index for index in every if index not in there], apart)
 
 
 def _run_apart(
-    suite: Suite, options: Options, plugins: Sequence[Path], count: int, index: int
+    suite: Suite, options: Options, plugins: Sequence[Path], count: int, part: tuple[int, list[int]]
 ) -> tuple[DatasetEntry, list[Row]]:
-    """One data set in a process of its own, one of `count` such processes."""
+    """Part of the runs on a data set in a process of its own, one of `count` such processes."""
     for file in plugins:
         registry().add_file(file)
     plan = make_plan(suite, options)
     _settle_threads(count)
-    _run_dataset(plan, index)
-    return plan.manifest.datasets[index], [row for _, row in plan.of(index)]
+    index, places = part
+    _run_dataset(plan, index, places)
+    pairs = plan.of(index)
+    return plan.manifest.datasets[index], [pairs[place][1] for place in places]
 
 
-def _take(plan: Plan, index: int, found: tuple[DatasetEntry, list[Row]] | Died) -> None:
+def _take(plan: Plan, index: int, places: Sequence[int], found: tuple[DatasetEntry, list[Row]] | Died) -> None:
     """Put what another process found into the manifest."""
     if isinstance(found, Died):
-        _fail(plan, index, str(found))
+        _fail(plan, index, places, str(found))
         return
     plan.manifest.datasets[index], rows = found
-    fresh = iter(rows)
-    for place, run in enumerate(plan.runs):
-        if run.dataset is plan.suite.datasets[index]:
-            plan.manifest.rows[place] = next(fresh)
+    mine = [place for place, run in enumerate(plan.runs) if run.dataset is plan.suite.datasets[index]]
+    for place, row in zip(places, rows, strict=True):
+        plan.manifest.rows[mine[place]] = row
 
 
 def _settle_threads(jobs: int) -> None:
@@ -190,9 +196,10 @@ def _settle_threads(jobs: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // max(2, jobs)))
 
 
-def _run_dataset(plan: Plan, index: int) -> None:
-    """All runs on one data set."""
-    entry, shown, pairs = plan.suite.datasets[index], plan.manifest.datasets[index], plan.of(index)
+def _run_dataset(plan: Plan, index: int, places: Sequence[int]) -> None:
+    """The runs on one data set, or those at some places."""
+    entry, shown, every = plan.suite.datasets[index], plan.manifest.datasets[index], plan.of(index)
+    pairs = [every[place] for place in places]
     try:
         task = open_task(entry, plan.options.data, plan.suite.limit, torch_device(plan.options.device))
         shown.notes = task_notes(task, sorted({run.train.computed for run, _ in pairs}))
@@ -203,17 +210,19 @@ def _run_dataset(plan: Plan, index: int) -> None:
             row.status, row.reason = "skipped", f"{entry.name}: {absent!s}"
         return
     except (Exception, SystemExit) as error:  # a data set or an encoder may raise anything; the others must go on
-        _fail(plan, index, str(error) if isinstance(error, AvlocError) else repr(error))
+        _fail(plan, index, places, str(error) if isinstance(error, AvlocError) else repr(error))
         return
     shown.title = entry.title or shown.name.replace(entry.name, type(task.test).title or entry.name)
     for run, row in track(pairs, f"runs on {entry.name}", len(pairs)):
         execute(run, row, task, plan)
 
 
-def _fail(plan: Plan, index: int, reason: str) -> None:
-    """A whole data set failed."""
-    shown = plan.manifest.datasets[index]
-    shown.status, shown.reason = "failed", reason
-    for _, row in plan.of(index):
+def _fail(plan: Plan, index: int, places: Sequence[int], reason: str) -> None:
+    """Runs on a data set failed before they began, perhaps all of them."""
+    shown, pairs = plan.manifest.datasets[index], plan.of(index)
+    for place in places:
+        row = pairs[place][1]
         row.status, row.reason = "failed", reason
+    if not any(row.status == "done" for _, row in pairs):
+        shown.status, shown.reason = "failed", reason
     say(f"{shown.name}: {reason}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avloc.components import component_id, make_encoder, make_method, method_class, recorded
+from avloc.components import component_id, fit_id, make_encoder, make_method, method_class, recorded
 from avloc.features import class_text, clip_features, encoder_identity
 from avloc.hints import Hints, disclose, suffices
 from avloc.interfaces import Encoder, Method
@@ -193,7 +193,8 @@ def _method(identity: dict[str, Any], encoder: Encoder, classes: Sequence[str]) 
     kind = method_class(component)
     if not isinstance(kind, type):
         raise kind
-    if component_id(component, kind) != identity["method"]:
+    current = fit_id if identity["stage"] == "fit" else component_id
+    if current(component, kind) != identity["method"]:
         raise AvlocError(f"The method {component.name!r} has changed since the run was made; run avloc bench again.")
     return make_method(component, kind, encoder.info, classes, identity["seed"])
 

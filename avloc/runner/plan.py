@@ -6,20 +6,24 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from avloc.components import check_parameters, check_values, make_metrics, method_class, method_traits
+from avloc.components import check_parameters, check_values, fit_id, make_metrics, method_class, method_traits
 from avloc.hints import suffices
 from avloc.interfaces import Metric
 from avloc.registry import registry
 from avloc.results import metric_entries
 from avloc.scoring import Protocol, load_protocol
-from avloc.store import DatasetEntry, Manifest, Row
+from avloc.store import DatasetEntry, Manifest, Row, digest
 from avloc.suite import Run, Suite, SuiteDataset, SuiteMethod
 from avloc.types import AvlocError, unknown
+
+LEAST = 4
+"""Trainings, or runs without one, that a process should have to do: to start it takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,15 @@ class Plan:
         """The runs on one data set, and their rows."""
         entry = self.suite.datasets[dataset]
         return [(run, row) for run, row in zip(self.runs, self.manifest.rows, strict=False) if run.dataset is entry]
+
+    def parts(self, dataset: int, count: int) -> list[list[int]]:
+        """The places in `of` of a data set's runs, in up to `count` parts; runs that share a training stay together."""
+        groups: dict[str, list[int]] = {}
+        for place, (run, _) in enumerate(self.of(dataset)):
+            shared = [fit_id(run.method, method_traits(run.method)), run.train.model_dump(), run.seed]
+            groups.setdefault(digest(shared), []).append(place)
+        count = max(1, min(count, len(groups) // LEAST))
+        return [sorted(chain(*list(groups.values())[part::count])) for part in range(count)]
 
     def again(self, id: str) -> bool:
         """Whether to do `id` again: under ``--force``, the first time it is met."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from avloc.components import component_id, make_method, method_class
+from avloc.components import component_id, fit_id, make_method, method_class
 from avloc.features import VIEWS_REVISION, FeatureSet
 from avloc.hints import disclose
 from avloc.interfaces import Method
@@ -106,7 +106,7 @@ def fit_identity(run: Run, method: Method, task: Task) -> dict[str, Any] | None:
     views = {"views": VIEWS_REVISION} if method.needs.views else {}
     clips = {split: _contents(task.features(split, computed=run.train.computed)) for split in ("train", "val")}
     return {
-        "stage": "fit", "method": component_id(run.method, type(method)), "encoder": task.identity["encoder"],
+        "stage": "fit", "method": fit_id(run.method, type(method)), "encoder": task.identity["encoder"],
         "classes": task.classes, "clips": clips, "seed": run.seed, "train": run.train.model_dump(), **views,
     }  # fmt: skip
 

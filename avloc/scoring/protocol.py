@@ -184,12 +184,14 @@ class Protocol(Data):
         height, width = self.size, self.size * tiles
         if not len(truth.masks):
             return np.zeros((0, height, width), np.float32)
-        masks = resize_mask(truth.masks, height, width)
-        for index, boxes in enumerate(truth.boxes if self.truth != "mask" else ()):
-            if len(boxes):
-                counts = rasterize(boxes, height, width)
+        masks = np.empty((len(truth.masks), height, width), np.float32)
+        for index, mask in enumerate(truth.masks):
+            if self.truth != "mask" and truth.boxes and len(truth.boxes[index]):
+                counts = rasterize(truth.boxes[index], height, width)
                 limit = {"boxes_union": counts > 0, "boxes_consensus": np.minimum(counts / 2, 1)}
                 masks[index] = limit.get(self.truth, counts)
+            else:
+                masks[index] = resize_mask(mask, height, width)
         return masks
 
     def _match(

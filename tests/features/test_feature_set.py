@@ -111,6 +111,15 @@ def test_cached_and_computed_features_agree_to_half_precision() -> None:
         assert (cached.labels(id), cached.group(id), cached.tiles(id)) == (computed.labels(id), computed.group(id), 1)
 
 
+def test_features_that_are_kept_in_memory_cannot_be_changed_from_outside() -> None:
+    clips = _encode(Blocks(None, split="train", count=3), Plain())
+    first = clips.features(["train1", "train0"]).image_map
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(clips.features(["train1", "train0"]).image_map, kept)
+    assert torch.equal(_encode(Blocks(None, split="train", count=3), Plain()).features(["train1"]).image_map, kept[:1])
+
+
 def test_what_cannot_be_used_is_named_either_way() -> None:
     data = Blocks(None, split="train", count=5, bad=["train1"], gone=["train2"])
     for seen in (_encode(data, Plain()), computed_features(data, Plain(), "blocks", limit=None)):

@@ -145,6 +145,13 @@ def test_without_conditioning_the_correspondence_is_gated_by_the_query_alone() -
     )
 
 
+def test_its_map_parameters_leave_the_loss_alone() -> None:
+    features, batch = clips()
+    for name in TVSL.map_parameters:
+        one, two = (built(**{name: value}).loss(features, batch, Context()) for value in (True, False))
+        assert one == two
+
+
 @pytest.mark.parametrize("variant", ["paired", "printed", "released"])
 @pytest.mark.parametrize(
     ("switch", "gone"),

@@ -9,21 +9,25 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from avloc import AvlocError, DataError, Needs, Prediction, hookimpl
+import avloc
+from avloc import AvlocError, DataError, EncoderInfo, Features, Needs, Prediction, hookimpl
 from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.scoring import Protocol
-from avloc.store import Manifest, Score, score_path
+from avloc.store import ArrayLog, Manifest, Score, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
@@ -492,6 +496,7 @@ def test_a_gpu_gives_the_same_scores(suite: Suite, tmp_path: Path) -> None:
         ("needs", Needs(views=("mirrored",)), "There is no view 'mirrored'"),  # type: ignore[arg-type]
         ("needs", Needs(labels="strong"), "needs.labels"),  # type: ignore[arg-type]
         ("title", 3, "title should be of type str"),
+        ("map_parameters", ("dropuot",), "Did you mean 'dropout'"),
         ("revision", "two", "revision should be of type int"),
         ("loss", lambda self, *_: self.weight.sum(), "should return a dict of named terms, but returned Tensor"),
         ("loss", lambda self, *_: {"a": self.weight}, "the term 'a' should be a scalar tensor, but is of shape"),
@@ -575,3 +580,36 @@ def test_predictions_of_a_training_that_was_done_again_are_made_again(suite: Sui
     assert _values(tmp_path, bench(narrow, Options(tmp_path))) != before
     save_file(weights, checkpoint)
     assert _values(tmp_path, bench(narrow, Options(tmp_path))) == before
+
+
+class Signed(Dot):
+    """Its map may be turned over; its loss does not know."""
+
+    map_parameters = ("sign",)
+
+    def __init__(self, encoder: EncoderInfo, classes: Sequence[str], *, sign: float = 1.0) -> None:
+        super().__init__(encoder, classes)
+        self.sign = sign
+
+    def maps(self, features: Features) -> Tensor:
+        return self.sign * super().maps(features)
+
+
+class Turned:
+    @hookimpl
+    def avloc_methods(self) -> dict[str, type]:
+        return {"signed": Signed}
+
+
+@pytest.mark.usefixtures("world")
+def test_methods_that_differ_in_their_map_alone_share_a_training(suite: Suite, tmp_path: Path) -> None:
+    registry().add_module("turned", Turned())
+    methods = ["signed", {"name": "signed", "sign": -1.0}]
+    narrow = Suite.model_validate({**suite.model_dump(), "methods": methods, "seeds": [0]})
+    up, down = bench(narrow, Options(tmp_path)).rows
+    assert up.fit == down.fit and up.run != down.run
+    one, two = (ArrayLog(tmp_path / "runs" / row.run).read("test0")["maps"] for row in (up, down))
+    assert np.array_equal(one, -two)
+    loaded = [avloc.load(id, results=tmp_path).method for id in (up.fit, up.run, down.run)]
+    assert [getattr(method, "sign", None) for method in loaded] == [1, 1, -1]
+    assert all(torch.equal(method.weight, loaded[0].weight) for method in loaded)

@@ -124,3 +124,24 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
             torch_device(device)
     assert Options(Path(), jobs=None, device="cuda").processes == 1
     assert Options(Path(), jobs=None, device="cpu").processes >= 1 and Options(Path(), jobs=3).processes == 3
+
+
+def test_parts_hold_every_run_once_and_never_divide_a_training(suite: Suite, tmp_path: Path) -> None:
+    methods = [{"name": "dot", "dropout": rate} for rate in (0.1, 0.2, 0.3)]
+    plan = make_plan(
+        changed(suite, methods=methods, seeds=[0, 1, 2], controls=["untrained", "shuffled_audio"]), Options(tmp_path)
+    )
+    pairs = plan.of(0)
+    parts = plan.parts(0, 2)
+    assert len(parts) == 2 and sorted(place for part in parts for place in part) == list(range(len(pairs)))
+    trained = [
+        {
+            (str(run.method.params), run.seed)
+            for run in (pairs[place][0] for place in part)
+            if run.section != "untrained"
+        }
+        for part in parts
+    ]
+    assert not trained[0] & trained[1] and len(trained[0] | trained[1]) == 9
+    assert plan.parts(0, 1) == [list(range(len(pairs)))]
+    assert len(plan.parts(0, 50)) == 4  # nine trainings and as many untrained ones: four or more for a process

@@ -76,6 +76,7 @@ class TVSL(Method):
     paper = "Mahmud, Tian and Marculescu, T-VSL: Text-Guided Visual Sound Source Localization in Mixtures, CVPR 2024"
     needs = Needs(hints="vocabulary", labels=True, text=True)
     revision = 2
+    map_parameters = ("length",)
 
     def __init__(
         self,
