@@ -332,6 +332,7 @@ FIELDS = [
     Row(Method, "paper", patch(Learner, "paper", "Other"), NONE),
     Row(Method, "revision", patch(Learner, "revision", 2), ALL),
     Row(Method, "uses_audio", patch(Learner, "uses_audio", False), NONE),
+    Row(Method, "map_parameters", patch(Learner, "map_parameters", ("dropout",)), TRAINING),
     Row(Method, "trainable", patch(Learner, "trainable", False), TRAINING),
     Row(Dataset, "title", patch(Clips, "title", "Other"), NONE),
     Row(Dataset, "license", patch(Clips, "license", "other"), NONE),

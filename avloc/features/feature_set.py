@@ -34,7 +34,7 @@ ARRAYS = ("image_map", "image", "audio_map", "audio", "backbone_map")
 """Of `Features`, as the cache keeps them."""
 KEPT = 1 << 29
 """Bytes of cached features that a split keeps in memory, so that later epochs need not read them again."""
-PREPROCESSING = 3
+PREPROCESSING = 4
 """Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""
 
 
@@ -144,7 +144,13 @@ class FeatureSet:
 
 @torch.no_grad()
 def cached_features(
-    dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None, device: str, fingerprint: str = ""
+    dataset: Dataset,
+    encoder: Encoder,
+    name: str,
+    *,
+    limit: int | None,
+    device: str,
+    identity: Mapping[str, Any] | None = None,
 ) -> FeatureSet:
     """Encode what is not in the cache yet of a split; media that cannot be used are named, never replaced.
 
@@ -154,9 +160,9 @@ def cached_features(
         name: Of the data set; its splits and variants share one log.
         limit: Only the first clips of the official list.
         device: Where the encoder is.
-        fingerprint: The encoder's, where the caller has it already.
+        identity: All that makes the encoder what it is; ``None``: `encoder_identity`.
     """
-    folder = _encoder_folder(encoder, fingerprint or encoder.fingerprint()) / name
+    folder = _encoder_folder(identity or encoder_identity(encoder, encoder.fingerprint())) / name
     about = {"dataset": name, "encoder": type(encoder).__name__, "weights": encoder.info.weights}
     return _usable(dataset, folder, encoder, limit, device, about)
 
@@ -196,37 +202,43 @@ def encoder_identity(encoder: Encoder, fingerprint: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _encoder_folder(encoder: Encoder, fingerprint: str) -> Path:
-    """Where the cache keeps what this encoder, with these weights, made of clips."""
-    return cache_folder() / "features" / content_id(encoder_identity(encoder, fingerprint))
+def _encoder_folder(identity: Mapping[str, Any]) -> Path:
+    """Where the cache keeps what this encoder, with these parameters and weights, made of clips."""
+    return cache_folder() / "features" / content_id(identity)
 
 
 @torch.no_grad()
-def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> Tensor | None:
+def encode_text(encoder: Encoder, classes: Sequence[str], identity: Mapping[str, Any]) -> Tensor | None:
     """``(N, D)`` embeddings of class names, from the cache where they are there; ``None`` without a text tower."""
     if not encoder.info.has_text:
         return None
-    folder = _encoder_folder(encoder, fingerprint) / "text"
+    folder = _encoder_folder(identity) / "text"
     log = ArrayLog(folder)
+    log.verify()
     if not set(classes) <= log.records.keys():
         with exclusive(folder, "the class names' embeddings"):
             log = ArrayLog(folder)
+            log.verify()
             todo = [name for name in dict.fromkeys(classes) if name not in log.records]
             if todo:  # unless another process embedded them while this one waited
                 for name, row in zip(todo, _embed(encoder, todo), strict=True):
-                    log.append(name, {"text": row})
+                    log.append(name, {"text": row}, half=True)
                 log.commit()
     return torch.from_numpy(np.stack([log.read(name)["text"] for name in classes]))
 
 
 def _embed(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
-    """``(N, D)``."""
-    name, wanted = f"The encoder {type(encoder).__name__}", (len(names), encoder.info.dim)
-    with blaming(f"{name} failed on the class names {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"):
-        found = encoder.encode_text(names).float().cpu().numpy()
-    if found.shape != wanted:
-        raise AvlocError(f"{name} promised text of shape {wanted}, but returned {found.shape}.")
-    return found
+    """``(N, D)``, one name at a time: an embedding depends on no other name."""
+    about, wanted, rows = f"The encoder {type(encoder).__name__}", (1, encoder.info.dim), []
+    for name in names:
+        with blaming(f"{about} failed on the class name {name!r}"):
+            row = encoder.encode_text([name]).float().cpu().numpy()
+        if row.shape != wanted:
+            raise AvlocError(f"{about} promised text of shape {wanted} for one name, but returned {row.shape}.")
+        if not np.isfinite(row).all():
+            raise AvlocError(f"{about} made values of the class name {name!r} that are not finite.")
+        rows.append(row[0])
+    return np.stack(rows)
 
 
 def _usable(
@@ -247,10 +259,12 @@ def _usable(
         except DataError as error:
             broken[id] = str(error)
     log = ArrayLog(folder)
+    log.verify()
     if any(key not in log.records for key in keys.values()):
         with exclusive(folder, f"the features of {about['dataset']}"):
             write_json(folder / "about.json", about)
             log = ArrayLog(folder)  # another process may have written while this one waited
+            log.verify()
             _encode_clips(keys, dataset, encoder, log, broken, device, f"encode {about['dataset']}")
     return FeatureSet(log, {id: key for id, key in keys.items() if id not in broken}, missing, broken)
 
@@ -284,7 +298,7 @@ def _encode_clips(
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
-        log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
+        log.append(keys[id], arrays, half=True, labels=list(sample.labels), group=group, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()

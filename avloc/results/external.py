@@ -144,7 +144,7 @@ def _store(
     }  # fmt: skip
     folder = RunFolder(results, content_id(identity))
     with folder.exclusive(f"the predictions in {predictions}"):
-        if not folder.complete:
+        if not _whole(folder):
             folder.clear()
             started, log = time.time(), ArrayLog(folder.path)
             broken = _append(log, files, data, [id for id in listed if id in files and id in present])
@@ -155,6 +155,15 @@ def _store(
     missing |= {id: status.missing[id] for id in listed if id in status.missing}
     broken = {id: broken[id] for id in listed if id in broken}
     return folder, Counts(listed=len(ids), unread=len(ids) - len(listed), missing=missing, broken=broken)
+
+
+def _whole(folder: RunFolder) -> bool:
+    """Whether all predictions that were read are still stored as they were."""
+    if not folder.complete:
+        return False
+    log = ArrayLog(folder.path)
+    log.verify()
+    return bool(len(log.records) == folder.identity()["provenance"]["clips"])
 
 
 def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) -> dict[str, str]:
@@ -170,7 +179,7 @@ def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) ->
             continue
         found = files.load(id, clip.tiles)
         arrays: dict[str, Any] = {"maps": found.maps} | ({} if found.scores is None else {"scores": found.scores})
-        log.append(id, arrays, labels=list(found.labels), group=clip.group or id, tiles=clip.tiles)
+        log.append(id, arrays, half=False, labels=list(found.labels), group=clip.group or id, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()

@@ -134,7 +134,11 @@ def _external_rows(plan: Plan) -> list[Row]:
     """The rows that ``avloc score --predictions`` added to the suite's table and that still fit into it."""
     if not plan.path.is_file():
         return []
-    before, now = Manifest.load(plan.path), plan.manifest
+    try:
+        before, now = Manifest.load(plan.path), plan.manifest
+    except AvlocError:
+        say(f"{plan.path} is damaged; it is written anew. Rows of predictions made elsewhere must be scored again.")
+        return []
     folders = [(row, RunFolder(plan.options.results, row.run)) for row in before.rows if row.run]
     outside = [row for row, run in folders if run.complete and run.identity()["identity"]["stage"] == "external"]
     datasets = {(entry.name, entry.encoder) for entry in now.datasets}

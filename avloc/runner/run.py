@@ -135,7 +135,7 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
     with folder.exclusive(f"the training of {run.method.name}"):
         if force:
             folder.clear()
-        if folder.complete:
+        if folder.complete and _as_written(checkpoint, folder):
             _mention_edit(folder, method, run)
             return checkpoint
         started, source = time.time(), _source(method)
@@ -148,7 +148,7 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
             on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
-        about = {"source": source, "dataset": run.dataset.name}
+        about = {"source": source, "dataset": run.dataset.name, "checkpoint": _weights(checkpoint)}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
 
@@ -172,6 +172,7 @@ def predict(
         if folder.complete and weights and folder.identity()["provenance"]["weights"] != weights:
             folder.clear()  # of a training that was done again since
         log = ArrayLog(folder.path)
+        log.verify()
         if folder.complete and set(test.ids) <= log.records.keys():
             _mention_edit(folder, method, run)
             return
@@ -200,7 +201,9 @@ def _append(log: ArrayLog, test: FeatureSet, features: Features, predictions: It
         arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
         id = prediction.clip
         if id not in log.records:
-            log.append(id, arrays, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id))
+            log.append(
+                id, arrays, half=False, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id)
+            )
     log.commit()
 
 
@@ -210,6 +213,15 @@ def _source(method: Method) -> str:
         return hashlib.sha256(Path(inspect.getfile(type(method))).read_bytes()).hexdigest()[:12]
     except (OSError, TypeError):
         return ""
+
+
+def _as_written(checkpoint: Path, folder: RunFolder) -> bool:
+    """Whether a training's weights are those that it ended with, or gone; changed ones are named, and trained again."""
+    if not checkpoint.is_file() or _weights(checkpoint) == folder.identity()["provenance"]["checkpoint"]:
+        return True
+    say(f"{checkpoint} is damaged: it is not what was written. It is trained again.")
+    folder.clear()
+    return False
 
 
 def _weights(checkpoint: Path | None) -> str:

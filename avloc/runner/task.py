@@ -116,9 +116,8 @@ class Task:
             if computed:
                 self._made[key] = computed_features(data(), self.encoder, name, limit=limit)
             else:
-                fingerprint = self.identity["encoder"]["encoder"]
                 self._made[key] = cached_features(
-                    data(), self.encoder, name, limit=limit, device=self.device, fingerprint=fingerprint
+                    data(), self.encoder, name, limit=limit, device=self.device, identity=self.identity["encoder"]
                 )
         return self._made[key]
 
@@ -179,14 +178,14 @@ def make_task(
 ) -> Task:
     """The task of splits and an encoder that are open already."""
     check_splits(entry.name, splits)
-    test, fingerprint = splits["test"], encoder.fingerprint()
+    test = splits["test"]
     identity = {
         "data": {**component_id(entry, type(test)), "fingerprints": {"test": test.fingerprint()}},
-        "encoder": {**component_id(entry.encoder, type(encoder)), **encoder_identity(encoder, fingerprint)},
+        "encoder": {**component_id(entry.encoder, type(encoder)), **encoder_identity(encoder, encoder.fingerprint())},
     }
     known = splits["train"].classes if "train" in splits else test.classes
     asked = known if set(test.classes) <= set(known) else test.classes
-    text, asked_text = (encode_text(encoder, names, fingerprint) for names in (known, asked))
+    text, asked_text = (encode_text(encoder, names, identity["encoder"]) for names in (known, asked))
     return Task(entry.name, splits, encoder, identity, known, asked, text, asked_text, limit, device, lacking)
 
 

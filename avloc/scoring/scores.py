@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from avloc.progress import track
+from avloc.progress import say, track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
-from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, replacing, score_path
+from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, file_digest, replacing, score_path
 from avloc.types import AvlocError, FloatArray, Prediction, Truth
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def score_run(
 
     id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
-    if target.is_file():
-        return Score.load(target)
+    if (stored := _stored(target)) is not None:
+        return stored
     log = ArrayLog(folder.path)
     if len(log.records) != folder.identity()["provenance"]["clips"]:
         raise AvlocError(f"{folder.path} has lost predictions since it was finished; run avloc bench again.")
@@ -63,13 +64,27 @@ def score_run(
         return clip_rows(prediction, truth, protocol, metrics, record["tiles"], prior, record["group"])
 
     rows, values, dropped = score_clips(log.records, work, metrics, title)
-    with replacing(target.with_suffix(".parquet")) as temporary:
+    beside = target.with_suffix(".parquet")
+    with replacing(beside) as temporary:
         rows.to_parquet(temporary)
     score = Score(
-        score=id, run=folder.id, protocol=protocol.model_dump(), values=values, dropped=dropped,
-        sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
+        score=id, run=folder.id, rows=file_digest(beside), protocol=protocol.model_dump(), values=values,
+        dropped=dropped, sources=len(rows), counts=counts.model_copy(update={"scored": len(log.records)}),
     )  # fmt: skip
     score.save(target)
+    return score
+
+
+def _stored(target: Path) -> Score | None:
+    """A score that is on the disk; what is damaged is named, and scored again."""
+    if not target.is_file():
+        return None
+    try:
+        score = Score.load(target)
+        score.require_rows(target.with_suffix(".parquet"))
+    except AvlocError:
+        say(f"{target} or its rows are damaged; the run is scored again.")
+        return None
     return score
 
 

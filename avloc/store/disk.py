@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 from avloc.progress import say
 from avloc.types import AvlocError
 
+CHECKSUM = "crc32"
+"""The key of a JSON file that holds the checksum of all others."""
 CACHE_TAG = "CACHEDIR.TAG"
 """The file by which backup programs, and ``avloc cache``, know a folder whose content can be made again."""
 
@@ -76,25 +79,33 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    """Write JSON with a checksum, so that a reader sees the old file or the new one, never half of it."""
+    checked = {**content, CHECKSUM: _checksum(content)}
+    text = json.dumps(checked, indent=1, sort_keys=True, ensure_ascii=False)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read what `write_json` wrote.
 
     Raises:
-        AvlocError: The file is not a JSON object.
+        AvlocError: The file is no JSON object, or was changed since.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        damage = "" if isinstance(content, dict) else "it is no JSON object"
+        if not damage and content.pop(CHECKSUM, None) != _checksum(content):
+            damage = "its checksum differs"
     except (OSError, ValueError) as error:
-        raise AvlocError(f"{path} cannot be read ({error}). Delete it and run the same command again.") from error
-    if not isinstance(content, dict):
-        raise AvlocError(f"{path} should hold a JSON object. Delete it and run the same command again.")
-    return content
+        damage = str(error)
+    if damage:
+        raise AvlocError(f"{path} is damaged or was edited ({damage}). Delete it and run the same command again.")
+    return dict(content)
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avloc.store.disk import read_json, write_json
+from avloc.store.hashing import file_digest
 from avloc.types import AvlocError
 
 
@@ -149,6 +150,7 @@ class Score(_Stored):
 
     Attributes:
         score, run: Ids.
+        rows: A digest of the ``.parquet`` file.
         protocol: Every key of it.
         values: Metric key -> a fraction; NaN where no source could be scored.
         dropped: Metric key -> sources that it is not defined for.
@@ -158,11 +160,24 @@ class Score(_Stored):
 
     score: str
     run: str
+    rows: str
     protocol: dict[str, Any]
     values: dict[str, float]
     dropped: dict[str, int] = Field(default_factory=dict)
     sources: int
     counts: Counts
+
+    def require_rows(self, path: Path) -> None:
+        """Check the file with the rows.
+
+        Raises:
+            AvlocError: It is gone, or was changed since it was written.
+        """
+        if not path.is_file() or file_digest(path) != self.rows:
+            raise AvlocError(
+                f"{path} is gone or damaged: it does not hold the rows that {self.score} was made of. Run the same "
+                "avloc bench again; it scores the run again."
+            )
 
 
 class Manifest(_Stored):

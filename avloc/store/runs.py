@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from avloc.progress import say
 from avloc.store.disk import exclusive, read_json, write_json, writing
 from avloc.types import AvlocError
 
@@ -25,8 +26,15 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether ``run.json`` is there: it is written last."""
-        return (self.path / "run.json").is_file()
+        """Whether ``run.json``, which is written last, is there and whole; one that is not is named."""
+        if not (self.path / "run.json").is_file():
+            return False
+        try:
+            self.identity()
+        except AvlocError as error:
+            say(str(error))
+            return False
+        return True
 
     def identity(self) -> dict[str, Any]:
         """What ``run.json`` says the run is."""

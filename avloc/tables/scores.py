@@ -110,14 +110,9 @@ def read_rows(results: Path, run: str, score: str) -> pd.DataFrame:
     Raises:
         AvlocError: They are gone or damaged; names the file.
     """
-    path = score_path(results, run, score).with_suffix(".parquet")
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise AvlocError(
-            f"{path} does not hold the per-source rows of its score. Delete it and the .json file beside it, and run "
-            "the same command again."
-        ) from error
+    path = score_path(results, run, score)
+    Score.load(path).require_rows(path.with_suffix(".parquet"))
+    return pd.read_parquet(path.with_suffix(".parquet"))
 
 
 def protocol_text(manifest: Manifest, entry: DatasetEntry) -> str:

@@ -66,10 +66,10 @@ def raising(error: BaseException) -> Any:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr("avloc.runner.bench", raising(OSError(number, os.strerror(number), "results/x/maps.f16")))
+    monkeypatch.setattr("avloc.runner.bench", raising(OSError(number, os.strerror(number), "results/x/arrays.bin")))
     shown = run("bench", "--suite", "smoke")
     assert shown.exit_code == 2
-    assert f"Cannot write results/x/maps.f16: {os.strerror(number)}." in shown.stderr
+    assert f"Cannot write results/x/arrays.bin: {os.strerror(number)}." in shown.stderr
 
 
 def test_an_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avloc.store import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, score_path
+from avloc.store import Counts, DatasetEntry, Manifest, MetricEntry, Row, Score, file_digest, score_path
 from avloc.tables import Table, build_table, load_scores
 
 METRICS = [
@@ -55,7 +55,7 @@ class Store:
         if cap is not None:
             values = {"cap": cap, "distance": distance}
             Score(
-                score=row.score, run=row.run, protocol=self.manifest.protocol, values=values, dropped=dropped,
+                score=row.score, run=row.run, rows="", protocol=self.manifest.protocol, values=values, dropped=dropped,
                 sources=20, counts=counts,
             ).save(path)  # fmt: skip
         return path
@@ -67,6 +67,7 @@ class Store:
             frame.insert(2, "source", frame.groupby("clip").cumcount())
             path = self.row(method, float(np.nanmean(values)), distance=0.07, **{"seed": seed, **changes})
             frame.to_parquet(path.with_suffix(".parquet"))
+            Score.load(path).model_copy(update={"rows": file_digest(path.with_suffix(".parquet"))}).save(path)
 
     def table(self, **options: Any) -> Table:
         self.write()

@@ -27,7 +27,7 @@ from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
 from avloc.scoring import Protocol
-from avloc.store import ArrayLog, Manifest, Score, score_path
+from avloc.store import ArrayLog, Manifest, RunFolder, Score, file_digest, score_path
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
@@ -54,7 +54,7 @@ def _contents(results: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted((results / "runs").rglob("*")):
         key = str(path.relative_to(results))
-        if path.suffix in (".f16", ".safetensors") or path.name == "samples.jsonl":
+        if path.suffix in (".bin", ".safetensors") or path.name == "samples.jsonl":
             found[key] = path.read_bytes()
         elif path.name == "train.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -574,11 +574,18 @@ def test_predictions_of_a_training_that_was_done_again_are_made_again(suite: Sui
     narrow = suite.override(methods=["dot"], seeds=[0])
     row = bench(narrow, Options(tmp_path)).rows[0]
     before = _values(tmp_path, Manifest.of(tmp_path, "blocks"))
-    checkpoint = tmp_path / "runs" / row.fit / "checkpoint.safetensors"
-    weights = load_weights(checkpoint)
-    save_file({name: -tensor for name, tensor in weights.items()}, checkpoint)
+    folder = RunFolder(tmp_path, row.fit)
+    checkpoint = folder.path / "checkpoint.safetensors"
+    weights, known = load_weights(checkpoint), folder.identity()
+
+    def train_again(sign: int) -> None:
+        save_file({name: sign * tensor for name, tensor in weights.items()}, checkpoint)
+        digest = file_digest(checkpoint)[:12]
+        folder.finish(known["identity"], {**known["provenance"], "checkpoint": digest})
+
+    train_again(-1)
     assert _values(tmp_path, bench(narrow, Options(tmp_path))) != before
-    save_file(weights, checkpoint)
+    train_again(1)
     assert _values(tmp_path, bench(narrow, Options(tmp_path))) == before
 
 
