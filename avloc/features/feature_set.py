@@ -32,7 +32,7 @@ READERS = 4
 """Threads that decode media ahead of the encoder."""
 ARRAYS = ("image_map", "image", "audio_map", "audio", "backbone_map")
 """Of `Features`, as the cache keeps them."""
-KEPT = 1 << 29
+KEPT = 1 << 28
 """Bytes of cached features that a split keeps in memory, so that later epochs need not read them again."""
 PREPROCESSING = 4
 """Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""

@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from avloc import AvlocError, Clip, Sample, cli, get_component, hookimpl
+from avloc.components import Component
 from avloc.features import (
     FeatureSet,
     cached_features,
@@ -30,9 +31,9 @@ from avloc.features import (
     encoder_image,
 )
 from avloc.registry import registry
-from avloc.runner import Options, run_suite as bench
+from avloc.runner import Options, make_task, run_suite as bench
 from avloc.store import ArrayLog, clear, entries, exclusive
-from avloc.suite import Train, load_suite
+from avloc.suite import SuiteDataset, Train, load_suite
 from avloc.training import ENCODER, Fit, Trained, TrainingData, load_weights
 from helpers import TESTS
 from helpers.world import Blocks, Dot, Plain
@@ -94,6 +95,34 @@ def test_other_weights_have_their_own_features(counting: Counting, monkeypatch: 
     monkeypatch.setattr(Counting, "fingerprint", lambda self: "other")
     _encode(Blocks(None, split="train", count=2), counting)
     assert counting.seen == 4
+
+
+def test_other_parameters_have_their_own_features_whatever_the_fingerprint_says(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plain, "fingerprint", lambda self: "always the same")
+    found = []
+    for scale in (1.0, 2.0):
+        component = Component(name="plain", params={"scale": scale})
+        task = make_task(
+            SuiteDataset(name="blocks", encoder=component), {"test": Blocks(None, split="test")}, Plain(scale=scale)
+        )
+        found.append(task.features("test", computed=False).features(["test0"]).image)
+    assert torch.allclose(found[1], 2 * found[0])
+
+
+class Companions(Plain):
+    """An encoder whose embedding of a name depends on the names beside it."""
+
+    def encode_text(self, prompts: Any) -> torch.Tensor:
+        return super().encode_text(prompts) + len(prompts)
+
+
+def test_a_class_name_is_embedded_alone() -> None:
+    encoder = Companions()
+    both = encode_text(encoder, ("bell", "dog"), {"encoder": "both"})
+    one = encode_text(encoder, ("dog",), {"encoder": "one"})
+    assert both is not None and one is not None and torch.equal(both[1], one[0])
 
 
 def test_cached_and_computed_features_agree_to_half_precision() -> None:
