@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from itertools import tee
 from pathlib import Path
@@ -33,7 +33,7 @@ from avloc.suite import Run
 from avloc.training import Fit, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
 
-PREDICT_BATCH = 64
+COMMIT_EVERY = 32
 
 
 def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
@@ -182,29 +182,28 @@ def predict(
         # A training in half precision has converted the method; a checkpoint read into a fresh one is in single.
         module = method.float().to(task.device).eval().evaluation_module()
         sounds = {id: _partner(test, n) for n, id in enumerate(test.ids)} if run.shuffled_audio else {}
-        # The batches of an uninterrupted run, so that a resumed one computes with the same batch mates and seeds.
-        batches = [ids for ids in _batches(test) if not set(ids) <= log.records.keys()]
-        for ids in track(batches, f"predict {run}", len(batches)):
-            features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
+        todo = [id for id in test.ids if id not in log.records]
+        for done, id in enumerate(track(todo, f"predict {run}", len(todo)), start=1):
+            # Alone, so that rounding depends on no batch mates: the bits are the same wherever a run was interrupted.
+            features, batch = _inputs(run, task, test, id, sounds.get(id))
             torch.manual_seed(run.seed)
-            _append(log, test, features, localized(run.method.name, module, features, batch))
+            (prediction,) = localized(run.method.name, module, features, batch)
+            _append(log, test, features, prediction)
+            if done % COMMIT_EVERY == 0:
+                log.commit()
+        log.commit()
         about = {"source": _source(method), "weights": weights, "clips": len(log.records)}
         folder.finish(identity, {**provenance(started, task.device), **about})
 
 
-def _append(log: ArrayLog, test: FeatureSet, features: Features, predictions: Iterable[Prediction]) -> None:
-    """Store a batch: its maps, and the object prior that some protocols mix in."""
-    priors = None if features.backbone_map is None else features.backbone_map.abs().mean(1).cpu().numpy()
-    for row, prediction in enumerate(predictions):
-        arrays = {"maps": prediction.maps}
-        arrays |= {} if priors is None else {"prior": priors[row]}
-        arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
-        id = prediction.clip
-        if id not in log.records:
-            log.append(
-                id, arrays, half=False, labels=list(prediction.labels), group=test.group(id), tiles=test.tiles(id)
-            )
-    log.commit()
+def _append(log: ArrayLog, test: FeatureSet, features: Features, prediction: Prediction) -> None:
+    """Store a clip's maps, and the object prior that some protocols mix in."""
+    id, backbone = prediction.clip, features.backbone_map
+    arrays = {"maps": prediction.maps}
+    arrays |= {} if backbone is None else {"prior": backbone[0].abs().mean(0).cpu().numpy()}
+    arrays |= {} if prediction.scores is None else {"scores": prediction.scores}
+    about = {"labels": list(prediction.labels), "group": test.group(id), "tiles": test.tiles(id)}
+    log.append(id, arrays, half=False, **about)
 
 
 def _source(method: Method) -> str:
@@ -242,26 +241,12 @@ def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
 _say_once = cache(say)
 
 
-def _batches(clips: FeatureSet) -> list[list[str]]:
-    """Batches of clips with the same number of tiles: their feature maps stack."""
-    groups: dict[int, list[str]] = {}
-    for id in clips.ids:
-        groups.setdefault(clips.tiles(id), []).append(id)
-    return [
-        group[start : start + PREDICT_BATCH]
-        for group in groups.values()
-        for start in range(0, len(group), PREDICT_BATCH)
-    ]
-
-
-def _inputs(
-    run: Run, task: Task, test: FeatureSet, ids: Sequence[str], audio_of: Sequence[str] | None
-) -> tuple[Features, Batch]:
-    """Features and batch with what the run's hints disclose, and nothing else."""
+def _inputs(run: Run, task: Task, test: FeatureSet, id: str, audio_of: str | None) -> tuple[Features, Batch]:
+    """A clip's features and batch with what the run's hints disclose, and nothing else."""
     features, batch = disclose(
-        test.features(ids, audio_of=audio_of),
-        Batch(tuple(ids), torch.tensor([test.tiles(id) for id in ids]), tuple(test.group(id) for id in ids)),
-        run.hints, classes=task.test_classes, text=task.test_text, labels=[test.labels(id) for id in ids],
+        test.features([id], audio_of=None if audio_of is None else [audio_of]),
+        Batch((id,), torch.tensor([test.tiles(id)]), (test.group(id),)),
+        run.hints, classes=task.test_classes, text=task.test_text, labels=[test.labels(id)],
     )  # fmt: skip
     device = torch.device(task.device)
     return to_device(features, device), to_device(batch, device)
