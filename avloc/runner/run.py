@@ -7,11 +7,8 @@ when a result was made is recorded beside it.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from avloc.components import component_id, fit_id, make_method, method_class
+from avloc.components import component_id, fit_id, make_method, mention_edits, method_class, source_digest
 from avloc.features import VIEWS_REVISION, FeatureSet
 from avloc.hints import disclose
 from avloc.interfaces import Method
@@ -136,19 +133,19 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         if force:
             folder.clear()
         if folder.complete:
-            _mention_edit(folder, method, run)
+            mention_edits(_code_of(folder), _code(run, method, task))
             return checkpoint
-        started, source = time.time(), _source(method)
+        started = time.time()
         accelerator, _, index = task.device.partition(":")
         precision: Any = run.train.precision
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
-            fabric=fabric, description=f"fit {run}", source=source,
+            fabric=fabric, description=f"fit {run}", source=source_digest(type(method)),
             on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
-        about = {"source": source, "dataset": run.dataset.name}
+        about = {"code": _code(run, method, task), "dataset": run.dataset.name}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
 
@@ -173,7 +170,7 @@ def predict(
             folder.clear()  # of a training that was done again since
         log = ArrayLog(folder.path)
         if folder.complete and set(test.ids) <= log.records.keys():
-            _mention_edit(folder, method, run)
+            mention_edits(_code_of(folder), _code(run, method, task))
             return
         started = time.time()
         if checkpoint is not None:
@@ -187,7 +184,7 @@ def predict(
             features, batch = _inputs(run, task, test, ids, [sounds[id] for id in ids] if sounds else None)
             torch.manual_seed(run.seed)
             _append(log, test, features, localized(run.method.name, module, features, batch))
-        about = {"source": _source(method), "weights": weights, "clips": len(log.records)}
+        about = {"code": _code(run, method, task), "weights": weights, "clips": len(log.records)}
         folder.finish(identity, {**provenance(started, task.device), **about})
 
 
@@ -204,30 +201,24 @@ def _append(log: ArrayLog, test: FeatureSet, features: Features, predictions: It
     log.commit()
 
 
-def _source(method: Method) -> str:
-    """A digest of the file that a method's class stands in; empty where it stands in none."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(type(method))).read_bytes()).hexdigest()[:12]
-    except (OSError, TypeError):
-        return ""
+def _code(run: Run, method: Method, task: Task) -> dict[str, str]:
+    """Digests of the files of everything that computes a run's features, weights and maps."""
+    return {
+        f"method {run.method.name!r}": source_digest(type(method)),
+        f"encoder {run.dataset.encoder.name!r}": source_digest(type(task.encoder)),
+        f"data set {run.dataset.name!r}": source_digest(type(task.test)),
+    }
+
+
+def _code_of(folder: RunFolder) -> dict[str, str]:
+    """The digests when a finished run was made."""
+    found: dict[str, str] = folder.identity()["provenance"].get("code", {})
+    return found
 
 
 def _weights(checkpoint: Path | None) -> str:
     """A digest of a checkpoint; empty where there is none (any more)."""
     return file_digest(checkpoint)[:12] if checkpoint is not None and checkpoint.is_file() else ""
-
-
-def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
-    """An id knows a method's parameters and revision, and not its code: say so where that is another now."""
-    made_by = folder.identity()["provenance"].get("source")
-    if made_by and made_by != _source(method):
-        _say_once(
-            f"{run.method.name}: its file was changed since its stored runs were made, which are kept. If it computes "
-            "something else now, raise its class attribute revision, or use --force."
-        )
-
-
-_say_once = cache(say)
 
 
 def _batches(clips: FeatureSet) -> list[list[str]]:

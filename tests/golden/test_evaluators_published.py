@@ -143,7 +143,7 @@ RULES: dict[str, tuple[dict[str, Any], float]] = {
     "fnac_test": ({"preset": "fnac"}, 0.4),
     "slavc_relative": (SCALED, 0.9),
     "slavc_absolute": ({**SCALED, "preset": "slavc_absolute"}, 0.9),
-    "avgn_test": ({**SCALED, "preset": "avgn_released"}, 0.3),
+    "avgn_test": ({**SCALED, "preset": "avgn_released_vggss"}, 0.3),
 }
 
 
