@@ -27,7 +27,7 @@ from avloc.runner.task import Task
 from avloc.scoring import score_run
 from avloc.store import ArrayLog, Counts, Row, RunFolder, content_id, file_digest, provenance
 from avloc.suite import Run
-from avloc.training import Fit, restore, to_device
+from avloc.training import ENCODER, Fit, learned_nothing, load_weights, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
 
 PREDICT_BATCH = 64
@@ -53,6 +53,7 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
             folder = RunFolder(results, content_id(fitted))
             row.fit = row.run = folder.id
             checkpoint = fit(run, method, task, folder, fitted, force=plan.again(folder.id))
+            row.remark = untaught(run, task, build(run, kind, task), checkpoint)
         predicted = predict_identity(run, method, task, fitted)
         folder = RunFolder(results, content_id(predicted))
         row.run = folder.id
@@ -148,6 +149,14 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         about = {"code": _code(run, method, task), "dataset": run.dataset.name}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
+
+
+def untaught(run: Run, task: Task, built: Method, checkpoint: Path) -> str:
+    """Why a training has taught the method nothing; empty where it has. `built` is the method before it."""
+    before = dict(built.named_parameters())
+    if run.train.train_encoder:
+        before |= {ENCODER + name: weight for name, weight in task.encoder.named_parameters()}
+    return learned_nothing(checkpoint.with_name("train.jsonl"), run.train, before, load_weights(checkpoint))
 
 
 @torch.no_grad()
