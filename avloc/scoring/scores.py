@@ -98,7 +98,7 @@ def score_run(
     id = content_id(score_identity(folder.id, protocol, metrics))
     target = score_path(folder.path.parents[1], folder.id, id)
     code = {f"metric {key!r}": source_digest(type(metric)) for key, metric in metrics.items()}
-    code[f"data set {data.title or type(data).__name__!r}"] = source_digest(type(data))
+    code[f"data set {folder.identity()['identity']['data']['name']!r}"] = source_digest(type(data))
     if target.is_file():
         score = Score.load(target)
         mention_edits(score.code, code)

@@ -66,7 +66,7 @@ class DatasetEntry(_Stored):
     """The columns of one data set in a table.
 
     Attributes:
-        name: Unique together with `encoder`.
+        name: Unique in the table.
         title: As tables print it.
         encoder: The encoder's name.
         status: ``ran``, ``absent`` or ``failed``.
