@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field, model_validator
 
 from avloc.hints import HINT_LEVELS
+from avloc.progress import say
 from avloc.registry import Kind, registry
 from avloc.types import AvlocError, StrictModel, unknown
 
@@ -53,6 +56,33 @@ def fit_id(component: Component, method: type[Method]) -> dict[str, Any]:
     """The same of a method's training: without the parameters that change its maps alone."""
     found = component_id(component, method)
     return {**found, "params": {k: v for k, v in found["params"].items() if k not in method.map_parameters}}
+
+
+def source_digest(kind: type) -> str:
+    """A digest of the file that a plugin's class stands in; empty where it stands in none."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()[:12]
+    except (OSError, TypeError):
+        return ""
+
+
+def mention_edits(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say which plugins' files are others than those that stored results were made by.
+
+    An id knows a plugin's parameters and revision, and not its code.
+
+    Args:
+        before, now: Plugin, such as ``method 'tvsl'`` -> its `source_digest`.
+    """
+    for plugin, digest in now.items():
+        if digest and before.get(plugin, digest) not in ("", digest):
+            _say_once(
+                f"The file of the {plugin} was changed since its stored results were made, which are kept. If it "
+                "computes something else now, raise its class attribute revision, or run avloc bench --force."
+            )
+
+
+_say_once = cache(say)
 
 
 def recorded(identity: Mapping[str, Any]) -> Component:

@@ -295,6 +295,8 @@ class Metric(ABC):
     """As tables print it, with its parameters."""
     higher_is_better: ClassVar[bool] = True
     revision: ClassVar[int] = 1
+    undefined: ClassVar[str] = "no source could be scored"
+    """Why it has no value where `reduce` returns NaN."""
 
     @property
     @abstractmethod
@@ -307,4 +309,13 @@ class Metric(ABC):
 
     @abstractmethod
     def reduce(self, rows: npt.NDArray[np.floating]) -> float:
-        """``(n, k)`` rows of all sources to one number, as a fraction (tables print percent)."""
+        """``(n, k)`` rows of all sources to one number, as a fraction (tables print percent): from -1 to 1, or NaN."""
+
+    def by_image(self, rows: npt.NDArray[np.float64], images: Sequence[str]) -> npt.NDArray[np.float64]:
+        """The rows of all clips, before they are stored, where the clips of one image belong together.
+
+        Args:
+            rows: ``(n, k)``, one per source.
+            images: ``(n,)`` which image the source is heard on, the same in all clips that show it.
+        """
+        return rows

@@ -233,6 +233,8 @@ class Localization:
             every metric counts it as a miss.
         false_alarms: Named maps that match no true source.
         named: Whether the method says which source a map shows. Maps without names are found for every source.
+        by_truth: Whether sources were given their maps by how well these fit the true masks.
+        empty_is_miss: Whether an overlap with an empty true mask is 0, rather than undefined.
     """
 
     scores: npt.NDArray[np.float32]
@@ -241,6 +243,8 @@ class Localization:
     found: BoolArray
     false_alarms: int = 0
     named: bool = True
+    by_truth: bool = False
+    empty_is_miss: bool = True
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 3 or self.masks.shape != self.scores.shape:

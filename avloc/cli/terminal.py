@@ -14,7 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from avloc.store import Row
-    from avloc.tables import Cell, Table
+    from avloc.tables import Cell, Row as TableRow, Table
 
 WIDTH_OF_FILES = 180
 GAP = 2
@@ -40,12 +40,11 @@ def show_table(table: Table, out: Console | None = None) -> None:
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
-    """Indices of the groups that fit beside each other; data sets that are absent are in the notes only."""
-    label = max((len(text) for row in table.rows for text in (row.label, row.section)), default=0)
+    """Indices of the groups that fit beside each other."""
+    label = max((len(text) for row in table.rows for text in (_label(row).plain, row.section)), default=0)
     parts: list[list[int]] = []
     room = 0
-    there = [index for index, group in enumerate(table.groups) if group.headers != ("absent",)]
-    for index in there or range(len(table.groups)):
+    for index in range(len(table.groups)):
         need = sum(GAP + max(map(len, column)) for column in _columns(table, index))
         if not parts or need > room:
             parts.append([])
@@ -61,6 +60,10 @@ def _columns(table: Table, index: int) -> Iterator[list[str]]:
     for place, header in enumerate(group.headers):
         cells = [_text(row.cells[index][place]).plain for row in table.rows]
         yield ["" if place else group.title, header, *cells]
+
+
+def _label(row: TableRow) -> Text:
+    return Text(row.label).append(f" ({row.mark})" if row.mark else "", "dim")
 
 
 def _text(cell: Cell) -> Text:
@@ -79,7 +82,7 @@ def _grid(table: Table, part: Sequence[int]) -> Grid:
             grid.add_section()
             grid.add_row(Text(section, "italic"))
         for row in rows:
-            grid.add_row(Text(row.label), *(_text(cell) for index in part for cell in row.cells[index]))
+            grid.add_row(_label(row), *(_text(cell) for index in part for cell in row.cells[index]))
     return grid
 
 

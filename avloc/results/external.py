@@ -177,7 +177,7 @@ def _append(log: ArrayLog, files: Predictions, data: Dataset, ids: list[str]) ->
         except DataError as error:
             broken[id] = str(error)
             continue
-        found = files.load(id, clip.tiles)
+        found = files.load(id, clip.image.shape[:2], clip.tiles)
         arrays: dict[str, Any] = {"maps": found.maps} | ({} if found.scores is None else {"scores": found.scores})
         log.append(id, arrays, half=False, labels=list(found.labels), group=clip.group or id, tiles=clip.tiles)
         if done % COMMIT_EVERY == 0:

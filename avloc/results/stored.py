@@ -150,9 +150,12 @@ def load_results(suite: str, results: Path | str = "results") -> Results:
 def metric_entries(components: Sequence[Component], metrics: Mapping[str, Metric]) -> list[MetricEntry]:
     """Metrics as a manifest keeps them."""
     return [
-        MetricEntry(key=key, title=m.title, higher_is_better=m.higher_is_better, name=c.name, params=c.params)
+        MetricEntry(
+            key=key, title=m.title, higher_is_better=m.higher_is_better, undefined=m.undefined, name=c.name,
+            params=c.params,
+        )
         for c, (key, m) in zip(components, metrics.items(), strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def manifest_metrics(manifest: Manifest) -> list[Component]:

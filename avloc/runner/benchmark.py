@@ -228,7 +228,8 @@ def _run_dataset(plan: Plan, index: int, places: Sequence[int]) -> None:
     except (Exception, SystemExit) as error:  # a data set or an encoder may raise anything; the others must go on
         _fail(plan, index, places, str(error) if isinstance(error, AvlocError) else repr(error))
         return
-    shown.title = entry.title or shown.name.replace(entry.name, type(task.test).title or entry.name)
+    if not entry.title:
+        shown.title = shown.name.replace(entry.name, type(task.test).title or entry.name)
     for run, row in track(pairs, f"runs on {entry.name}", len(pairs)):
         execute(run, row, task, plan)
 

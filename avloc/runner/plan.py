@@ -206,18 +206,27 @@ def _row(run: Run, suite: Suite) -> Row:
 
 
 def _dataset(entry: SuiteDataset, suite: Suite) -> DatasetEntry:
-    name = _dataset_name(entry, suite)
-    return DatasetEntry(
-        name=name, title=entry.title or name, encoder=entry.encoder.name, command=entry.obtain, printed=entry.printed
-    )
+    name, encoder = _dataset_name(entry, suite), entry.encoder.name
+    named = [twin.encoder.name for twin in suite.datasets if twin.title == entry.title != ""]
+    title = f"{entry.title} (encoder {encoder})" if len(set(named)) > 1 else entry.title
+    printed = entry.printed or (entry.name if name == f"{entry.name} (encoder {encoder})" else "")
+    return DatasetEntry(name=name, title=title or name, encoder=encoder, command=entry.obtain, printed=printed)
 
 
 def _dataset_name(entry: SuiteDataset, suite: Suite) -> str:
-    """The data set's name; where the suite has it more than once, with the parameters that tell its entries apart."""
+    """The data set's name; where the suite has it more than once, with what tells its entries apart."""
+    mine = _telling(entry, suite)
+    alike = {twin.encoder.name for twin in suite.datasets if twin.name == entry.name and _telling(twin, suite) == mine}
+    parts = [*([mine] if mine else []), *([f"encoder {entry.encoder.name}"] if len(alike) > 1 else [])]
+    return f"{entry.name} ({', '.join(parts)})" if parts else entry.name
+
+
+def _telling(entry: SuiteDataset, suite: Suite) -> str:
+    """The parameters that tell a data set from its twins under the same encoder; empty where it has none."""
     twins = [twin for twin in suite.datasets if (twin.name, twin.encoder.name) == (entry.name, entry.encoder.name)]
     mine, others = _changed(entry), [_changed(twin) for twin in twins]
     telling = {key: value for key, value in mine.items() if any(other.get(key) != value for other in others)}
-    return f"{entry.name} ({_spelled(telling) or 'defaults'})" if len(twins) > 1 else entry.name
+    return (_spelled(telling) or "defaults") if len(twins) > 1 else ""
 
 
 def _changed(entry: SuiteDataset) -> dict[str, Any]:

@@ -7,11 +7,8 @@ when a result was made is recorded beside it.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import time
 from collections.abc import Mapping
-from functools import cache
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from avloc.components import component_id, fit_id, make_method, method_class
+from avloc.components import component_id, fit_id, make_method, mention_edits, method_class, source_digest
 from avloc.features import VIEWS_REVISION, FeatureSet
 from avloc.hints import disclose
 from avloc.interfaces import Method
@@ -30,7 +27,7 @@ from avloc.runner.task import Task
 from avloc.scoring import score_run
 from avloc.store import ArrayLog, Counts, Row, RunFolder, content_id, file_digest, provenance
 from avloc.suite import Run
-from avloc.training import Fit, restore, to_device
+from avloc.training import ENCODER, Fit, learned_nothing, load_weights, restore, to_device
 from avloc.types import AvlocError, Batch, Features, Prediction, blaming
 
 COMMIT_EVERY = 32
@@ -56,6 +53,7 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
             folder = RunFolder(results, content_id(fitted))
             row.fit = row.run = folder.id
             checkpoint = fit(run, method, task, folder, fitted, force=plan.again(folder.id))
+            row.remark = untaught(run, task, build(run, kind, task), checkpoint)
         predicted = predict_identity(run, method, task, fitted)
         folder = RunFolder(results, content_id(predicted))
         row.run = folder.id
@@ -136,21 +134,30 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
         if force:
             folder.clear()
         if folder.complete and _as_written(checkpoint, folder):
-            _mention_edit(folder, method, run)
+            mention_edits(_code_of(folder), _code(run, method, task))
             return checkpoint
-        started, source = time.time(), _source(method)
+        started = time.time()
         accelerator, _, index = task.device.partition(":")
         precision: Any = run.train.precision
         fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)
         work = Fit(
             method, task.training_data(method.needs, run.train), run.train, seed=run.seed, folder=folder.path,
-            fabric=fabric, description=f"fit {run}", source=source,
+            fabric=fabric, description=f"fit {run}", source=source_digest(type(method)),
             on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
         work.run()
-        about = {"source": source, "dataset": run.dataset.name, "checkpoint": _weights(checkpoint)}
+        code = _code(run, method, task)
+        about = {"code": code, "dataset": run.dataset.name, "checkpoint": _weights(checkpoint)}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
+
+
+def untaught(run: Run, task: Task, built: Method, checkpoint: Path) -> str:
+    """Why a training has taught the method nothing; empty where it has. `built` is the method before it."""
+    before = dict(built.named_parameters())
+    if run.train.train_encoder:
+        before |= {ENCODER + name: weight for name, weight in task.encoder.named_parameters()}
+    return learned_nothing(checkpoint.with_name("train.jsonl"), run.train, before, load_weights(checkpoint))
 
 
 @torch.no_grad()
@@ -174,7 +181,7 @@ def predict(
         log = ArrayLog(folder.path)
         log.verify()
         if folder.complete and set(test.ids) <= log.records.keys():
-            _mention_edit(folder, method, run)
+            mention_edits(_code_of(folder), _code(run, method, task))
             return
         started = time.time()
         if checkpoint is not None:
@@ -192,7 +199,7 @@ def predict(
             if done % COMMIT_EVERY == 0:
                 log.commit()
         log.commit()
-        about = {"source": _source(method), "weights": weights, "clips": len(log.records)}
+        about = {"code": _code(run, method, task), "weights": weights, "clips": len(log.records)}
         folder.finish(identity, {**provenance(started, task.device), **about})
 
 
@@ -206,12 +213,19 @@ def _append(log: ArrayLog, test: FeatureSet, features: Features, prediction: Pre
     log.append(id, arrays, half=False, **about)
 
 
-def _source(method: Method) -> str:
-    """A digest of the file that a method's class stands in; empty where it stands in none."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(type(method))).read_bytes()).hexdigest()[:12]
-    except (OSError, TypeError):
-        return ""
+def _code(run: Run, method: Method, task: Task) -> dict[str, str]:
+    """Digests of the files of everything that computes a run's features, weights and maps."""
+    return {
+        f"method {run.method.name!r}": source_digest(type(method)),
+        f"encoder {run.dataset.encoder.name!r}": source_digest(type(task.encoder)),
+        f"data set {run.dataset.name!r}": source_digest(type(task.test)),
+    }
+
+
+def _code_of(folder: RunFolder) -> dict[str, str]:
+    """The digests when a finished run was made."""
+    found: dict[str, str] = folder.identity()["provenance"].get("code", {})
+    return found
 
 
 def _as_written(checkpoint: Path, folder: RunFolder) -> bool:
@@ -226,19 +240,6 @@ def _as_written(checkpoint: Path, folder: RunFolder) -> bool:
 def _weights(checkpoint: Path | None) -> str:
     """A digest of a checkpoint; empty where there is none (any more)."""
     return file_digest(checkpoint)[:12] if checkpoint is not None and checkpoint.is_file() else ""
-
-
-def _mention_edit(folder: RunFolder, method: Method, run: Run) -> None:
-    """An id knows a method's parameters and revision, and not its code: say so where that is another now."""
-    made_by = folder.identity()["provenance"].get("source")
-    if made_by and made_by != _source(method):
-        _say_once(
-            f"{run.method.name}: its file was changed since its stored runs were made, which are kept. If it computes "
-            "something else now, raise its class attribute revision, or use --force."
-        )
-
-
-_say_once = cache(say)
 
 
 def _inputs(run: Run, task: Task, test: FeatureSet, id: str, audio_of: str | None) -> tuple[Features, Batch]:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc.components import Component, make_metrics
-from avloc.scoring.maps import stacked
+from avloc.progress import say
+from avloc.scoring.maps import check_aspect, stacked
 from avloc.scoring.protocol import Protocol, load_protocol
-from avloc.scoring.scores import clip_rows, score_clips
+from avloc.scoring.scores import ClipScores, score_clip, score_clips
 from avloc.store import Counts
 from avloc.suite import load_suite
 from avloc.types import AvlocError, Prediction, Truth, require_list, unknown
@@ -30,11 +31,14 @@ class Evaluation:
     """What `evaluate` returns.
 
     Attributes:
-        values: Metric key -> a fraction; NaN where no source could be scored.
+        values: Metric key -> a fraction; NaN where the metric is undefined or failed.
         rows: One line per true source: ``clip``, ``group``, ``source`` (its index in the clip), ``label``, and one or
             several columns per metric.
         counts: How many clips there are, how many were scored, and why the others were not.
         protocol: How maps became masks; a number means nothing without it.
+        failed: Metric key -> how it failed.
+        remarks: What must be known about the numbers: maps that were assigned by looking at the truth, and maps of two
+            values, as boxes have, under a protocol that is not made for them.
 
     Example:
         >>> scores = avloc.evaluate(predictions, truths, metrics=["cap"])
@@ -45,6 +49,8 @@ class Evaluation:
     rows: pd.DataFrame
     counts: Counts
     protocol: Protocol
+    failed: dict[str, str]
+    remarks: list[str]
 
 
 def evaluate(
@@ -55,6 +61,7 @@ def evaluate(
     *,
     tiles: int = 1,
     priors: Mapping[str, Array] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Score predictions against truths: arrays in, numbers and rows out.
 
@@ -68,10 +75,11 @@ def evaluate(
         metrics: Names, with ``@value`` behind those that have a threshold; ``None``: those of the multi-source suite.
         tiles: How many clips lie side by side on every canvas.
         priors: Clip id -> the object prior ``(h, w)``, for protocols that refine maps with it.
+        groups: Clip id -> the image that it shows, where several clips show one: each with another of its sounds.
 
     Raises:
-        AvlocError: A name that does not exist, a prediction of an unknown clip, arrays of a wrong shape, or a metric
-            that fails; names the clip.
+        AvlocError: A name that does not exist, a prediction of an unknown clip, or arrays of a wrong shape; names the
+            clip. A metric that fails has no value, and `Evaluation.failed` says how.
 
     Example:
         >>> maps = {"a": np.random.rand(7, 7)}
@@ -82,11 +90,13 @@ def evaluate(
     require_list("metrics", metrics)
     rules = protocol if isinstance(protocol, Protocol) else load_protocol(protocol)
     chosen = make_metrics(metric_components(metrics))
-    for id in predictions:
+    groups = groups or {}
+    for id in (*predictions, *groups):
         if id not in truths:
-            raise AvlocError(f"A prediction without a truth: {unknown('clip', id, truths)}")
+            what = "A prediction" if id in predictions else "A group"
+            raise AvlocError(f"{what} without a truth: {unknown('clip', id, truths)}")
 
-    def work(id: str) -> pd.DataFrame:
+    def work(id: str) -> ClipScores:
         prediction, truth = predictions[id], truths[id]
         if not isinstance(prediction, Prediction):
             prediction = Prediction(id, stacked(f"Clip {id!r}", np.asarray(prediction), "maps"))
@@ -100,13 +110,17 @@ def evaluate(
             truth = Truth(masks, ("",) * len(masks))
         if rules.match == "label" and prediction.labels and not isinstance(truths[id], Truth):
             raise AvlocError(f"Clip {id!r}: its maps have names but its masks have not; pass them as an avloc.Truth.")
+        check_aspect(f"Clip {id!r}", prediction.maps, truth.masks.shape[1:], tiles)
         prior = None if priors is None or id not in priors else np.asarray(priors[id], np.float32)
-        return clip_rows(prediction, truth, rules, chosen, tiles, prior, id)
+        return score_clip(prediction, truth, rules, chosen, tiles, prior, groups.get(id, id))
 
     listed = [id for id in truths if id in predictions]
-    rows, values, _ = score_clips(listed, work, chosen, f"evaluate under {rules.preset}")
+    found = score_clips(listed, work, chosen, f"evaluate under {rules.preset}", lambda id: groups.get(id, id))
+    for key, why in found.failed.items():
+        say(f"The metric {key!r} failed: {why}")
     missing = {id: "it has no prediction" for id in truths if id not in predictions}
-    return Evaluation(values, rows, Counts(listed=len(truths), scored=len(listed), missing=missing), rules)
+    counts = Counts(listed=len(truths), scored=len(listed), missing=missing)
+    return Evaluation(found.values, found.rows, counts, rules, found.failed, found.remarks)
 
 
 def metric_components(names: Sequence[str] | None) -> list[Component]:

@@ -118,6 +118,32 @@ def stacked(where: str, given: npt.NDArray[Any], what: str) -> Maps:
     return np.asarray(given if given.ndim == 3 else given[None], np.float32)
 
 
+def check_aspect(where: str, maps: FloatArray, canvas: tuple[int, ...], tiles: int) -> None:
+    """Maps must cover the canvas: one of several tiles is wider than a map of a single tile, which would be stretched.
+
+    Maps of one tile may have any aspect, since networks squash images, but not that of several squares side by side
+    unless the image has it.
+
+    Args:
+        where: For the error.
+        maps: ``(Q, h, w)``.
+        canvas: Its height and width in pixels.
+        tiles: How many lie side by side on it.
+
+    Raises:
+        AvlocError: The aspect is neither that of the canvas nor that of so many squares side by side.
+    """
+    h, w = maps.shape[1:]
+    fits = [abs(w * height / width - h) < 1 for height, width in (canvas, (1, tiles)) if height and width]  # in cells
+    if not len(maps) or any(fits) or (tiles == 1 and (w % h or w == h)):
+        return
+    frames = "1 frame" if tiles == 1 else f"{tiles} frames side by side"
+    raise AvlocError(
+        f"{where}: maps are {h} x {w} but the canvas has {frames} (1 : {tiles}, or {canvas[0]} x {canvas[1]} pixels). "
+        f"Maps cover the whole canvas: put those of its frames side by side, {h} x {tiles * h}."
+    )
+
+
 def resized(maps: FloatArray, height: int, width: int, mode: str, align_corners: bool) -> Maps:
     """``(N, h, w)`` maps of any scale at ``(N, height, width)`` pixels.
 

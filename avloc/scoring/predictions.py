@@ -9,7 +9,7 @@ A folder holds, for every clip with the id ID,
   ``boxes`` or ``mask``, optionally ``label`` and ``score``. Boxes are shares of the canvas' width and height; a mask is
   rows of numbers, or a gray image's path beside the JSON file. ``[]``: nothing was found.
 
-A map covers the whole canvas: all tiles of one that has several.
+A map covers the whole canvas: all tiles of one that has several, so it is that many times wider than high.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avloc.scoring.maps import stacked
+from avloc.scoring.maps import check_aspect, stacked
 from avloc.types import AvlocError, FloatArray, Prediction, did_you_mean, unknown
 
 SUFFIXES = (".npz", ".png", ".json")
@@ -88,12 +88,12 @@ class Predictions:
             digest.update(f"{path.name} {path.stat().st_size} ".encode() + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def load(self, id: str, tiles: int) -> Prediction:
-        """The prediction of a clip that has one, on a canvas of so many tiles.
+    def load(self, id: str, canvas: tuple[int, ...], tiles: int) -> Prediction:
+        """The prediction of a clip that has one, on a canvas of so many pixels and tiles.
 
         Raises:
-            AvlocError: A file that cannot be read, shapes that do not go together, values that are not finite, or an
-                unknown class; names the file.
+            AvlocError: A file that cannot be read, shapes that do not go together or not with the canvas, values that
+                are not finite, or an unknown class; names the file.
         """
         sources = self._found[id]
         first = next(iter(sources))
@@ -112,9 +112,11 @@ class Predictions:
             if label not in self._classes:
                 raise AvlocError(f"{first}, clip {id!r}: {unknown('class', label, self._classes)}")
         try:
-            return Prediction(id, arrays["maps"], labels, arrays.get("scores"))
+            found = Prediction(id, arrays["maps"], labels, arrays.get("scores"))
         except AvlocError as error:
             raise AvlocError(f"{first}: {error}") from error
+        check_aspect(f"{first}, clip {id!r}", found.maps, canvas, tiles)
+        return found
 
     def _add(self, id: str, path: Path, what: str | list[Source] | None) -> None:
         if id not in self._ids:

@@ -22,6 +22,8 @@ from avloc.scoring.maps import Binarize, Data, Range, Refine, binarized, normali
 from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
+NEARLY = 0.9
+"""The overlap of a map of two values with itself from which on a rule reads it as it is meant."""
 SCORING_REVISION = 1
 """Raise it when one of the rules makes other numbers of the same maps."""
 
@@ -50,6 +52,8 @@ class Protocol(Data):
         match: How maps meet sources, see `apply`.
         truth: The annotated masks, the union of the boxes, a count of boxes per pixel, or their consensus: 0.5 where
             one box lies, 1 where more do. Boxes are rasterized by `rasterize`; a source without boxes keeps its mask.
+        empty_truth: What an overlap with an empty true mask is, whatever the map: a ``miss`` (0, and it counts), or
+            ``undefined`` (left out and counted below the table). Metrics of negatives read such sources either way.
         source: Where the rules come from.
         note: What a reader should know.
         warning: What a reader must know.
@@ -70,6 +74,7 @@ class Protocol(Data):
     confidence: Literal["method", "top_quarter"] = "method"
     match: Literal["label", "hungarian", "greedy", "broadcast"]
     truth: Literal["mask", "boxes_union", "boxes_count", "boxes_consensus"]
+    empty_truth: Literal["miss", "undefined"]
     # Prose decides no number, so it is in no id.
     source: str = Field(default="", exclude=True)
     note: str = Field(default="", exclude=True)
@@ -118,7 +123,7 @@ class Protocol(Data):
             best = None if prediction.scores is None else prediction.scores.max(keepdims=True)
             prediction = Prediction(prediction.clip, prediction.maps.max(axis=0, keepdims=True), scores=best)
         masks = self._truth(truth, tiles)  # (S, size, size * tiles)
-        chosen, false_alarms = self._match(prediction, truth.labels, masks, prior)
+        chosen, false_alarms, by_truth = self._match(prediction, truth.labels, masks, prior)
         found = chosen >= 0
         maps = np.zeros((len(chosen), *prediction.maps.shape[1:]), np.float32)
         maps[found] = prediction.maps[chosen[found]]
@@ -132,7 +137,32 @@ class Protocol(Data):
         claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
         own = self.confidence == "method"
         confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
-        return Localization(scores, claimed, confidence, found, false_alarms, named), Truth(masks, truth.labels)
+        miss = self.empty_truth == "miss"
+        localized = Localization(scores, claimed, confidence, found, false_alarms, named, by_truth, miss)
+        return localized, Truth(masks, truth.labels)
+
+    def misread(self, map: FloatArray, tiles: int = 1) -> str:
+        """What it claims of a map of two values instead of its higher ones; empty where it claims these.
+
+        Boxes and masks are such maps. Scored against itself, such a map should be perfect; but the median of its pixels
+        is one of its two values, so a rule that takes a quantile claims the whole frame or nothing.
+
+        Args:
+            map: ``(h, w)``.
+            tiles: Tiles on the canvas.
+        """
+        low, high = map.min(), map.max()
+        if low == high or not ((map == low) | (map == high)).all():
+            return ""
+        plain = resized(map[None], self.size, self.size * tiles, self.resize, self.align_corners) >= (low + high) / 2
+        rules = self.model_copy(update={"refine": None})
+        found, truth = rules.apply(Prediction("", map[None]), Truth(plain.astype(np.float32), ("",)), tiles)
+        claimed, true = found.masks[0], truth.masks[0] > 0
+        if np.count_nonzero(claimed & true) >= NEARLY * np.count_nonzero(claimed | true):
+            return ""
+        if claimed.all():
+            return "the whole frame"
+        return "other pixels than the higher ones" if claimed.any() else "nothing"
 
     @property
     def label(self) -> str:
@@ -165,6 +195,7 @@ class Protocol(Data):
                 "boxes_consensus": "consensus of boxes",
             }[self.truth],
             *["confidence by the highest quarter of the pixels"] * (self.confidence == "top_quarter"),
+            {"miss": "an empty truth is a miss", "undefined": "an empty truth is left out"}[self.empty_truth],
         ]  # fmt: skip
         return ", ".join(parts)
 
@@ -196,19 +227,20 @@ class Protocol(Data):
 
     def _match(
         self, prediction: Prediction, labels: Sequence[str], masks: Maps, prior: FloatArray | None
-    ) -> tuple[Indices, int]:
-        """The index of every source's map, -1 where it has none, and the false alarms."""
+    ) -> tuple[Indices, int, bool]:
+        """The index of every source's map, -1 where it has none; the false alarms; and whether the truth chose."""
         if self.match == "label" and prediction.labels:
             order = np.argsort(_confidence(prediction), kind="stable")
             surest = {prediction.labels[index]: int(index) for index in order}
             chosen = np.array([surest.get(label, -1) for label in labels], np.intp)
-            return chosen, sum(name not in labels for name in prediction.labels)
+            return chosen, sum(name not in labels for name in prediction.labels), False
         if self.match in ("label", "broadcast") and len(prediction.maps) == 1:
-            return np.zeros(len(labels), np.intp), 0
+            return np.zeros(len(labels), np.intp), 0, False
         priors = None if prior is None else np.broadcast_to(prior, (len(prediction.maps), *prior.shape))
         scores = self._scores(prediction.maps, masks.shape[2], priors)
         inside = np.einsum("qhw,shw->qs", scores, masks) / np.maximum(masks.sum((1, 2)), 1e-12)
-        return _assigned(np.nan_to_num(inside), self.match == "greedy"), max(0, len(prediction.labels) - len(labels))
+        chosen = _assigned(np.nan_to_num(inside), self.match == "greedy")
+        return chosen, max(0, len(prediction.labels) - len(labels)), inside.size > 1
 
     def _scores(self, maps: FloatArray, width: int, priors: FloatArray | None) -> Maps:
         """``(N, h, w)`` raw maps at ``(N, size, width)``, normalized, refined, high on the source."""

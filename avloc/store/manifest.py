@@ -51,12 +51,14 @@ class MetricEntry(_Stored):
         key: Name with parameters, such as ``ciou_success@0.3``.
         title: As tables print it.
         higher_is_better: Whether a higher value is a better one.
+        undefined: Why it may have no value.
         name, params: The component, as a suite writes it.
     """
 
     key: str
     title: str
     higher_is_better: bool = True
+    undefined: str = "no source could be scored"
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
@@ -65,7 +67,7 @@ class DatasetEntry(_Stored):
     """The columns of one data set in a table.
 
     Attributes:
-        name: Unique together with `encoder`.
+        name: Unique in the table.
         title: As tables print it.
         encoder: The encoder's name.
         status: ``ran``, ``absent`` or ``failed``.
@@ -106,6 +108,7 @@ class Row(_Stored):
         seed: Of everything random.
         status: ``done``, ``skipped``, ``failed``, or empty as long as it has not run.
         reason: Why it was skipped, or how it failed.
+        remark: What must be known of its training.
         fit, run, score: Ids of the training, the predictions and the scores.
     """
 
@@ -123,6 +126,7 @@ class Row(_Stored):
     seed: int = 0
     status: Literal["", "todo", "done", "skipped", "failed"] = ""
     reason: str = ""
+    remark: str = ""
     fit: str = ""
     run: str = ""
     score: str = ""
@@ -152,10 +156,13 @@ class Score(_Stored):
         score, run: Ids.
         rows: A digest of the ``.parquet`` file.
         protocol: Every key of it.
-        values: Metric key -> a fraction; NaN where no source could be scored.
+        values: Metric key -> a fraction; NaN where the metric is undefined or failed.
         dropped: Metric key -> sources that it is not defined for.
+        failed: Metric key -> how it failed.
+        remarks: What must be known about the numbers.
         sources: True sources of all scored clips.
         counts: What became of the clips.
+        code: Plugin -> a digest of the file that it stood in.
     """
 
     score: str
@@ -164,8 +171,11 @@ class Score(_Stored):
     protocol: dict[str, Any]
     values: dict[str, float]
     dropped: dict[str, int] = Field(default_factory=dict)
+    failed: dict[str, str] = Field(default_factory=dict)
+    remarks: list[str] = Field(default_factory=list)
     sources: int
     counts: Counts
+    code: dict[str, str] = Field(default_factory=dict)
 
     def require_rows(self, path: Path) -> None:
         """Check the file with the rows.

@@ -15,7 +15,7 @@ from avloc.tables.published import Line, Printed, printed_cell
 from avloc.tables.scores import SECTIONS, RowKey, Scores, where
 from avloc.tables.significance import Place, Reduce, gather
 from avloc.tables.statistics import mean_and_deviation
-from avloc.tables.table import BEATEN, DIFFERS, Cell, Group, Row, Table
+from avloc.tables.table import BEATEN, DIFFERS, Cell, Group, Row, Table, portable
 from avloc.types import AvlocError, unknown
 
 DECIMALS = 1
@@ -64,21 +64,24 @@ def build_table(
     groups: list[Group] = []
     columns: list[list[tuple[Cell, ...]]] = []  # per group and row
     for index, entry in enumerate(manifest.datasets):
-        group, cells = making.group(index, entry)
-        groups.append(group)
-        columns.append(cells + [(Cell(),) * len(group.headers)] * len(missing))
+        if entry.status != "absent":  # the notes say what is
+            group, cells = making.group(index, entry)
+            groups.append(group)
+            columns.append(cells + [(Cell(),) * len(group.headers)] * len(missing))
         headers, texts = printed.beside(_printed_name(entry), [*keys, *missing]) if printed else ((), [])
         if headers:
             groups.append(Group(f"{entry.title} (printed)", headers, entry.name, headers))
             columns.append([tuple(map(printed_cell, line)) for line in texts])
     sections = [SECTIONS[key.section] for key in keys] + ["Printed only"] * len(missing)
     labels += [line["label"].replace(";", ", ") for line in missing]
-    rows = [Row(*row) for row in zip(sections, labels, zip(*columns, strict=True), strict=True)]
+    marks = [*map(making.row_mark, keys), *[""] * len(missing)]
+    cells_of = zip(*columns, strict=True) if columns else [()] * len(labels)
+    rows = [Row(*row) for row in zip(sections, labels, cells_of, marks, strict=True)]
     below = making.sentences() + sentences(scores)
     if printed is not None and any("(printed)" in group.title for group in groups):
         below.append(printed.note)
     paper = f" (after {manifest.paper})" if manifest.paper else ""
-    return Table(manifest.title + paper, tuple(groups), tuple(rows), tuple(below))
+    return Table(manifest.title + paper, tuple(groups), tuple(rows), tuple(map(portable, below)))
 
 
 def _printed_name(entry: DatasetEntry) -> str:
@@ -117,7 +120,7 @@ def _references(name: str, keys: Sequence[RowKey], labels: Sequence[str]) -> lis
 
 @dataclass(slots=True)
 class _Making:
-    """A table in the making: what `gather` finds, if it is asked, and the letters of reasons for empty cells so far."""
+    """A table in the making: what `gather` finds, if it is asked, and the letters of notes about rows and cells."""
 
     scores: Scores
     keys: Sequence[RowKey]
@@ -129,9 +132,7 @@ class _Making:
     beaten: bool = False
 
     def group(self, index: int, entry: DatasetEntry) -> tuple[Group, list[tuple[Cell, ...]]]:
-        """The columns of a data set; one that is absent is one column of dashes."""
-        if entry.status == "absent":
-            return Group(entry.title, ("absent",), entry.name), [(Cell(),)] * len(self.keys)
+        """The columns of a data set."""
         metrics = self.scores.manifest.metrics
         here = where(self.scores.frame, dataset=entry.name, encoder=entry.encoder)
         by_metric = [self._column(where(here, metric=metric.key), metric, index) for metric in metrics]
@@ -139,8 +140,24 @@ class _Making:
         group = Group(entry.title, headers, entry.name, tuple(metric.key for metric in metrics))
         return group, list(zip(*by_metric, strict=True))
 
+    def row_mark(self, key: RowKey) -> str:
+        """The letters of what must be known about a row, each with the data sets and seeds that it is about."""
+        titles = {(entry.name, entry.encoder): entry.title for entry in self.scores.manifest.datasets}
+        lines = key.lines(self.scores.frame).drop_duplicates(["dataset", "encoder", "seed"])
+        marks = []
+        for remark, group in lines[lines.remarks != ""].groupby("remarks", sort=False):
+            on = listing(titles[place] for place in zip(group.dataset, group.encoder, strict=True))
+            of = f", seed {listing(group.seed)}" if lines.seed.nunique() > group.seed.nunique() else ""
+            marks.append(self._letter(f"{on}{of}: {remark}"))
+        return ",".join(marks)
+
+    def _letter(self, reason: str) -> str:
+        """The letter of a note; equal ones share it."""
+        turn, letter = divmod(len(self.letters), 26)
+        return self.letters.setdefault(reason, chr(ord("a") + letter) * (turn + 1))
+
     def sentences(self) -> list[str]:
-        """The notes about single cells, and about marks."""
+        """The notes about rows and cells, and about marks."""
         mark = f"{BEATEN} does not beat the best control in its column that ignores the audio."
         reasons = [f"{letter}: {reason}" for reason, letter in self.letters.items()]
         return [*reasons, *[mark] * self.beaten, *self.methods]
@@ -167,10 +184,8 @@ class _Making:
                 low, high = (100 * end for end in self.intervals[place])
                 ends = f"[{self._written(low, mean)}, {self._written(high, mean)}]"
                 cell = replace(cell, text=f"{cell.text} {ends}", interval=(low, high))
-        reason, mark = _reason(lines), ""
-        if reason:  # equal reasons share a letter
-            turn, letter = divmod(len(self.letters), 26)
-            mark = self.letters.setdefault(reason, chr(ord("a") + letter) * (turn + 1))
+        reason = _reason(lines)
+        mark = self._letter(reason) if reason else ""
         return replace(cell, mark=mark + DIFFERS * (cell.p is not None and cell.p < 0.05))
 
     def _written(self, number: float, mean: float) -> str:
@@ -212,7 +227,7 @@ def _reason(lines: pd.DataFrame) -> str:
             log = f" (see runs/{runs[0]}/error.txt)" if runs else ""
             parts.append(f"{seeds}failed: {reason}{log}")
         elif status == "done":
-            parts.append(f"{seeds}has no value: no source could be scored")
+            parts.append(f"{seeds}{reason}")
         else:
             parts.append(f"{seeds}{status}: {reason}")
     return "; ".join(parts)

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from avloc.store import Counts, DatasetEntry, Manifest, Row, Score, score_path
-from avloc.tables.table import inert
+from avloc.tables.table import inert, portable
 from avloc.types import AvlocError
 
 COLUMNS = (
     "suite", "section", "method", "label", "uses_audio", "params", "dataset", "encoder", "weights", "hints", "metric",
     "seed", "train", "limit", "value", "sources", "listed", "scored", "missing", "broken", "dropped", "run", "score",
-    "protocol", "status", "reason",
+    "protocol", "status", "reason", "remarks",
 )  # fmt: skip
 SECTIONS = {"methods": "Methods", "controls": "Controls", "untrained": "Untrained", "shuffled_audio": "Shuffled audio"}
 """Sections of a table and their titles, in order."""
@@ -46,7 +46,7 @@ class Scores:
     Attributes:
         manifest: What was run.
         frame: One line per row, data set, metric and seed, with `COLUMNS`. ``value`` is a fraction, NaN where the run
-            was skipped or failed; ``params`` and ``train`` are JSON.
+            was skipped or failed, or the metric is undefined or failed; ``params`` and ``train`` are JSON.
         files: Score id -> the score, with the reasons why clips are missing or broken.
         results: The folder with the runs.
     """
@@ -65,7 +65,7 @@ class Scores:
         """The frame as CSV: one line per row, data set, metric and seed; values are fractions."""
         frame = self.frame.copy()
         texts = frame.select_dtypes(include=["object", "string"]).columns
-        frame[texts] = frame[texts].map(lambda value: inert(value) if isinstance(value, str) else value)
+        frame[texts] = frame[texts].map(lambda value: inert(portable(value)) if isinstance(value, str) else value)
         return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
@@ -96,12 +96,20 @@ def _lines(row: Row, manifest: Manifest, score: Score | None, protocol: str) -> 
         "params": json.dumps(row.params, sort_keys=True, ensure_ascii=False),
         "train": json.dumps(row.train, sort_keys=True), "sources": score.sources if score else 0,
         "listed": counts.listed, "scored": counts.scored, "missing": len(counts.missing), "broken": len(counts.broken),
+        "remarks": "; ".join([*filter(None, [row.remark]), *(score.remarks if score else [])]),
     }  # fmt: skip
     if not row.status:  # the bench was interrupted before it came to this row
         shared |= {"status": "not run", "reason": f"resume with: {manifest.command}"}
     for metric in manifest.metrics:
-        value, dropped = (score.values[metric.key], score.dropped.get(metric.key, 0)) if score else (math.nan, 0)
+        if score is None:
+            yield {**shared, "metric": metric.key, "value": math.nan, "dropped": 0}
+            continue
+        value, dropped = score.values[metric.key], score.dropped.get(metric.key, 0)
+        if math.isnan(value):
+            failure = score.failed.get(metric.key)
+            shared["reason"] = f"the metric failed: {failure}" if failure else f"has no value: {metric.undefined}"
         yield {**shared, "metric": metric.key, "value": value, "dropped": dropped}
+        shared["reason"] = row.reason
 
 
 def read_rows(results: Path, run: str, score: str) -> pd.DataFrame:

@@ -83,11 +83,13 @@ def gather(
     sentences = []
     if intervals:
         reduces = {key: reducer(metrics[key]) for key in others} if reducer else {}
-        ends = {place: found for column in columns for place, found in _intervals(column, means, reduces)}
+        broken: dict[str, str] = {}
+        ends = {place: found for column in columns for place, found in _intervals(column, means, reduces, broken)}
         sentences.append(
             f"In brackets: 95 % percentile intervals of a bootstrap over videos ({statistics.DRAWS:,} resamples, the "
             "same for all rows). They cover the choice of test clips, not the randomness of training."
         )
+        sentences += [f"No intervals of {metrics[key].title or key}: {why}" for key, why in broken.items()]
         if others and not reducer:
             sentences.append(f"No intervals, since they are not means of per-source rows: {titles}.")
     if reference is not None:
@@ -135,7 +137,7 @@ def _is_mean(metric: str, columns: Sequence[Column], files: Mapping[str, Score])
 
 
 def _intervals(
-    column: Column, means: Sequence[str], reduces: Mapping[str, Reduce]
+    column: Column, means: Sequence[str], reduces: Mapping[str, Reduce], broken: dict[str, str]
 ) -> Iterator[tuple[Place, tuple[float, float]]]:
     places = [(row, key) for row in column.scored for key in means]
     if places:
@@ -150,7 +152,13 @@ def _intervals(
             for frame in frames:
                 names = [name for name in frame.columns if name == key or name.startswith(f"{key}#")]
                 own = np.asarray(pd.factorize(frame["group"], sort=True)[0], np.intp)
-                seeds.append(statistics.replicate(frame[names].to_numpy(np.float64), own, reduce))
+                try:  # a plugin's metric may raise anything, on rows that it has not seen in this choice
+                    if names:  # it may also have failed when it was scored
+                        seeds.append(statistics.replicate(frame[names].to_numpy(np.float64), own, reduce))
+                except Exception as error:
+                    broken[key] = f"it fails on resampled rows ({type(error).__name__}: {error})."
+            if len(seeds) < len(frames):
+                continue
             yield (column.index, key, row), statistics.percentile_interval(np.mean(seeds, axis=0))
 
 

@@ -27,6 +27,12 @@ _LATEX = str.maketrans({
     "†": r"$\dagger$", "‡": r"$\ddagger$", "✓": r"$\surd$", "✗": r"$\times$", "\n": " ",
 })  # fmt: skip
 _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", ">": "&gt;", "*": r"\*", "`": r"\`", "\n": " "})
+_LEAF = r"[^\s/\\'\"`,;:()<>|]+"
+_FOLDER = rf"{_LEAF}(?: (?![-.~]){_LEAF})*"
+_PATH = re.compile(
+    r"(?P<quote>['\"])(?:~|\.\.?|[A-Za-z]:)?[/\\][^'\"\n]*(?P=quote)"  # may hold anything
+    rf"|(?<![\w/.~\\])(?:~|\.\.?|[A-Za-z]:)?(?:[/\\]{_FOLDER}(?=[/\\]))*[/\\]{_LEAF}[/\\]?"
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -72,11 +78,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A method in every column, one tuple of cells per group."""
+    """A method in every column, one tuple of cells per group.
+
+    Attributes:
+        section, label: Where it stands, and its name.
+        cells: Its numbers.
+        mark: Letters of its own footnotes, or nothing.
+    """
 
     section: str
     label: str
     cells: tuple[tuple[Cell, ...], ...]
+    mark: str = ""
 
     @property
     def flat(self) -> list[Cell]:
@@ -137,7 +150,8 @@ class Table:
         titles, headers = ([head[n] for head in self.heads] for n in (0, 1))
         lines: list[list[str]] = [["", "", *titles], ["", self.corner, *headers]]
         for row in self.rows:
-            lines.append([row.section, row.label, *(f"{cell.text} {cell.mark}".rstrip() for cell in row.flat)])
+            texts = [(row.label, row.mark), *((cell.text, cell.mark) for cell in row.flat)]
+            lines.append([row.section, *(f"{text} {mark}".rstrip() for text, mark in texts)])
         lines += [[], [self.title], *([note] for note in self.notes)]
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([inert(text) for text in line] for line in lines)
@@ -150,7 +164,10 @@ class Table:
             for group in self.groups
             for header, key in zip(group.headers, group.keys or ("",) * len(group.headers), strict=True)
         ]
-        rows = [{"section": row.section, "label": row.label, "cells": list(map(asdict, row.flat))} for row in self.rows]
+        rows = [
+            {"section": row.section, "label": row.label, "mark": row.mark, "cells": list(map(asdict, row.flat))}
+            for row in self.rows
+        ]
         content = {"title": self.title, "label": self.label, "corner": self.corner, "columns": columns, "rows": rows}
         return json.dumps({**content, "notes": self.notes}, indent=1, ensure_ascii=False) + "\n"
 
@@ -161,7 +178,7 @@ class Table:
         for section, rows in self.sections:
             if len(self.sections) > 1:
                 lines.append([f"*{_md(section)}*", *[""] * len(heads)])
-            lines += [[_md(row.label), *map(_md_cell, row.flat)] for row in rows]
+            lines += [[_md(row.label) + _md_mark(row.mark), *map(_md_cell, row.flat)] for row in rows]
         grid = [f"| {' | '.join(line)} |" for line in lines]
         return "\n".join([f"**{_md(self.title)}**", "", *grid, "", *(f"- {_md(note)}" for note in self.notes), ""])
 
@@ -182,7 +199,7 @@ class Table:
             lines.append(r"\midrule")
             if len(self.sections) > 1:
                 lines.append(rf"\multicolumn{{{count + 1}}}{{l}}{{\textit{{{_tex(section)}}}}} \\")
-            lines += [_tex_line([_tex(row.label), *map(_tex_cell, row.flat)]) for row in rows]
+            lines += [_tex_line([_tex(row.label) + _tex_mark(row.mark), *map(_tex_cell, row.flat)]) for row in rows]
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
         return "\n".join(
             [*lines, *(rf"{_tex(note)}\par" for note in self.notes), r"\end{minipage}", r"\end{table}", ""]
@@ -209,13 +226,27 @@ def inert(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text) else text
 
 
+def portable(text: str) -> str:
+    """A text with the last part of every path of this machine in place of the whole: tables are shown to others."""
+
+    def last(match: re.Match[str]) -> str:
+        quote = match["quote"] or ""
+        return quote + re.split(r"[/\\]", match[0].strip(quote or None).rstrip("/\\"))[-1] + quote
+
+    return _PATH.sub(last, text)
+
+
 def _md(text: str) -> str:
     return text.translate(_MARKDOWN)
 
 
 def _md_cell(cell: Cell) -> str:
     text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[cell.rank].format(_md(cell.text))
-    return text + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
+    return text + _md_mark(cell.mark)
+
+
+def _md_mark(mark: str) -> str:
+    return f"<sup>{mark}</sup>" if mark else ""
 
 
 def _tex(text: str) -> str:
@@ -224,7 +255,11 @@ def _tex(text: str) -> str:
 
 def _tex_cell(cell: Cell) -> str:
     text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[cell.rank].format(_tex(cell.text))
-    return text + (rf"\textsuperscript{{{_tex(cell.mark)}}}" if cell.mark else "")
+    return text + _tex_mark(cell.mark)
+
+
+def _tex_mark(mark: str) -> str:
+    return rf"\textsuperscript{{{_tex(mark)}}}" if mark else ""
 
 
 def _tex_line(cells: Sequence[str]) -> str:
@@ -275,7 +310,9 @@ def _names(group: Group) -> list[list[str]]:
 def transposed(table: Table) -> Table:
     """Methods side by side, datasets and metrics below each other."""
     sections = table.sections
-    groups = tuple(Group(section, tuple(row.label for row in rows)) for section, rows in sections)
+    groups = tuple(
+        Group(section, tuple(f"{row.label} {row.mark}".rstrip() for row in rows)) for section, rows in sections
+    )
     lone = all(len(group.headers) == 1 for group in table.groups)
     rows = []
     for index, group in enumerate(table.groups):

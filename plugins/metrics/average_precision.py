@@ -114,11 +114,12 @@ def _finite(scores: FloatArray) -> npt.NDArray[np.bool_]:
 
 @lru_cache(maxsize=32)  # several metrics use the values of one localization, in several threads
 def own_precisions(found: Localization, truth: Truth) -> Values:
-    """``(S,)``: the AP of every source's own map; 0 if it has none, or one that contains NaN."""
+    """``(S,)``: the AP of every source's own map, read-only; 0 if it has none, or one that contains NaN."""
     usable = found.found & _finite(found.scores)
     values = np.zeros(len(usable))
     for source in np.flatnonzero(usable):
         values[source] = _average_precision(found.scores[source], truth.masks[source] > 0)
+    values.flags.writeable = False
     return values
 
 

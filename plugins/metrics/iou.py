@@ -37,10 +37,17 @@ def _ciou(claimed: npt.NDArray[np.bool_], weights: FloatArray) -> float:
     return float(weights[claimed].sum(dtype=np.float64) / (weights.sum(dtype=np.float64) + wrong))
 
 
+def defined(found: Localization, truth: Truth) -> npt.NDArray[np.bool_]:
+    """``(S,)``: which sources an overlap is defined for: all, unless the protocol leaves out those with empty masks."""
+    return np.asarray(found.empty_is_miss | (truth.masks > 0).any((1, 2)))
+
+
 @lru_cache(maxsize=32)  # several metrics use the values of one localization, in several threads
 def own_cious(found: Localization, truth: Truth) -> Values:
-    """``(S,)``: the cIoU of every source."""
-    return ciou(found.masks, truth.masks)
+    """``(S,)``: the cIoU of every source, read-only; NaN where it is undefined."""
+    values = np.where(defined(found, truth), ciou(found.masks, truth.masks), np.nan)
+    values.flags.writeable = False
+    return values
 
 
 def smoothed_iou(claimed: npt.NDArray[np.bool_], truth: FloatArray, epsilon: float = 1e-4) -> Values:
@@ -65,7 +72,8 @@ def auc_of(cious: FloatArray, weights: FloatArray | None = None) -> float:
 
     It differs from the mean cIoU by at most 0.025, and is at least 0.025, since everything succeeds at 0. The
     thresholds are the float64 products of the released evaluators: ``0.05 * 6`` exceeds 0.3, so a cIoU of 0.3
-    fails there.
+    fails there. They sum the strips with scikit-learn's ``auc``, and so does this, to the last bit: otherwise exact
+    ties between thresholds would be broken the other way.
 
     Args:
         cious: ``(n,)``.
@@ -76,5 +84,5 @@ def auc_of(cious: FloatArray, weights: FloatArray | None = None) -> float:
     """
     if not len(cious):
         return float("nan")
-    rates = np.average(cious[:, None] >= 0.05 * np.arange(21), axis=0, weights=weights)
-    return float(0.05 * (rates.sum() - (rates[0] + rates[-1]) / 2))
+    thresholds = 0.05 * np.arange(21)
+    return float(np.trapezoid(np.average(cious[:, None] >= thresholds, axis=0, weights=weights), thresholds))

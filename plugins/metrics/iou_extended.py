@@ -129,7 +129,7 @@ class _Extended(Metric):
     def rows(self, found: Localization, truth: Truth) -> Values:
         """``(S, 3)``: cIoU, confidence (-inf without a map), and the sum of the true mask, 0 for a negative."""
         area = truth.masks.sum((1, 2), dtype=np.float64)
-        return np.stack([own_cious(found, truth), found.confidence, area], axis=1)
+        return np.stack([np.nan_to_num(own_cious(found, truth)), found.confidence, area], axis=1)
 
     def chosen(self, rows: FloatArray) -> Localized:
         """The rows of the subset."""

@@ -1,12 +1,13 @@
-"""cIoU of groups: the sources of one clip, or the annotations of one image.
+"""cIoU of groups: the sources of one clip, or all sounds of one image.
 
-Rows hold the clip's value and the source's share of the clip, so that every clip counts once however many sources it
-has.
+Rows hold the group's value and the source's share of the group, so that every group counts once however many sources it
+has. Rows of sources whose overlap is undefined (see the protocol's ``empty_truth``) are NaN, and belong to no group.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -39,8 +40,11 @@ class _OfClip(Metric):
     def rows(self, found: Localization, truth: Truth) -> Values:
         """``(S, 2)``: the clip's cIoU, and the source's share of the clip."""
         cious = own_cious(found, truth)
-        value = self.clip(cious) if len(cious) else 0.0
-        return np.tile([value, 1 / max(1, len(cious))], (len(cious), 1))
+        counted = ~np.isnan(cious)
+        rows = np.full((len(cious), 2), np.nan)
+        if counted.any():
+            rows[counted] = self.clip(cious[counted]), 1 / np.count_nonzero(counted)
+        return rows
 
 
 class _Success(_OfClip):
@@ -67,21 +71,44 @@ class _Success(_OfClip):
 
     def reduce(self, rows: FloatArray) -> float:
         """The share; NaN for no sources."""
+        rows = rows[~np.isnan(rows[:, 0])]
         return float(np.average(rows[:, 0] >= self.at, weights=rows[:, 1])) if len(rows) else float("nan")
 
 
 class _Area(_OfClip):
     """Area under the success rate of clips."""
 
+    revision = 2
+
     def reduce(self, rows: FloatArray) -> float:
         """See `iou.auc_of`."""
+        rows = rows[~np.isnan(rows[:, 0])]
         return auc_of(rows[:, 0], rows[:, 1])
 
 
 class _Lowest(_OfClip):
+    """The lowest cIoU of an image, over all clips that show it: every one of its sounds must be localized.
+
+    An image with one sound counts as well, as in the release, but where no image has two the metric is undefined.
+    """
+
+    revision = 2
+    undefined = "no image has two sounds, which it compares"
+
     def clip(self, cious: Values) -> float:
-        """The lowest cIoU: every source must be localized."""
+        """The lowest cIoU."""
         return float(cious.min())
+
+    def by_image(self, rows: FloatArray, images: Sequence[str]) -> FloatArray:
+        """The image's lowest cIoU, and the source's share of the image."""
+        counted = ~np.isnan(rows[:, 0])
+        names = [image for image, counts in zip(images, counted, strict=True) if counts]
+        sounds = Counter(names)
+        merged = np.full_like(rows, np.nan)
+        if max(sounds.values(), default=0) > 1:
+            lowest = dict(zip(sounds, lowest_of_group(rows[counted, 0], names), strict=True))
+            merged[counted] = [(lowest[name], 1 / sounds[name]) for name in names]
+        return merged
 
 
 class _Average(_OfClip):
@@ -91,14 +118,14 @@ class _Average(_OfClip):
 
 
 class InteractiveCIoU(_Lowest, _Success):
-    """Share of the clips whose sources all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023)."""
+    """Share of the images whose sounds all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023)."""
 
     title = "IIoU"
     name = "interactive_ciou"
 
 
 class InteractiveAUC(_Lowest, _Area):
-    """Area under the share of clips whose sources all succeed: IAUC (Senocak et al., ICCV 2023)."""
+    """Area under the share of images whose sounds all succeed: IAUC (Senocak et al., ICCV 2023)."""
 
     title = "IAUC"
     key = "interactive_auc"

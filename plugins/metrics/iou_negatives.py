@@ -126,6 +126,7 @@ class FLoc(_Negatives):
 class FAUC(FLoc):
     """Harmonic mean of the AUC of visible sources and the AUC of negatives (vssl_eval's F_AUC)."""
 
+    revision = 2
     title = "F-AUC"
     key = "f_auc"
 

@@ -1,7 +1,8 @@
 """Success rate, mean and area under the success curve of per-source cIoUs.
 
 A success rate and a mean never share a name: "cIoU success rate @0.3" is the share of sources whose cIoU is at least
-0.3, "mean cIoU" the average of the cIoUs.
+0.3, "mean cIoU" the average of the cIoUs. A source with an empty true mask is a miss, or NaN and left out, as the
+protocol's ``empty_truth`` says.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import numpy as np
 
 from avloc import AvlocError, Localization, Metric, Truth
 
-from .iou import FloatArray, Values, auc_of, own_cious, smoothed_iou
+from .iou import FloatArray, Values, auc_of, defined, own_cious, smoothed_iou
 
 
 class _Mean(Metric):
-    """A metric with one value per source, averaged."""
+    """A metric with one value per source, averaged over those that are defined."""
 
     @abstractmethod
     def values(self, found: Localization, truth: Truth) -> Values:
@@ -28,6 +29,7 @@ class _Mean(Metric):
 
     def reduce(self, rows: FloatArray) -> float:
         """The mean; NaN for no sources."""
+        rows = rows[~np.isnan(rows)]
         return float(rows.mean()) if len(rows) else float("nan")
 
 
@@ -57,7 +59,7 @@ class CIoUSuccess(_Mean):
     def values(self, found: Localization, truth: Truth) -> Values:
         """``(S,)``: 1 for success, 0 for failure."""
         cious = own_cious(found, truth)
-        return (cious > self.at if self.strict else cious >= self.at).astype(np.float64)
+        return np.where(np.isnan(cious), np.nan, cious > self.at if self.strict else cious >= self.at)
 
 
 class CIoUMean(_Mean):
@@ -74,12 +76,13 @@ class CIoUMean(_Mean):
 class AUC(CIoUMean):
     """Area under the success rate, see `iou.auc_of`."""
 
+    revision = 2
     title = "AUC"
     key = "auc"
 
     def reduce(self, rows: FloatArray) -> float:
         """The area of the sources' cIoUs."""
-        return auc_of(rows[:, 0])
+        return auc_of(rows[~np.isnan(rows)])
 
 
 class IoUSmoothed(_Mean):
@@ -90,4 +93,5 @@ class IoUSmoothed(_Mean):
 
     def values(self, found: Localization, truth: Truth) -> Values:
         """``(S,)`` smoothed IoUs."""
-        return np.where(found.found, smoothed_iou(found.masks, truth.masks), 0.0)
+        overlaps = np.where(found.found, smoothed_iou(found.masks, truth.masks), 0.0)
+        return np.where(defined(found, truth), overlaps, np.nan)

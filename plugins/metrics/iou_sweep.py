@@ -6,7 +6,7 @@ import numpy as np
 
 from avloc import AvlocError, Localization, Metric, Truth
 
-from .iou import FloatArray, Values, auc_of, ciou
+from .iou import FloatArray, Values, auc_of, ciou, defined
 
 THRESHOLDS = np.arange(1, 20) / 20
 """On the map as the protocol normalizes it."""
@@ -15,13 +15,15 @@ THRESHOLDS = np.arange(1, 20) / 20
 class AUCBestThreshold(Metric):
     """AUC at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set."""
 
+    revision = 2
     title = "AUC (best threshold of 19, picked on test)"
     key = "auc_best_threshold"
 
     def rows(self, found: Localization, truth: Truth) -> Values:
-        """``(S, 19)``: the cIoU at every threshold; 0 for a source without a map."""
+        """``(S, 19)``: the cIoU at every threshold; 0 for a source without a map, NaN where it is undefined."""
         cious = [ciou(found.scores >= threshold, truth.masks) for threshold in THRESHOLDS.tolist()]
-        return np.where(found.found[:, None], np.stack(cious, axis=1), 0.0)
+        values = np.where(found.found[:, None], np.stack(cious, axis=1), 0.0)
+        return np.where(defined(found, truth)[:, None], values, np.nan)
 
     def reduce(self, rows: FloatArray) -> float:
         """The area; NaN for no sources."""
@@ -50,9 +52,11 @@ class CIoUBestThreshold(AUCBestThreshold):
 
     def reduce(self, rows: FloatArray) -> float:
         """The share; NaN for no sources."""
-        return float(np.mean(_best(rows) >= self.at)) if len(rows) else float("nan")
+        best = _best(rows)
+        return float(np.mean(best >= self.at)) if len(best) else float("nan")
 
 
 def _best(rows: FloatArray) -> FloatArray:
-    """``(n,)``: the cIoUs at the threshold with the best AUC, the lowest such threshold."""
+    """``(n,)``: the defined cIoUs at the threshold with the best AUC, the lowest such threshold."""
+    rows = rows[~np.isnan(rows[:, 0])]
     return rows[:, int(np.argmax([auc_of(column) for column in rows.T]))]

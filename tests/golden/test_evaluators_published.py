@@ -143,7 +143,7 @@ RULES: dict[str, tuple[dict[str, Any], float]] = {
     "fnac_test": ({"preset": "fnac"}, 0.4),
     "slavc_relative": (SCALED, 0.9),
     "slavc_absolute": ({**SCALED, "preset": "slavc_absolute"}, 0.9),
-    "avgn_test": ({**SCALED, "preset": "avgn_released"}, 0.3),
+    "avgn_test": ({**SCALED, "preset": "avgn_released_vggss"}, 0.3),
 }
 
 
@@ -231,6 +231,26 @@ def test_extended(rule: str) -> None:
     truths = [truth_of(boxes if n < positives else []) for n, boxes in enumerate(boxes_of())]
     spec = SCALED if rule == "relative" else {**SCALED, "preset": "slavc_absolute"}
     variants(OFFICIAL[f"extended/{rule}"]["slavc_test"], spec, 0.9, maps, truths)
+
+
+def test_sounds_by_image() -> None:
+    """The groups come from names; an image with one sound counts like the others."""
+    expected = json.loads((FOLDER / "field/iiou.json").read_text())
+    names = [name.rpartition("/")[2].rpartition("_")[0] for name in expected["names"]]
+    for suffix in ("", "_adap"):
+        rows = np.stack([expected["ciou" + suffix], np.ones(len(names))], axis=1)
+        for metric, key in ((InteractiveCIoU(), "IIoU"), (InteractiveAUC(), "IAUC")):
+            merged = metric.by_image(rows, names)
+            assert metric.reduce(merged) == pytest.approx(expected[key + suffix], abs=1e-9)
+
+
+def test_a_box_inside_another_is_counted_or_not() -> None:
+    """AVGN's test path unions the boxes of its format vggss and counts those of vggsound_single."""
+    boxes = truth_of([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.25, 0.25]])
+    maps = np.full((1, 7, 7), -1.0, np.float32)
+    maps[:, :4, :4] = 1
+    sums = [localized(f"avgn_released{end}", maps, [boxes])[0][1].masks.sum() for end in ("", "_vggss")]
+    assert sums == [112**2 + 56**2, 112**2]
 
 
 def test_flickr() -> None:

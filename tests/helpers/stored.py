@@ -41,9 +41,10 @@ class Store:
         self.manifest.datasets.append(entry)
 
     def row(self, method: str, cap: float | None = None, distance: float = 0.05, **changes: Any) -> Path:
-        """A row; with `cap` it is done. `counts` and `dropped` go to the score, the rest to the manifest."""
+        """A row; with `cap` it is done. What only scores have goes to the score, the rest to the manifest."""
         number = len(self.manifest.rows)
-        counts, dropped = changes.pop("counts", COUNTS), changes.pop("dropped", {})
+        scored = {"counts": COUNTS}
+        scored |= {name: changes.pop(name) for name in ("counts", "dropped", "failed", "remarks") if name in changes}
         row = Row(**{
             "method": method, "label": method.upper(), "dataset": "duet", "hints": "oracle", "encoder": "small",
             "weights": "small-1", "uses_audio": changes.get("section") != "controls",
@@ -55,8 +56,8 @@ class Store:
         if cap is not None:
             values = {"cap": cap, "distance": distance}
             Score(
-                score=row.score, run=row.run, rows="", protocol=self.manifest.protocol, values=values, dropped=dropped,
-                sources=20, counts=counts,
+                score=row.score, run=row.run, rows="", protocol=self.manifest.protocol, values=values, sources=20,
+                **scored,
             ).save(path)  # fmt: skip
         return path
 

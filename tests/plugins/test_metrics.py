@@ -254,6 +254,55 @@ def test_ap_is_undefined_for_empty_masks(metric: Metric) -> None:
     assert metric.reduce(rows[:, None]) == pytest.approx(np.nanmean(rows))
 
 
+EMPTY = [case(3)[1].masks[0], np.zeros((8, 16), np.float32), case(3)[1].masks[2]]
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda m: m.key)
+@pytest.mark.parametrize("rule", ["miss", "undefined"])
+def test_what_an_empty_truth_is(metric: Metric, rule: str) -> None:
+    """A miss counts as 0, undefined sources are left out; metrics of negatives and APs read them either way."""
+    found, truth = case(3)
+    truth = Truth(np.stack(EMPTY), truth.labels)
+    found = replace(found, empty_is_miss=rule == "miss")
+    rows = metric.rows(found, truth)
+    value, others = metric.reduce(rows), metric.reduce(metric.rows(*some(found, truth, np.array([0, 2]))))
+    overlap = metric.key.partition("@")[0] in OVERLAPS
+    if overlap and rule == "undefined":
+        assert np.isnan(rows[1]).any() and np.isfinite(rows[[0, 2]]).all()
+        assert value == pytest.approx(others)
+    elif overlap:
+        assert np.isfinite(rows).all() and value <= others
+    else:
+        np.testing.assert_array_equal(rows, metric.rows(replace(found, empty_is_miss=True), truth))
+
+
+OVERLAPS = {
+    "ciou_success", "ciou_mean", "auc", "iou_smoothed", "ciou_best_threshold", "auc_best_threshold", "interactive_ciou",
+    "interactive_auc", "clip_ciou_success", "clip_auc",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("preset", "wanted"),
+    [("avloc", np.nan), ("vssl_eval", np.nan), ("as_written", 0), ("ezvsl", 0), ("tvsl_released", 0), ("slavc", 0)],
+)
+def test_a_protocol_says_what_an_empty_truth_is(preset: str, wanted: float) -> None:
+    prediction, nothing = Prediction("a", np.eye(8)[None], ("x",)), Truth(np.zeros((1, 8, 8), np.float32), ("x",))
+    for spec, value in ((preset, wanted), *(({"preset": preset, "empty_truth": rule}, end) for rule, end in RULES)):
+        rows = CIoUMean().rows(*load_protocol(spec).apply(prediction, nothing))
+        np.testing.assert_array_equal(rows, [[value]])
+
+
+RULES = [("miss", 0), ("undefined", np.nan)]
+
+
+def test_the_best_threshold_breaks_ties_as_the_release_does() -> None:
+    """Two thresholds have the same AUC but for rounding, in which the release's sum prefers the second."""
+    rows = np.zeros((3, 19))
+    rows[:, 4], rows[:, 9] = [0.71, 0.76, 0.51], [0.56, 0.76, 0.66]
+    assert CIoUBestThreshold(at=0.55).reduce(rows) == 1
+
+
 def test_published_evaluators_score_0_for_empty_masks() -> None:
     """evaluators.md, E1: cIoU 0 always; tvsl.md: T-VSL's AP is 0."""
     found, truth = case(3)
@@ -314,7 +363,7 @@ def test_auc_is_scikit_learn_s_and_close_to_the_mean() -> None:
     for size in [1, 2, 3, 10, 100] * 20:
         cious = rng.random(size).round(2)
         area = sklearn_auc(thresholds, [np.mean(cious >= t) for t in thresholds])
-        assert auc_of(cious) == pytest.approx(area)
+        assert auc_of(cious) == area, "to the last bit: it breaks ties between thresholds"
         assert abs(auc_of(cious) - cious.mean()) <= 0.025 + 1e-9
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 
 import avloc
 from avloc import AvlocError, DataError, EncoderInfo, Features, Needs, Prediction, hookimpl
-from avloc.progress import Event, receiving
 from avloc.registry import registry
 from avloc.results import rescore
 from avloc.runner import Options, plan_suite as plan, run_suite as bench
@@ -31,7 +30,7 @@ from avloc.store import ArrayLog, Manifest, RunFolder, Score, file_digest, score
 from avloc.suite import Suite, load_suite
 from avloc.training import Fit, load_weights
 from helpers import TESTS
-from helpers.world import Blocks, Dot, Oracle, World
+from helpers.world import Blocks, Dot, Oracle
 
 
 @pytest.fixture
@@ -521,31 +520,6 @@ def test_a_broken_method_fails_its_row_only(suite: Suite, tmp_path: Path, name: 
 
 def _raise(text: str) -> None:
     raise RuntimeError(text)
-
-
-@pytest.mark.usefixtures("world")
-def test_an_edited_method_is_mentioned_and_its_runs_are_kept(suite_file: Path, tmp_path: Path) -> None:
-    plugin, said = tmp_path / "edited.py", []
-    text = """
-from helpers.world import Dot
-from avloc import hookimpl
-class Edited(Dot):
-    pass
-@hookimpl
-def avloc_methods():
-    return {"edited": Edited}
-"""
-    suite = load_suite(str(suite_file))
-    for line in ("", "", "# another day"):
-        plugin.write_text(text + line)
-        registry.cache_clear()
-        registry().add_module("world", World())
-        registry().add_file(plugin)
-        events: list[Event] = []
-        with receiving(events.append):
-            bench(suite.override(methods=["edited"], seeds=[0]), Options(tmp_path / "r"))
-        said.append(any(event[0] == "say" and "its file was changed" in event[1] for event in events))
-    assert said == [False, False, True]
 
 
 class Untaught(Blocks):

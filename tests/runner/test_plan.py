@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from avloc import AvlocError
-from avloc.runner import Options
+from avloc import AvlocError, hookimpl
+from avloc.registry import registry
+from avloc.runner import Options, bench
 from avloc.runner.plan import make_plan, torch_device
 from avloc.suite import Suite, load_suite
+from helpers.world import Plain
 
 
 @pytest.fixture
@@ -72,6 +74,12 @@ def test_a_reference_that_is_not_run_is_left_out(suite: Suite, tmp_path: Path) -
             [{"encoder": {"name": "plain", "scale": 2.0}}, {"encoder": {"name": "plain", "scale": 3.0}}],
             ["blocks (encoder scale 2.0)", "blocks (encoder scale 3.0)"],
         ),
+        ([{}, {"encoder": "tiny"}], ["blocks (encoder plain)", "blocks (encoder tiny)"]),
+        ([{"count": 8}, {"count": 9, "encoder": "tiny"}], ["blocks (encoder plain)", "blocks (encoder tiny)"]),
+        (
+            [{"count": 8}, {"count": 9}, {"count": 8, "encoder": "tiny"}, {"count": 9, "encoder": "tiny"}],
+            [f"blocks (count {count}, encoder {name})" for name in ("plain", "tiny") for count in (8, 9)],
+        ),
     ],
 )
 def test_a_data_set_twice_is_told_apart(suite: Suite, tmp_path: Path, entries: list[Any], names: list[str]) -> None:
@@ -79,6 +87,25 @@ def test_a_data_set_twice_is_told_apart(suite: Suite, tmp_path: Path, entries: l
     data = [{**base, **(entry if isinstance(entry, dict) else {})} for entry in entries]
     manifest = make_plan(changed(suite, datasets=data, methods=["hinted"]), Options(tmp_path)).manifest
     assert [entry.name for entry in manifest.datasets] == [row.dataset for row in manifest.rows] == names
+
+
+@pytest.mark.parametrize("title", ["", "Both"])
+def test_the_columns_of_one_data_set_under_two_encoders_have_two_names(
+    suite: Suite, tmp_path: Path, title: str
+) -> None:
+    class Plugin:
+        @hookimpl
+        def avloc_encoders(self) -> dict[str, Any]:
+            return {"other": type("Other", (Plain,), {})}
+
+    registry().add_module("other", Plugin())
+    data = [{"name": "blocks", "encoder": name, "title": title} for name in ("plain", "other")]
+    results = bench(changed(suite, datasets=data, methods=["hinted"], seeds=[0]), results=tmp_path)
+    groups, shown = results.table().groups, title or "Blocks"
+    assert [group.title for group in groups] == [f"{shown} (encoder {name})" for name in ("plain", "other")]
+    assert [entry.printed for entry in results.manifest.datasets] == ["blocks", "blocks"]
+    for group in groups:
+        assert len(results.predictions("hinted", group.name)) == 12
 
 
 def test_the_rows_of_a_data_set_and_what_is_done_again(suite: Suite, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 import avloc
@@ -112,27 +114,38 @@ class Strange(Metric):
     def rows(self, found: Any, truth: Any) -> Any:
         if self.kind == "writes":
             found.scores[:] = 0
+        if self.kind == "hides":
+            truth.masks[:] = 0
         width = int(truth.masks.sum()) if self.kind == "width" else 1
         shape = {"flat": (2,), "few": (1, 1), "empty": (2, 0)}.get(self.kind, (2, width))
-        return np.zeros(shape) if self.kind != "raises" else {}["nothing"]
+        return np.ones(shape) if self.kind != "raises" else {}["nothing"]
 
     def reduce(self, rows: Any) -> float:
-        raise ZeroDivisionError("no rows at all")
+        if self.kind == "sorts":
+            rows.sort()
+        if self.kind == "reduce":
+            raise ZeroDivisionError("no rows at all")
+        return {"percent": 73.0, "minus": -2.0, "infinite": np.inf}.get(self.kind, 0.5)
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("raises", "metric 'strange' failed on clip 'a': KeyError: 'nothing'"),
-        ("writes", "metric 'strange' failed on clip 'a': ValueError: .*read-only"),
-        ("flat", r"'strange' should return .* \(2, k\), one row per true source, for clip 'a', but returned \(2,\)"),
+        ("raises", "on clip 'a': KeyError: 'nothing'"),
+        ("writes", "on clip 'a': ValueError: .*read-only"),
+        ("hides", "on clip 'a': ValueError: .*read-only"),
+        ("flat", r"on clip 'a': rows should return .* \(2, k\), one row per true source, but returned \(2,\)"),
         ("few", r"but returned \(1, 1\)"),
         ("empty", r"but returned \(2, 0\)"),
-        ("width", "Clip .* has no column strange#.*: a metric should return as many columns for every clip"),
-        ("reduce", "'strange' cannot reduce its 6 rows to one number: ZeroDivisionError: no rows at all"),
+        ("width", "clip '.' has no column strange#.*, but every clip should have as many"),
+        ("reduce", "ZeroDivisionError: no rows at all"),
+        ("sorts", "ValueError: .*read-only"),
+        ("percent", "reduce should return a fraction, from -1 to 1, but returned 73"),
+        ("minus", "but returned -2"),
+        ("infinite", "but returned inf"),
     ],
 )
-def test_a_metric_that_fails_is_named_with_the_clip(kind: str, words: str) -> None:
+def test_a_metric_that_fails_costs_its_own_column(kind: str, words: str) -> None:
     class Plugin:
         @hookimpl
         def avloc_metrics(self) -> dict[str, Any]:
@@ -140,6 +153,26 @@ def test_a_metric_that_fails_is_named_with_the_clip(kind: str, words: str) -> No
 
     registry.cache_clear()
     registry().add_module("strange", Plugin())
-    with pytest.raises(AvlocError, match=words):
-        avloc.evaluate(MAPS, MASKS, PLAIN, ["strange"])
+    found = avloc.evaluate(MAPS, MASKS, PLAIN, ["ciou_mean", "strange", "cap"])
     registry.cache_clear()
+    assert list(found.failed) == ["strange"] and re.search(words, found.failed["strange"]), found.failed
+    assert np.isnan(found.values.pop("strange"))
+    alone = avloc.evaluate(MAPS, MASKS, PLAIN, ["ciou_mean", "cap"])
+    assert found.values == alone.values
+    pd.testing.assert_frame_equal(found.rows, alone.rows)
+
+
+def test_a_metric_below_chance_is_a_fraction() -> None:
+    class Plugin:
+        @hookimpl
+        def avloc_metrics(self) -> dict[str, Any]:
+            return {"strange": type("Below", (Strange,), {"reduce": lambda self, rows: -0.25, "rows": _ones})}
+
+    registry.cache_clear()
+    registry().add_module("strange", Plugin())
+    assert avloc.evaluate(MAPS, MASKS, PLAIN, ["strange"]).values == {"strange": -0.25}
+    registry.cache_clear()
+
+
+def _ones(self: Any, found: Any, truth: Any) -> Any:
+    return np.ones((len(truth.labels), 1))

@@ -17,7 +17,7 @@ from avloc.cli.terminal import show_table
 from avloc.store import Counts, Manifest, read_json, write_json
 from avloc.tables import Row, Table, load_scores, select, transposed
 from avloc.tables.statistics import percentile_interval, replicate_means, sign_flip
-from helpers.stored import COUNTS, Store
+from helpers.stored import COUNTS, METRICS, Store
 
 
 @pytest.fixture
@@ -129,9 +129,72 @@ def test_absent_datasets_say_why_and_how_to_get_them(store: Store) -> None:
     store.row("a", 0.4)
     store.row("a", dataset="far", reason="far: no plugin reads it")
     table = store.table()
-    assert table.groups[1].headers == ("absent",)
-    assert texts(table.rows[0])[-1] == "—"
+    assert [group.name for group in table.groups] == ["duet"]
+    assert texts(table.rows[0]) == ["40.0", "5.0"]
     assert note(table, "Far away") == "Far away is absent: no plugin reads it. Get it with: avloc data prepare far"
+
+
+def test_a_table_whose_datasets_are_all_absent_still_says_so(store: Store) -> None:
+    store.manifest.datasets[0].status = "absent"
+    store.row("a", reason="duet: not here")
+    table = store.table()
+    assert table.groups == () and [row.cells for row in table.rows] == [()]
+    for text in (table.to_markdown(), table.to_latex(), table.to_csv(), table.to_json()):
+        assert "Toybox duet is absent" in text
+    assert transposed(table).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("/home/jo/My Data/clip one.mp4: the file is missing.", "clip one.mp4: the file is missing."),
+        ("[Errno 2] No such file: '/tmp/x y/z.wav'", "[Errno 2] No such file: 'z.wav'"),
+        ("avloc score --predictions '/home/jo/my maps' --data ~/d/x --results=../r", None),
+        ("C:\\Users\\jo\\c.mp4: broken", "c.mp4: broken"),
+        ("see runs/run0/scores/score0.json and https://host/a/b; 1/2 of it", "unchanged"),
+    ],
+)
+def test_no_note_names_a_path_of_this_machine(store: Store, text: str, wanted: str | None) -> None:
+    wanted = {None: "avloc score --predictions 'my maps' --data x --results=r", "unchanged": text}.get(wanted, wanted)
+    store.manifest.command = text
+    counts = COUNTS.model_copy(update={"broken": {"x": text}})
+    store.dataset("far", "Far away", status="absent", reason=text, command="fetch it")
+    store.row("a", 0.4, counts=counts, remark=text)
+    store.row("b", status="failed", reason=text)
+    table = store.table()
+    assert f"Made by: {wanted}" in table.notes
+    assert sum(wanted in sentence for sentence in table.notes) == 5
+    found = load_scores(Manifest.of(store.results, "s"), store.results).to_csv()
+    assert not any(part in found for part in ("/home/jo", "/tmp/x", "Users"))
+
+
+def test_what_must_be_known_about_a_row_marks_it(store: Store) -> None:
+    store.row("a", 0.4, remarks=["12 of 12 maps have two values"])
+    store.row("b", 0.4, remark="the loss never fell", remarks=["12 of 12 maps have two values"])
+    store.row("b", 0.4, seed=1)
+    store.row("c", 0.4)
+    store.row("d", status="failed", reason="no memory")
+    table = store.table()
+    assert [row.mark for row in table.rows] == ["b", "c", "", ""]
+    assert table.rows[3].cells[0][0].mark == "a"
+    assert note(table, "b: ") == "b: Toybox duet: 12 of 12 maps have two values"
+    assert note(table, "c: ") == "c: Toybox duet, seed 0: the loss never fell; 12 of 12 maps have two values"
+    assert "| A<sup>b</sup> |" in table.to_markdown() and r"A\textsuperscript{b} &" in table.to_latex()
+    assert "Methods,A b,40.0" in table.to_csv() and json.loads(table.to_json())["rows"][0]["mark"] == "b"
+    assert transposed(table).groups[0].headers[0] == "A b"
+    out = Console(file=io.StringIO(), width=100, color_system=None)
+    show_table(table, out)
+    assert isinstance(out.file, io.StringIO) and "A (b)" in out.file.getvalue()
+
+
+def test_a_metric_that_failed_or_is_undefined_says_why_in_its_own_cell(store: Store) -> None:
+    store.manifest.metrics = [METRICS[0], METRICS[1].model_copy(update={"undefined": "no image has two sounds"})]
+    store.row("a", 0.4, distance=float("nan"))
+    store.row("b", float("nan"), failed={"cap": "on clip 'x': KeyError: 'y'"})
+    table = store.table()
+    assert [texts(row) for row in table.rows] == [["40.0", "—"], ["—", "5.0"]]
+    assert note(table, "a: ") == "a: the metric failed: on clip 'x': KeyError: 'y'"
+    assert note(table, "b: ") == "b: has no value: no image has two sounds"
 
 
 def test_counts_protocol_and_command_are_below_the_table(store: Store) -> None:
