@@ -11,9 +11,8 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ import numpy as np
 import soundfile
 
 from avloc.data.masks import read_mask
-from avloc.data.media import frame_at, frame_starts, read_audio, read_frame, read_image
+from avloc.data.media import is_still, read_channels, read_frame, read_image, read_timeline
 from avloc.types import DataError
 
 QUALITY = 95
@@ -43,7 +42,7 @@ class Job(NamedTuple):
         stamp: Bytes and time (ns) of that.
         temporary: Under what name to make it.
         path: Where the source is, or the line that says why it cannot be had.
-        at: Seconds into the source, for a frame of a video; ``None``: the middle frame.
+        at: Seconds into the source, for a frame of a video; ``None``, or where the video ends before: its middle.
         damaged: The file of ours whose place it takes.
     """
 
@@ -100,26 +99,27 @@ def _frame(path: Path, at: float | None) -> tuple[bytes, Line]:
     if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # ready-made: kept as it is, not compressed again
         height, width = read_image(path).shape[:2]
         return path.read_bytes(), {"decoder": "none", "height": height, "width": width}
-    image = read_frame(path, at)
-    about = {"decoder": _decoders("decord", "av"), "at": _time(path, at)}
+    timeline = read_timeline(path)
+    start = timeline.at(at if at is None or at <= timeline.end else None)
+    image = read_frame(path, start)
+    state = path.stat()
+    about = {"decoder": _decoder(), "at": round(start, 6), "seconds": round(timeline.seconds, 6)}
+    about["still"] = _still(path, state.st_size, state.st_mtime_ns)
     coded, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not coded:
         raise DataError(f"{path}: a frame of {image.shape[0]}x{image.shape[1]} pixels cannot be stored as JPEG.")
     return content.tobytes(), {**about, "height": image.shape[0], "width": image.shape[1]}
 
 
-_starts = lru_cache(maxsize=1)(frame_starts)  # many frames of one long video
-
-
-def _time(path: Path, at: float | None) -> float:
-    """Seconds from the first frame to the one that `read_frame` gives."""
-    starts = _starts(path)
-    return round(float(starts[len(starts) // 2 if at is None else frame_at(starts, at, path)]), 6)
+@lru_cache(maxsize=1)  # many frames of one long video
+def _still(path: Path, size: int, time: int) -> bool:
+    return is_still(path)
 
 
 def _sound(path: Path, at: float | None) -> tuple[bytes, Line]:
     """Mono FLAC at the source's rate. Samples of 16 bits are kept to the bit; louder ones are scaled down to fit."""
-    wave, rate = read_audio(path)
+    channels, rate = read_channels(path)
+    wave = channels.mean(axis=0)
     peak = float(np.abs(wave).max())
     gain = 1.0 if round(float(wave.max()) * FULL) < FULL and wave.min() >= -1 else (FULL - 1) / FULL / peak
     samples = np.rint(wave.astype(np.float64) * gain * FULL).astype(np.int16)
@@ -127,7 +127,8 @@ def _sound(path: Path, at: float | None) -> tuple[bytes, Line]:
     soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
     clipped = float((np.abs(wave) >= (FULL - 1) / FULL).mean())
     about = {"rate": rate, "seconds": round(len(wave) / rate, 6), "peak": peak, "clipped": clipped, "gain": gain}
-    return buffer.getvalue(), {"decoder": _decoders("av"), **about}
+    about["loudest"] = float(np.abs(channels).max())
+    return buffer.getvalue(), {"decoder": _decoder(), **about}
 
 
 def _mask(path: Path, at: float | None) -> tuple[bytes, Line]:
@@ -143,10 +144,5 @@ _MAKERS: dict[str, Callable[[Path, float | None], tuple[bytes, Line]]] = {
 """By the folder that a file goes to."""
 
 
-def _decoders(*packages: str) -> str:
-    """Names and versions of those that are installed, in the order in which they are tried."""
-    found = []
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found.append(f"{package} {version(package)}")
-    return ", else ".join(found)
+def _decoder() -> str:
+    return f"av {version('av')}"

@@ -91,7 +91,7 @@ def test_a_video_becomes_its_middle_frame_and_its_sound(box: Box) -> None:
     assert rate == RATE and np.abs(wave - read_audio(video)[0]).max() < 1e-4
     frame, sound = box.lines()[f"frames/{ID}.jpg"], box.lines()[f"audio/{ID}.flac"]
     assert frame["source"] == sound["source"] == f"deep/{ID}.mp4" and "av " in sound["decoder"]
-    assert (frame["at"], frame["height"], frame["width"]) == (0.5, *SIZE) and "decord" in frame["decoder"]
+    assert (frame["at"], frame["height"], frame["width"]) == (0.5, *SIZE) and "av " in frame["decoder"]
     assert sound["rate"] == RATE and sound["seconds"] == pytest.approx(1, abs=0.2) and sound["gain"] == 1
     assert sound["peak"] == pytest.approx(0.5, abs=0.1) and sound["clipped"] == 0
     for file, line in box.lines().items():
@@ -429,8 +429,8 @@ def test_what_failed_for_a_passing_reason_is_tried_again(
 ) -> None:
     code = (
         "import avloc, avloc.data.media, os\ndef raise_(error): raise error\n"
-        f"def read_audio(path):\n    {failure}\n    raise avloc.DataError('the file is missing')\n"
-        "avloc.data.media.read_audio = read_audio\n"
+        f"def read_channels(path):\n    {failure}\n    raise avloc.DataError('the file is missing')\n"
+        "avloc.data.media.read_channels = read_channels\n"
     )
     put(tmp_path / "site" / "sitecustomize.py", code.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
