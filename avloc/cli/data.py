@@ -134,7 +134,7 @@ def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
         if classes:
             rows = [[label, *(f"{counts[state]:,}" for state in clips)] for label, counts in report.classes.items()]
             show_rows(["class", *clips], rows)
-        typer.echo(report.verdict)
+        typer.echo("".join(f"  {remark}\n" for remark in dataset.remarks()) + report.verdict)
 
 
 def _number(count: int, noun: str) -> str:

@@ -22,6 +22,7 @@ import soundfile
 
 from avloc.data.masks import read_mask
 from avloc.data.media import is_still, read_channels, read_frame, read_image, read_timeline
+from avloc.data.traits import Heard
 from avloc.types import DataError
 
 QUALITY = 95
@@ -42,7 +43,8 @@ class Job(NamedTuple):
         stamp: Bytes and time (ns) of that.
         temporary: Under what name to make it.
         path: Where the source is, or the line that says why it cannot be had.
-        at: Seconds into the source, for a frame of a video; ``None``, or where the video ends before: its middle.
+        at: Seconds into the source, for a frame of a video; ``None``: its middle.
+        lasts: How long the source should last: the middle is that of these seconds, or of a video that ends before it.
         damaged: The file of ours whose place it takes.
     """
 
@@ -52,6 +54,7 @@ class Job(NamedTuple):
     temporary: Path
     path: Path | Line
     at: float | None = None
+    lasts: float | None = None
     damaged: str | None = None
 
 
@@ -65,7 +68,7 @@ def make(job: Job) -> Line:
     if not isinstance(path, Path):
         return path
     try:
-        content, about = _MAKERS[job.file.partition("/")[0]](path, job.at)
+        content, about = _MAKERS[job.file.partition("/")[0]](path, job)
     except Exception as error:  # decoders raise nearly anything; the other clips must go on
         known = isinstance(error, DataError)
         text = str(error).removeprefix(f"{path}: ") if known else f"{type(error).__name__}: {error}"
@@ -95,12 +98,13 @@ def transient(error: BaseException | None) -> bool:
     return False
 
 
-def _frame(path: Path, at: float | None) -> tuple[bytes, Line]:
+def _frame(path: Path, job: Job) -> tuple[bytes, Line]:
     if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # ready-made: kept as it is, not compressed again
         height, width = read_image(path).shape[:2]
         return path.read_bytes(), {"decoder": "none", "height": height, "width": width}
     timeline = read_timeline(path)
-    start = timeline.at(at if at is None or at <= timeline.end else None)
+    middle = job.lasts / 2 if job.lasts is not None and job.lasts / 2 < timeline.end else None
+    start = timeline.at(middle if job.at is None else job.at)
     image = read_frame(path, start)
     state = path.stat()
     about = {"decoder": _decoder(), "at": round(start, 6), "seconds": round(timeline.seconds, 6)}
@@ -116,29 +120,28 @@ def _still(path: Path, size: int, time: int) -> bool:
     return is_still(path)
 
 
-def _sound(path: Path, at: float | None) -> tuple[bytes, Line]:
+def _sound(path: Path, job: Job) -> tuple[bytes, Line]:
     """Mono FLAC at the source's rate. Samples of 16 bits are kept to the bit; louder ones are scaled down to fit."""
     channels, rate = read_channels(path)
     wave = channels.mean(axis=0)
-    peak = float(np.abs(wave).max())
+    seconds, peak, loudest = Heard.of(channels, rate)
     gain = 1.0 if round(float(wave.max()) * FULL) < FULL and wave.min() >= -1 else (FULL - 1) / FULL / peak
     samples = np.rint(wave.astype(np.float64) * gain * FULL).astype(np.int16)
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
     clipped = float((np.abs(wave) >= (FULL - 1) / FULL).mean())
-    about = {"rate": rate, "seconds": round(len(wave) / rate, 6), "peak": peak, "clipped": clipped, "gain": gain}
-    about["loudest"] = float(np.abs(channels).max())
+    about = {"rate": rate, "seconds": seconds, "peak": peak, "loudest": loudest, "clipped": clipped, "gain": gain}
     return buffer.getvalue(), {"decoder": _decoder(), **about}
 
 
-def _mask(path: Path, at: float | None) -> tuple[bytes, Line]:
+def _mask(path: Path, job: Job) -> tuple[bytes, Line]:
     inside = read_mask(path)
     _, content = cv2.imencode(".png", inside.astype(np.uint8) * 255)
     height, width = inside.shape
     return content.tobytes(), {"decoder": "none", "height": height, "width": width, "area": float(inside.mean())}
 
 
-_MAKERS: dict[str, Callable[[Path, float | None], tuple[bytes, Line]]] = {
+_MAKERS: dict[str, Callable[[Path, Job], tuple[bytes, Line]]] = {
     "frames": _frame, "audio": _sound, "masks": _mask,
 }  # fmt: skip
 """By the folder that a file goes to."""

@@ -170,7 +170,8 @@ def _plan(recordings: Iterable[Recording], index: Index, done: Prepared) -> Plan
             if double:
                 done.doubles[file] = source.name
             temporary = done.folder / WORK / file.replace("/", "-")
-            job = Job(file, source.name, index.stamp(source), temporary, index.root / source.file, recording.at, here)
+            path, stamp = index.root / source.file, index.stamp(source)
+            job = Job(file, source.name, stamp, temporary, path, recording.at, recording.lasts, here)
             plan.setdefault(source, []).append(job)
     return plan
 

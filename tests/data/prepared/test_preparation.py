@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc.data import read_audio, read_frame
+from avloc.data import read_audio, read_frame, write_video
 from avloc.data.extract import Job, make
 from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare
 from avloc.data.prepared.recordings import read_manifest
@@ -106,6 +106,45 @@ def test_the_frame_may_be_asked_for_at_a_time(box: Box) -> None:
     assert box.lines()[f"frames/{ID}.jpg"]["at"] == pytest.approx(2 / FPS)
     image = Recordings(box.folder).image(Recording(ID, ID, ())).astype(int)
     assert np.abs(image - read_frame(video, 0.3)).mean() < np.abs(image - read_frame(video)).mean()
+
+
+@pytest.mark.parametrize(("lasts", "at"), [(2, 1.0), (4, 2.0), (100, 1.5)])
+def test_the_middle_is_that_of_what_was_promised_and_other_lengths_are_counted(
+    box: Box, lasts: float, at: float
+) -> None:
+    put(box.source / f"{ID}.mp4", film(seconds=3))
+    box.prepare(settings=[f"lasts={lasts}"])
+    assert box.lines()[f"frames/{ID}.jpg"]["at"] == at
+    test = inventory.open_splits("films", box.data, [f"lasts={lasts}"]).splits["test"]
+    assert test.remarks() == (
+        f"1 of 1 clips do not last {lasts} s (shortest 3.0 s, longest 3.1 s), "
+        f"so their frames may not be the annotated ones, the first: {ID}.",
+    )
+
+
+def test_odd_sounds_and_still_pictures_are_counted(box: Box) -> None:
+    ids = ["a_000001", "b_000001", "c_000001", "d_000001"]
+    annotate(box.source, ids)
+    tone = 0.5 * np.sin(np.arange(RATE) / 3)
+    waves = [0 * tone, np.stack([tone, -tone], 1), tone[: RATE // 4], tone]
+    for id, wave in zip(ids, waves, strict=True):
+        put(box.source / "audio" / f"{id}.wav", wav(wave))
+        put(box.source / "frames" / f"{id}.jpg", jpeg(8, 8))
+    write_video(box.source / "d_000001.mp4", np.full((FPS, *SIZE, 3), 99, np.uint8), FPS, tone.astype("f4"), RATE)
+    box.prepare()
+    sentences = inventory.open_splits("films", box.data).splits["test"].remarks()
+    assert [sentence.rpartition(": ")[2] for sentence in sentences] == [f"{id}." for id in ids]
+    kinds = ["are silent", "cancel", "0.5 s of sound", "still picture"]
+    assert all(kind in sentence for kind, sentence in zip(kinds, sentences, strict=True))
+
+
+def test_odd_sounds_are_counted_where_others_made_the_folder(box: Box) -> None:
+    annotate(box.folder / "annotations", [ID])
+    put(box.folder / "frames" / f"{ID}.jpg", jpeg(8, 8))
+    put(box.folder / "audio" / f"{ID}.wav", wav(np.zeros(RATE)))
+    test = inventory.open_splits("films", box.data, ["lasts=10"]).splits["test"]
+    assert [sentence[:20] for sentence in test.remarks()] == ["1 of 1 clips do not ", "1 of 1 clips are sil"]
+    assert test.remarks() == test.remarks()
 
 
 def test_naming_conventions(box: Box) -> None:
