@@ -34,6 +34,14 @@ Line = dict[str, Any]
 """Part of the manifest's line about a file: ``broken``, and ``transient`` where that may pass, or what was made."""
 
 
+class Spare(NamedTuple):
+    """What to make a file of where its source has no such stream; attributes as those of `Job`."""
+
+    source: str
+    stamp: tuple[int, int]
+    path: Path
+
+
 class Job(NamedTuple):
     """One file to make.
 
@@ -46,6 +54,7 @@ class Job(NamedTuple):
         at: Seconds into the source, for a frame of a video; ``None``: its middle.
         lasts: How long the source should last: the middle is that of these seconds, or of a video that ends before it.
         damaged: The file of ours whose place it takes.
+        spare: Another source for where the first one fails: a sound beside a video without sound.
     """
 
     file: str
@@ -56,6 +65,7 @@ class Job(NamedTuple):
     at: float | None = None
     lasts: float | None = None
     damaged: str | None = None
+    spare: Spare | None = None
 
 
 def make(job: Job) -> Line:
@@ -64,20 +74,27 @@ def make(job: Job) -> Line:
     Raises:
         OSError: `Job.temporary` cannot be written.
     """
-    path, temporary = job.path, job.temporary
-    if not isinstance(path, Path):
-        return path
+    if not isinstance(job.path, Path):
+        return job.path
+    line = _made(job, job.path)
+    if job.spare is None or "broken" not in line or "transient" in line:
+        return line
+    source, stamp, path = job.spare
+    return {"source": source, "source_bytes": stamp[0], "source_time": stamp[1], **_made(job, path)}
+
+
+def _made(job: Job, path: Path) -> Line:
     try:
         content, about = _MAKERS[job.file.partition("/")[0]](path, job)
     except Exception as error:  # decoders raise nearly anything; the other clips must go on
         known = isinstance(error, DataError)
         text = str(error).removeprefix(f"{path}: ") if known else f"{type(error).__name__}: {error}"
         return failure(text.replace(str(path), "the file"), transient(error) or not path.exists())
-    with temporary.open("wb") as file:
+    with job.temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())  # else a power cut may leave its name without its content
-    time = temporary.stat().st_mtime_ns
+    time = job.temporary.stat().st_mtime_ns
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "time": time, **about}
 
 

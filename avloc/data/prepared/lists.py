@@ -258,11 +258,12 @@ def require_id(id: str, shape: str, where: str) -> str:
 def cut(id: str, label: str) -> Tile:
     """A cut of ten seconds of a YouTube video, its id of the shape `CUT`; its frame is that of second 5; no truth.
 
-    The source file may be named after the start in seconds, with or without zeros, start and end in milliseconds, or
-    start and end in seconds: as the usual downloaders do.
+    The source file may be named after the start in seconds, or start and end in seconds, with or without zeros, or
+    start and end in milliseconds: as the usual downloaders do.
     """
     video, start = id[:11], int(id[12:])
-    ends = (f"{start:06d}", f"{start}", f"{start * 1000}_{start * 1000 + 10000}", f"{start:06d}_{start + 10:06d}")
+    end = start + 10
+    ends = (f"{start:06d}", f"{start}", f"{start * 1000}_{end * 1000}", f"{start:06d}_{end:06d}", f"{start}_{end}")
     return Tile(Recording(id, id, tuple(f"{video}_{end}" for end in ends), lasts=10.0), (label,), video)
 
 

@@ -152,7 +152,7 @@ class Recordings:
             elif failed:
                 broken[id] = f"{failed[0].source}: {failed[0].broken}"
             else:
-                missing[id] = f"{', '.join(absent)}: not prepared."
+                missing[id] = f"{', '.join(absent)}: no video found."
         return Status(tuple(present), missing, broken)
 
     def image(self, recording: Recording) -> Image:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
@@ -159,6 +160,65 @@ def test_naming_conventions(box: Box) -> None:
     for name in names:
         put(box.source / name, film())
     assert box.prepare().made == 10 and len(box.status().present) == 5
+
+
+FOLDERS = [
+    ("visual_frames", "audio_wav", "wav"), ("extend_frames", "extend_audio", "flac"), ("frames", "audio", "mp3"),
+    ("x/Frames/test", "x/Audio/test", "ogg"), ("a", "b", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "sounds", "ending"), FOLDERS)
+def test_folders_of_other_releases(box: Box, frames: str, sounds: str, ending: str) -> None:
+    put(box.source / frames / f"{ID}.png", jpeg(8, 8, ".png"))
+    (box.source / sounds).mkdir(parents=True, exist_ok=True)
+    soundfile.write(box.source / sounds / f"{ID}.{ending or 'wav'}", 0.5 * np.sin(np.arange(RATE)), RATE)
+    done = box.prepare()
+    assert (done.made, len(done.apart), done.found) == ((2, 0, True) if ending else (0, 2, False))
+
+
+def test_media_of_no_clip_are_counted_and_the_likeliest_is_named(box: Box) -> None:
+    for name in ("other_000001", f"[{ID}]_x", f"{ID}.f137", f"{ID}.mp4"):
+        put(box.source / f"{name}.webm", film())
+    done = box.prepare()
+    assert (done.found, done.seen, len(done.strays), done.meant[1]) == (False, 4, 4, ID)
+    assert done.names[:2] == (ID, "ab_cd-ef_1_30")
+    put(box.source / f"{ID}.avi", film())
+    done = box.prepare()
+    assert (done.found, done.seen, len(done.strays), done.made) == (True, 5, 4, 2)
+
+
+def mute() -> bytes:
+    """A video without sound."""
+    with TemporaryDirectory() as folder:
+        with av.open(f"{folder}/mute.mp4", "w") as container:
+            stream = container.add_stream("libx264", rate=FPS)
+            stream.height, stream.width = SIZE
+            for n in range(FPS):
+                picture = np.full((*SIZE, 3), 20 * n, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        return Path(folder, "mute.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("sound", [f"{ID}.wav", f"audio/{ID}.wav"])
+def test_a_video_without_sound_takes_that_of_the_same_name(box: Box, sound: str) -> None:
+    put(box.source / f"{ID}.mp4", mute())
+    assert box.prepare().made == 1 and "no audio stream" in box.status().broken[ID]
+    put(box.source / sound, wav(np.zeros(0)))
+    assert "no samples" in box.prepare().broken[f"audio/{ID}.flac"]
+    assert box.prepare().kept == 1 and box.status().broken[ID].startswith(f"{sound}: ")
+    put(box.source / sound, wav(0.5 * np.sin(np.arange(RATE))))
+    done = box.prepare()
+    assert (done.made, done.broken) == (1, {}) and box.status().present == (ID,)
+    assert box.lines()[f"audio/{ID}.flac"]["source"] == sound
+    assert box.prepare().made == 0
+
+
+def test_the_sound_of_a_video_comes_before_one_beside_it(box: Box) -> None:
+    put(box.source / f"{ID}.mp4", film())
+    put(box.source / f"{ID}.wav", wav(np.zeros(RATE)))
+    assert box.prepare().made == 2 and box.lines()[f"audio/{ID}.flac"]["source"] == f"{ID}.mp4"
 
 
 @pytest.mark.parametrize("shard", ["00.tar", "00.tar.gz"])
