@@ -247,6 +247,10 @@ class Dataset(ABC):
                 broken[id] = str(error) if isinstance(error, AvlocError) else f"{type(error).__name__}: {error}"
         return Status(tuple(id for id in self.ids() if id not in broken), {}, broken)
 
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences that count odd clips (silent, short, still); tables and ``avloc data status`` print them."""
+        return ()
+
     def labels(self, id: str) -> tuple[str, ...]:
         """Video-level class names of one clip, or a `DataError`: it cannot be read."""
         return self.load(id).labels

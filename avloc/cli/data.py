@@ -53,8 +53,11 @@ def prepare(
     """Extract each clip's frame and sound, once. Finished files are reused; an interrupted run resumes."""
     from avloc.data.prepared import open_splits, prepare as prepare_media
 
-    _show_done(prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ()))
+    done = prepare_media(name, source, annotations=annotations, data=data, jobs=jobs, settings=settings or ())
+    _show_done(done)
     _show_splits(name, open_splits(name, data, settings or ()), classes=False)
+    if not done.found and (done.seen or done.apart or not done.copied):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -96,6 +99,14 @@ def _show_done(done: Prepared) -> None:
         rule = "arrays come before pictures, then the first by name"
         typer.echo(f"{_number(len(done.doubles), 'file')} had several sources of one name; {rule}:")
         _first([f"{file}: {source} was taken" for file, source in done.doubles.items()], done)
+    if done.strays:
+        seen = f"{_number(done.seen, 'media file')} seen, {len(done.strays):,} of no clip"
+        example = f"{done.meant[0]} (did you mean {done.meant[1]}?)" if done.meant else done.strays[0]
+        names = f"Files of a clip may be called {' or '.join(done.names)}, before one suffix."
+        typer.echo(f"{seen}, such as {example}. {names}")
+    if done.apart:
+        where = "folders whose names have frames or audio in them"
+        typer.echo(f"{_number(len(done.apart), 'image or sound')} outside {where} left alone, such as {done.apart[0]}.")
     failures = _number(len(done.broken) + len(done.transient), "failure")
     typer.echo(f"{_number(done.made, 'file')} made in {done.folder}, {failures}.")
     _first([f"{file}: {reason}" for file, reason in done.broken.items()], done)
@@ -134,7 +145,7 @@ def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
         if classes:
             rows = [[label, *(f"{counts[state]:,}" for state in clips)] for label, counts in report.classes.items()]
             show_rows(["class", *clips], rows)
-        typer.echo(report.verdict)
+        typer.echo("".join(f"  {remark}\n" for remark in dataset.remarks()) + report.verdict)
 
 
 def _number(count: int, noun: str) -> str:

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 from avloc.data.boxes import rasterize, read_boxes
 from avloc.data.checks import check_splits, load_clip, load_truth
 from avloc.data.masks import read_mask, resize_mask
-from avloc.data.media import Image, read_audio, read_frame, read_image, resample, resize_image, write_video
+from avloc.data.media import (
+    Image,
+    read_audio,
+    read_channels,
+    read_frame,
+    read_image,
+    resample,
+    resize_image,
+    write_video,
+)
 from avloc.data.rows import Row, read_csv, read_header
+from avloc.data.traits import Heard, Look, Traits, remarks
 from avloc.progress import say
 from avloc.store import (
     cache_folder,
@@ -30,10 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Died",
+    "Heard",
     "Image",
+    "Look",
     "Members",
     "Mixtures",
     "Row",
+    "Traits",
     "cache_folder",
     "check_splits",
     "data_folder",
@@ -48,11 +61,13 @@ __all__ = [
     "rasterize",
     "read_audio",
     "read_boxes",
+    "read_channels",
     "read_csv",
     "read_frame",
     "read_header",
     "read_image",
     "read_mask",
+    "remarks",
     "resample",
     "resize_image",
     "resize_mask",

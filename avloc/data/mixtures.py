@@ -64,6 +64,9 @@ class Mixtures(Dataset):
                 present.append(id)
         return Status(tuple(present), missing, broken)
 
+    def remarks(self) -> tuple[str, ...]:
+        return self.dataset.remarks()
+
     def labels(self, id: str) -> tuple[str, ...]:
         """The classes of its clips, each once."""
         return tuple(dict.fromkeys(label for member in self._members(id) for label in self.dataset.labels(member)))

@@ -111,11 +111,12 @@ def _alone(
         raise AvlocError(f"--name {name!r} has no letters or digits to name the results by.")
     rules, components = load_protocol(protocol or "avloc"), metric_components(metrics or None)
     title = data.title or component.name
+    notes = [*data.notes, *data.remarks()]
     return Manifest(
         suite=f"external.{stem}", title=f"Predictions of {name}", command=command, protocol=rules.model_dump(),
         protocol_text=rules.describe(), train_text="no training here: made elsewhere",
         metrics=metric_entries(components, make_metrics(components)), rows=[],
-        datasets=[DatasetEntry(name=component.name, title=title, encoder="unknown", notes=list(data.notes))],
+        datasets=[DatasetEntry(name=component.name, title=title, encoder="unknown", notes=notes)],
     )  # fmt: skip
 
 

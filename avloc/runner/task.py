@@ -191,7 +191,7 @@ def make_task(
 
 def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
     """Encode the splits, cached, computed or both; returns the sentences that a table prints about the data."""
-    notes = dict.fromkeys(task.test.notes)
+    notes = dict.fromkeys([*task.test.notes, *task.test.remarks()])
     for computed in forms:
         for split in SPLITS:
             clips = task.features(split, computed=computed)

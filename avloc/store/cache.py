@@ -40,7 +40,7 @@ def entries() -> list[Cached]:
         return []
     logs, tags = sorted(home.glob("features/**/samples.jsonl")), sorted(home.glob(f"*/{CACHE_TAG}"))
     features = [_entry(log.parent, home, _described(log.parent), log.read_bytes().count(b"\n")) for log in logs]
-    return [*features, *(_entry(tag.parent, home, "media that avloc made") for tag in tags)]
+    return [*features, *(_entry(tag.parent, home, "what avloc made of media or found in them") for tag in tags)]
 
 
 def clear(names: Sequence[str]) -> int:

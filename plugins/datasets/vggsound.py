@@ -82,6 +82,7 @@ class VGGSoundSingle(Listed):
     license = "VGGSound CC BY 4.0, VGG-SS Apache-2.0"
     citation = "Chen et al., VGGSound, ICASSP 2020; Chen et al., Localizing Visual Sounds the Hard Way, CVPR 2021"
     url = "https://www.robots.ox.ac.uk/~vgg/data/vggsound/"
+    revision = 2
     family = "vggsound"
     annotations: ClassVar[Mapping[str, str]] = {
         "vggss.json": "https://github.com/stoneMo/AVGN (metadata)",
@@ -135,7 +136,7 @@ class VGGSoundDuet(Listed):
     license = VGGSoundSingle.license
     citation = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
     url = VGGSoundSingle.url
-    revision = 2
+    revision = 3
     family = VGGSoundSingle.family
     annotations: ClassVar[Mapping[str, str]] = {
         "vggss.json": VGGSoundSingle.annotations["vggss.json"],

@@ -70,7 +70,7 @@ class VGGSoundInstruments(Listed):
     license = "VGGSound CC BY 4.0; the masks have no published license"
     citation = "Hu et al., Mix and Localize: Localizing Sound Sources in Mixtures, CVPR 2022"
     url = "https://github.com/hxixixh/mix-and-localize"
-    revision = 2
+    revision = 3
     family = "vggsound_instruments"
     annotations: ClassVar[Mapping[str, str]] = {
         "vgginstruments_test.csv": "https://github.com/stoneMo/AVGN (metadata)",
@@ -114,7 +114,7 @@ class VGGSoundInstrumentsDuet(Listed):
     license = VGGSoundInstruments.license
     citation = "Mo and Tian, Audio-Visual Grouping Network for Sound Localization from Mixtures, CVPR 2023"
     url = VGGSoundInstruments.url
-    revision = 2
+    revision = 3
     family = VGGSoundInstruments.family
     annotations: ClassVar[Mapping[str, str]] = {
         "vgginstruments_multi_test.csv": "https://github.com/stoneMo/AVGN (metadata)",

@@ -78,10 +78,24 @@ def test_prepare_and_status_end_with_the_same_verdict(source: Path, tmp_path: Pa
     status = run("status", "films", "--data", tmp_path, "--split", "test")
     assert status.exit_code == 0 and status.output.splitlines() == [
         "films, test: 1 present, 2 missing, 1 broken",
-        f"  2 missing: not prepared ({IDS[2]}, {IDS[3]})",
+        f"  2 missing: no video found ({IDS[2]}, {IDS[3]})",
         f"  1 broken: the file is empty (zero length) ({IDS[1]})",
         verdict,
     ]
+
+
+def test_prepare_fails_where_nothing_is_of_a_clip(source: Path, tmp_path: Path) -> None:
+    lists, other = ("--annotations", source), tmp_path / "other"
+    assert run("prepare", "films", "--from", source, "--data", tmp_path / "a", "--jobs", 1).exit_code == 0
+    put(other / f"{IDS[0]}.f137.mp4", film())
+    done = run("prepare", "films", "--from", other, *lists, "--data", tmp_path / "b", "--jobs", 1)
+    example = f"{IDS[0]}.f137.mp4 (did you mean {IDS[0]}?)"
+    assert done.exit_code == 1
+    assert f"1 media file seen, 1 of no clip, such as {example}. Files of a clip may be called {IDS[0]}" in done.output
+    (tmp_path / "empty").mkdir()
+    for code in (0, 1):  # the first time, annotations are copied
+        done = run("prepare", "films", "--from", tmp_path / "empty", *lists, "--data", tmp_path / "c")
+        assert done.exit_code == code
 
 
 def test_status_counts_classes(source: Path, tmp_path: Path) -> None:

@@ -94,12 +94,7 @@ def test_odd_sizes_cannot_be_written(tmp_path: Path) -> None:
         media.write_video(tmp_path / "odd.mp4", frames(64, 63), FPS, tone(), RATE)
 
 
-@pytest.mark.parametrize("decord", [True, False], ids=["decord", "PyAV"])
-def test_the_middle_frame_is_number_n_over_2_and_others_go_by_time(
-    clip: Path, decord: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not decord:  # a platform without its wheel
-        monkeypatch.setattr(media, "_decord", lambda: None)
+def test_the_middle_frame_is_number_n_over_2_and_others_go_by_time(clip: Path) -> None:
     assert shown(media.read_frame(clip)) == COUNT // 2
     for at, expected in ((0.0, 0), (0.124, 0), (0.125, 1), (1.5, 12), (2.99, 23)):
         assert shown(media.read_frame(clip, at)) == expected
@@ -108,17 +103,119 @@ def test_the_middle_frame_is_number_n_over_2_and_others_go_by_time(
             media.read_frame(clip, at)
 
 
-def test_both_readers_give_the_same_pixels(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = media.read_frame(clip)
-    monkeypatch.setattr(media, "_decord", lambda: None)
-    np.testing.assert_array_equal(one, media.read_frame(clip))
+def copied(source: Path, path: Path, *, back: float, sound_back: float | None = None) -> Path:
+    """A copy without coding, as of ``ffmpeg -c copy``: streams begin earlier by some seconds."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.pts is None:
+                continue
+            seconds = back if packet.stream.type == "video" or sound_back is None else sound_back
+            shift = round(seconds / packet.time_base)
+            packet.pts -= shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.stream.type == "video" or packet.pts >= 0:
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    return path
 
 
-def test_videos_that_decord_cannot_decode_are_still_read(tmp_path: Path) -> None:
-    if "libsvtav1" not in av.codecs_available:
-        pytest.skip("this PyAV cannot write AV1")
-    path = write(tmp_path / "av1.mkv", video="libsvtav1", audio=None)
-    assert shown(media.read_frame(path)) == COUNT // 2
+@pytest.mark.parametrize("back", [0.3, 1.0, 1.6])
+def test_frames_before_the_start_of_an_edit_list_are_not_shown(tmp_path: Path, back: float) -> None:
+    path = copied(write(tmp_path / "whole.mp4"), tmp_path / "cut.mp4", back=back)
+    assert media.read_timeline(path).seconds == pytest.approx(3 - back, abs=0.13)
+    for at in (0.0, 0.5, 1.0):
+        assert 0 <= shown(media.read_frame(path, at)) - int((at + back) * FPS) <= 1
+    assert shown(media.read_frame(path)) == pytest.approx((back + (3 - back) / 2) * FPS, abs=0.6)
+
+
+def paced(path: Path, starts: list[float]) -> Path:
+    """A video whose frame n is shown from ``starts[n]`` on, which ends with the last of them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 64, 64, "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for start, pixels in zip(starts, frames(), strict=False):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * start), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("starts", "middle"),
+    [
+        ([0, *np.linspace(6, 10, 21)], 0),
+        ([*np.linspace(0, 2, 21), 9.9, 10], 20),
+        ([0, 1, 2, 4, 4.5, 4.9, 6, 8, 9.9, 10], 5),
+    ],
+    ids=["slow first", "slow last", "mixed"],
+)
+def test_a_variable_rate_does_not_move_the_middle(
+    tmp_path: Path, ending: str, starts: list[float], middle: int
+) -> None:
+    path = paced(tmp_path / f"paced.{ending}", starts)
+    assert shown(media.read_frame(path)) == shown(media.read_frame(path, 5.0)) == middle
+
+
+VIDEOS = {
+    "b.avi": "mpeg4", "x.avi": "libx264", "f.flv": "libx264", "v.webm": "libvpx", "w.webm": "libvpx-vp9",
+    "a.mkv": "libsvtav1", "h.mkv": "libx265", "m.mpg": "mpeg2video",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "codec"), VIDEOS.items())
+def test_every_container_shows_the_same(tmp_path: Path, name: str, codec: str) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV cannot write {codec}")
+    path = write(tmp_path / name, video=codec, audio=None)
+    assert [shown(media.read_frame(path, at)) for at in (0.0, 0.5, 1.55, 2.95, None)] == [0, 4, 12, 23, 12]
+
+
+def test_frame_and_sound_count_from_the_same_moment(tmp_path: Path) -> None:
+    path = copied(write(tmp_path / "whole.mkv"), tmp_path / "late.mkv", back=-0.5, sound_back=0.0)
+    assert [shown(media.read_frame(path, at)) for at in (0.1, 0.51, 1.51)] == [0, 0, 8]
+    wave, rate = media.read_audio(path)
+    assert np.abs(wave[: rate // 4]).max() > 0.4
+    late = copied(write(tmp_path / "more.mkv"), tmp_path / "later.mkv", back=-2.0, sound_back=0.0)
+    with pytest.raises(DataError, match=r"no frame at 0.5 s; .* starts at (1.94|2.00) s"):
+        media.read_frame(late, 0.5)
+
+
+MATRICES = {
+    "turned": ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+    "turned back": ((0, -1, 1, 0), np.rot90),
+    "half turned": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+    "mirrored": ((-1, 0, 0, 1), np.fliplr),
+    "upside down": ((1, 0, 0, -1), np.flipud),
+    "swapped": ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_display_matrix_turns_and_mirrors(tmp_path: Path, kind: str) -> None:
+    pictures = frames(48, 64).copy()
+    pictures[:, :16, :16], pictures[:, 32:, :16] = 255, 0  # every corner differs
+    plain = write(tmp_path / "plain.mp4", pictures=pictures)
+    (a, b, c, d), change = MATRICES[kind]
+    content = bytearray(plain.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # of the first track, the video
+    one = 1 << 16
+    content[at : at + 36] = np.array([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    (tmp_path / "other.mp4").write_bytes(content)
+    np.testing.assert_array_equal(media.read_frame(tmp_path / "other.mp4"), change(media.read_frame(plain)))
+
+
+def test_a_still_picture_is_told_from_a_video(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8).repeat(COUNT, 0)
+    moving = noise.copy()
+    moving[-3:, 20:40, 20:40] = 128  # only at the end, between key frames
+    assert media.is_still(write(tmp_path / "still.mp4", pictures=noise))
+    assert media.is_still(write(tmp_path / "one.mp4", pictures=noise[:1], audio=None))
+    assert not media.is_still(write(tmp_path / "moving.mp4", pictures=moving))
+    assert not media.is_still(write(tmp_path / "brighter.mp4"))
 
 
 def test_a_late_sound_begins_with_silence(tmp_path: Path) -> None:
@@ -135,6 +232,30 @@ def test_sound_files_become_mono(tmp_path: Path, ending: str) -> None:
     audio, rate = media.read_audio(path)
     assert rate == 44100 and audio.ndim == 1 and len(audio) == 44100
     np.testing.assert_allclose(audio, (left + right) / 2, atol=1e-4)
+
+
+def test_the_default_track_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "dubbed.mkv"
+    with av.open(str(path), "w") as container:
+        tracks = [container.add_stream("aac", rate=RATE, layout="mono") for _ in range(3)]
+        tracks[1].disposition = av.stream.Disposition.default
+        for track, level in zip(tracks, (0.0, 1.0, 0.2), strict=True):
+            part = av.AudioFrame.from_ndarray(level * tone()[None], "fltp", "mono")
+            part.sample_rate, part.pts = RATE, 0
+            for packet in (*track.encode(part), *track.encode()):
+                container.mux(packet)
+    assert np.abs(media.read_audio(path)[0]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 8, 9, 16])
+def test_any_number_of_channels_is_averaged(tmp_path: Path, count: int) -> None:
+    levels = np.linspace(1, 0.1, count, dtype=np.float32)
+    soundfile.write(tmp_path / "many.wav", tone(1)[:, None] * levels, RATE, subtype="FLOAT")
+    channels, rate = media.read_channels(tmp_path / "many.wav")
+    np.testing.assert_allclose(channels, levels[:, None] * tone(1), atol=1e-6)
+    audio, _ = media.read_audio(tmp_path / "many.wav")
+    assert rate == RATE and audio.dtype == np.float32
+    np.testing.assert_allclose(audio, levels.mean() * tone(1), atol=1e-6)
 
 
 @pytest.mark.parametrize("peak", [1.0, 1.5, 4.0])
@@ -210,6 +331,30 @@ def cut_streamed(folder: Path) -> Path:
     return path
 
 
+def half_downloaded(folder: Path) -> Path:
+    """Its streams have no lengths, only the whole file has one."""
+    noise = np.random.default_rng(0).integers(0, 255, (COUNT, 64, 64, 3), dtype=np.uint8)
+    whole = write(folder / "whole.mkv", pictures=noise).read_bytes()
+    path = folder / "half.mkv"
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def playlist(folder: Path) -> Path:
+    """Names another file to read."""
+    write(folder / "secret.mp4")
+    path = folder / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    return path
+
+
+def streaming_list(folder: Path) -> Path:
+    write(folder / "secret.mp4")
+    path = folder / "list.m3u8"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:3,\nsecret.mp4\n#EXT-X-ENDLIST\n")
+    return path
+
+
 def junk(folder: Path) -> Path:
     path = folder / "junk.mp4"
     path.write_bytes(b"<html>video unavailable</html>" * 50)
@@ -232,12 +377,18 @@ BAD = [
     (media.read_frame, junk, "not a media file"),
     (media.read_frame, cut_short, "truncated"),
     (media.read_frame, cut_streamed, "truncated"),
+    (media.read_frame, half_downloaded, "truncated: 1.5"),
+    (media.read_frame, playlist, "not a media file"),
+    (media.read_frame, streaming_list, "not a media file"),
     (media.read_frame, no_video, "has no video stream"),
     (media.read_audio, missing, "the file is missing"),
     (media.read_audio, empty, "empty (zero length)"),
     (media.read_audio, junk, "not a media file"),
     (media.read_audio, cut_short, "truncated"),
     (media.read_audio, cut_streamed, "truncated"),
+    (media.read_audio, half_downloaded, "truncated: 1.5"),
+    (media.read_audio, playlist, "not a media file"),
+    (media.read_audio, streaming_list, "not a media file"),
     (media.read_audio, no_audio, "has no audio stream"),
     (media.read_image, missing, "the file is missing"),
     (media.read_image, empty, "empty (zero length)"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from avloc import Clip, DataError, Dataset, Sample, Status, hookimpl
-from avloc.data import data_folder, write_video
+from avloc.data import data_folder, remarks, write_video
 from avloc.data.prepared import HasRecordings, Recording, Recordings
 
 RATE, FPS, SIZE = 8000, 8, (48, 64)
@@ -29,14 +29,14 @@ class Films(HasRecordings, Dataset):
     annotations = {"films.csv": "https://example.org/films"}  # noqa: RUF012
     classes = ("a", "b")
 
-    def __init__(self, root: Path | None, *, split: str, at: float = -1.0) -> None:
+    def __init__(self, root: Path | None, *, split: str, at: float = -1.0, lasts: float | None = None) -> None:
         folder = data_folder(root) / self.family
         file = folder / "annotations" / "films.csv"
         if not file.is_file():
             raise DataError(f"{folder / 'annotations'}: the annotation file is missing; avloc data prepare copies it.")
         with file.open(newline="") as lines:
             self._rows = {row["id"]: row for row in csv.DictReader(lines) if row["split"] == split}
-        self._media, self._at = Recordings(folder), None if at < 0 else at
+        self._media, self._at, self._lasts = Recordings(folder), None if at < 0 else at, lasts
 
     def recordings(self) -> Sequence[Recording]:
         return [self._recording(id) for id in self._rows]
@@ -44,7 +44,7 @@ class Films(HasRecordings, Dataset):
     def _recording(self, id: str) -> Recording:
         row, (name, _, start) = self._rows[id], id.rpartition("_")
         sources = (id, f"{name}_{int(start)}", f"{name}_{int(start)}000_{int(start) + 10}000", row["sound"])
-        return Recording(id, row["sound"] or id, tuple(filter(None, sources)), self._at, bool(row["mask"]))
+        return Recording(id, row["sound"] or id, tuple(filter(None, sources)), self._at, bool(row["mask"]), self._lasts)
 
     def ids(self) -> list[str]:
         return list(self._rows)
@@ -54,6 +54,9 @@ class Films(HasRecordings, Dataset):
 
     def status(self) -> Status:
         return self._media.status({id: [self._recording(id)] for id in self._rows})
+
+    def remarks(self) -> tuple[str, ...]:
+        return remarks(self._media.traits({id: self._recording(id) for id in self.status().present}))
 
     def load(self, id: str) -> Sample:
         recording = self._recording(id)

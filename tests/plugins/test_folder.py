@@ -284,6 +284,23 @@ def test_unusable_videos_have_distinct_errors(folder: Path, video: Path) -> None
     assert data.load("a").clip.id == "a"
 
 
+def test_odd_clips_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    still = np.full((8, 40, 60, 3), 99, np.uint8)
+    media.write_video(folder / "still.mp4", still, 8, np.ones(16000, np.float32), 16000)
+    tone = 0.3 * np.sin(np.arange(16000) / 5)
+    waves = {"silent": 0 * tone, "canceled": np.stack([tone, -tone], 1), "short": tone[:4000], "plain": tone}
+    rows = [photograph(folder, name) for name in waves]
+    for name, wave in waves.items():
+        soundfile.write(folder / f"{name}.wav", wave, 16000)
+    table(folder, [*rows, row("a"), row("still", media="still.mp4")], columns=PICTURED)
+    found = opened(folder).remarks()
+    assert [(sentence[:11], sentence.rpartition(": ")[2]) for sentence in found] == [
+        ("1 of 6 clip", "silent."), ("1 of 6 clip", "canceled."), ("1 of 6 clip", "short."), ("1 of 6 clip", "still."),
+    ]  # fmt: skip
+    monkeypatch.setattr("avloc.data.traits.read_channels", lambda path: pytest.fail("it was decoded twice"))
+    assert opened(folder).remarks() == found
+
+
 def test_content_follows_the_files_the_labels_and_the_group(folder: Path) -> None:
     """The key of the feature cache depends neither on boxes and masks nor on the id."""
     cells = {"label": "cow"}, {"group": "herd"}, {}

@@ -97,6 +97,8 @@ def test_odd_sounds(tmp_path: Path) -> None:
     waves = {
         "short": (0.1 * tone[:2000], "lasts 0.25 s"),
         "silent": (0 * tone, "is silent"),
+        "canceled": (0.3 * np.stack([tone, -tone], 1), "left and right cancel (their mean, which is heard, peaks at 0"),
+        "canceling": (0.3 * np.stack([tone, tone, -2 * tone], 1), "its 3 channels cancel"),
         "clipped": (np.clip(3 * tone, -1, 1), "is clipped: 79% of its samples"),
         "empty": (tone[:0], "no samples"),
         "nan": (np.where(np.arange(16000) == 7, np.nan, tone), "not finite"),

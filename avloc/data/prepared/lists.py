@@ -23,6 +23,7 @@ import numpy as np
 
 from avloc.data import Mixtures, Row, digest, draw_mixtures, hold_out, rasterize, read_csv, resize_mask
 from avloc.data.prepared.recordings import HasRecordings, Recording, Recordings
+from avloc.data.traits import remarks
 from avloc.interfaces import Dataset
 from avloc.types import AvlocError, Clip, DataError, FloatArray, Sample, Status, Truth
 
@@ -124,6 +125,9 @@ class _Tiles(Dataset):
         present = tuple(id for id in status.present if id not in spoiled)
         missing = {id: reason for id, reason in status.missing.items() if id not in spoiled}
         return Status(present, missing, {**status.broken, **spoiled})
+
+    def remarks(self) -> tuple[str, ...]:
+        return remarks(self._media.traits({id: self._tiles[id].recording for id in self.status().present}))
 
     def load(self, id: str) -> Sample:
         """Frame, sound and labels; the truth where the tile is annotated."""
@@ -252,14 +256,15 @@ def require_id(id: str, shape: str, where: str) -> str:
 
 
 def cut(id: str, label: str) -> Tile:
-    """A cut of ten seconds of a YouTube video, its id of the shape `CUT`; no truth.
+    """A cut of ten seconds of a YouTube video, its id of the shape `CUT`; its frame is that of second 5; no truth.
 
-    The source file may be named after the start in seconds, with or without zeros, start and end in milliseconds, or
-    start and end in seconds: as the usual downloaders do.
+    The source file may be named after the start in seconds, or start and end in seconds, with or without zeros, or
+    start and end in milliseconds: as the usual downloaders do.
     """
     video, start = id[:11], int(id[12:])
-    ends = (f"{start:06d}", f"{start}", f"{start * 1000}_{start * 1000 + 10000}", f"{start:06d}_{start + 10:06d}")
-    return Tile(Recording(id, id, tuple(f"{video}_{end}" for end in ends)), (label,), video)
+    end = start + 10
+    ends = (f"{start:06d}", f"{start}", f"{start * 1000}_{end * 1000}", f"{start:06d}_{end:06d}", f"{start}_{end}")
+    return Tile(Recording(id, id, tuple(f"{video}_{end}" for end in ends), lasts=10.0), (label,), video)
 
 
 def cuts(classes: Mapping[str, str]) -> dict[str, Tile]:

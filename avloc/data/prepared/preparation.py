@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections import Counter
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from avloc.data.extract import Job, Line, failure, make, transient
+from avloc.data.extract import Job, Line, Spare, failure, make, transient
 from avloc.data.prepared.inventory import Opened, dataset_class, open_splits
 from avloc.data.prepared.recordings import FOLDERS, HasRecordings, Recording, Recordings, damage, find, listed
 from avloc.data.prepared.sources import Index, Names, Source, search, unpack, walk
@@ -48,6 +49,12 @@ class Prepared:
         doubles: Files that have several sources of one name -> the one taken: the first in alphabetical order, and for
             a mask an array before a picture.
         damaged: Shards that cannot be read to their end -> reason.
+        found: Whether there is anything of any clip.
+        seen: How many videos, frames and sounds there are.
+        strays: Those among them that belong to no clip.
+        meant: The first of `strays` whose name holds a clip's, and that; empty: none does.
+        names: What a source of the first clip may be called, without suffix.
+        apart: Images and sounds outside the folders that are looked into.
     """
 
     folder: Path
@@ -58,6 +65,12 @@ class Prepared:
     kept: int = 0
     doubles: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
+    found: bool = False
+    seen: int = 0
+    strays: list[str] = field(default_factory=list)
+    meant: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    apart: list[str] = field(default_factory=list)
 
 
 Plan = dict[Source, list[Job]]
@@ -97,9 +110,10 @@ def prepare(
     folder = data_folder(data) / cls.family
     made_here = [folder / name for name in (*FOLDERS, WORK)]
     index = search(source, wanted_files=cls.annotations, skip=made_here, memory=folder / "shards.json")
-    done = Prepared(folder, damaged=index.damaged)
+    done = Prepared(folder, damaged=index.damaged, apart=index.apart)
     done.copied = _copy_annotations(cls, folder / "annotations", index, annotations)
     recordings = _recordings(name, open_splits(name, data, settings))
+    _account(recordings, index, done)
     if _plan(recordings, index, done):
         with exclusive(folder, f"the media of {cls.family}"):
             plan = _plan(recordings, index, done)  # another process may have made some while this one waited
@@ -145,6 +159,28 @@ def _copy_annotations(cls: type[HasRecordings], to: Path, index: Index, more: Pa
     return copied
 
 
+def _account(recordings: Sequence[Recording], index: Index, done: Prepared) -> None:
+    """Which of the media that there are belong to a clip."""
+    there = listed(done.folder)
+    used: set[Source] = set()
+    for recording in recordings:
+        for names in recording.files:
+            used.update(source for source, _ in _sources(recording, names[0], index))
+            done.found |= find(names, there) is not None
+    media = [source for known in (index.videos, index.frames, index.sounds) for source in known]
+    strays = [source for source in media if source not in used]
+    done.found, done.seen, done.strays = done.found or bool(used), len(media), [source.name for source in strays]
+    done.names = recordings[0].sources if recordings else ()
+    ids = {recording.id for recording in recordings}
+    lengths = {len(id) for id in ids}
+    for source in strays:
+        name = re.sub(r"[\[\]()]", "", PurePosixPath(source.name).name)
+        parts = (name[start : start + length] for length in lengths for start in range(len(name) - length + 1))
+        if meant := next((part for part in parts if part in ids), None):
+            done.meant = source.name, meant
+            return
+
+
 def _plan(recordings: Iterable[Recording], index: Index, done: Prepared) -> Plan:
     """What is not there or no longer as it was written, has a source, and did not fail with that very source before."""
     manifest, there = Recordings(done.folder).manifest(), listed(done.folder)
@@ -157,12 +193,12 @@ def _plan(recordings: Iterable[Recording], index: Index, done: Prepared) -> Plan
             if file in planned or (here and not damage(done.folder, here, there[here], manifest.get(here))):
                 continue
             planned.add(file)
-            found = _source(recording, file, index)
-            if found is None:
+            sources = _sources(recording, file, index)
+            if not sources:
                 continue
-            source, double = found
+            (source, double), (last, _) = sources[0], sources[-1]
             line = manifest.get(file)
-            if line is not None and line.failed_for_good and line[:3] == (source.name, *index.stamp(source)):
+            if line is not None and line.failed_for_good and line[:3] == (last.name, *index.stamp(last)):
                 done.kept += 1
                 continue
             if file.startswith("frames/") and source.suffix == ".png":
@@ -170,13 +206,19 @@ def _plan(recordings: Iterable[Recording], index: Index, done: Prepared) -> Plan
             if double:
                 done.doubles[file] = source.name
             temporary = done.folder / WORK / file.replace("/", "-")
-            job = Job(file, source.name, index.stamp(source), temporary, index.root / source.file, recording.at, here)
+            path, stamp = index.root / source.file, index.stamp(source)
+            job = Job(file, source.name, stamp, temporary, path, recording.at, recording.lasts, here)
+            if last is not source:
+                job = job._replace(spare=Spare(last.name, index.stamp(last), index.root / last.file))
             plan.setdefault(source, []).append(job)
     return plan
 
 
-def _source(recording: Recording, file: str, index: Index) -> tuple[Source, bool] | None:
-    """Where a file of a recording can come from, and whether another one has the same name: videos come first."""
+def _sources(recording: Recording, file: str, index: Index) -> list[tuple[Source, bool]]:
+    """Where a file of a recording can come from, and whether others have the same name.
+
+    Videos come first; a sound has a second source where there is a sound file too: for videos without sound.
+    """
     choices: list[tuple[Names, tuple[str, ...]]]
     if file.startswith("masks/"):
         choices = [(index.masks, (recording.id,))]
@@ -186,11 +228,9 @@ def _source(recording: Recording, file: str, index: Index) -> tuple[Source, bool
         choices = [(index.videos, recording.sources), (index.frames, names)]
     else:
         choices = [(index.videos, recording.sources), (index.sounds, (recording.sound, *recording.sources))]
-    for known, names in choices:
-        found = known.find(names)
-        if found is not None:
-            return found[1], found[0] in known.doubles
-    return None
+    found = [(pair, known.doubles) for known, names in choices if (pair := known.find(names)) is not None]
+    sources = [(source, name in doubles) for (name, source), doubles in found]
+    return sources if file.startswith("audio/") else sources[:1]
 
 
 def _make(plan: Plan, index: Index, done: Prepared, jobs: int, longest: float) -> None:
@@ -263,7 +303,7 @@ def _keep(job: Job, line: Line, manifest: IO[bytes], done: Prepared) -> None:
     if not made:
         file = str(PurePosixPath(file).with_suffix(".jpg")) if file.startswith("frames/") else file
         failures = done.transient if line.get("transient") else done.broken
-        failures[file] = f"{job.source}: {line['broken']}"
+        failures[file] = f"{line.get('source', job.source)}: {line['broken']}"
     if job.damaged is not None and not (made and job.damaged == file):
         (done.folder / job.damaged).unlink(missing_ok=True)
     about = {"file": file, "source": job.source, "source_bytes": job.stamp[0], "source_time": job.stamp[1]}

@@ -12,9 +12,10 @@ A folder without a manifest, laid out as the released loaders expect it (``frame
 read as it is. A line of the manifest has ``file``, ``source`` (relative to the folder it was found in),
 ``source_bytes``, ``source_time`` and either ``broken``, the reason, with ``transient`` where it may pass, or ``bytes``,
 ``sha256`` and ``time`` (ns; absent in old manifests) of the file, ``decoder``, and: for a frame ``height``, ``width``
-and ``at`` (seconds; absent: the middle frame); for a sound ``rate``, ``seconds``, ``peak`` of the source, ``clipped``
-(share of its samples at or beyond full scale) and ``gain`` (what the samples were multiplied by to fit 16 bits); for a
-mask ``height``, ``width`` and ``area``. The last line about a file counts.
+and, of a video, ``at`` (seconds), ``seconds`` (its length) and ``still`` (whether it shows one picture); for a sound
+``rate``, ``seconds``, ``peak`` of the source's mono mix, ``loudest`` (peak of its loudest channel), ``clipped`` (share
+of the samples at or beyond full scale) and ``gain`` (what the samples were multiplied by to fit 16 bits); for a mask
+``height``, ``width`` and ``area``. The last line about a file counts.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import soundfile
 
 from avloc.data import Image, file_digest, read_image, read_mask
 from avloc.data.media import Wave
+from avloc.data.traits import Heard, Look, Traits
 from avloc.types import DataError, Status
 
 FOLDERS = {"frames": (".jpg", ".png"), "audio": (".flac", ".wav"), "masks": (".png",)}
@@ -53,6 +55,7 @@ class Recording:
         sources: Stems a source file may have (``ytid_000030``, ``ytid_30``, ``ytid_30000_40000``), best first.
         at: Seconds into the source file of the frame; ``None``: the middle frame.
         mask: Whether a mask belongs to it.
+        lasts: Seconds that the source should last, so that its middle is known whatever was downloaded; ``None``: any.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Recording:
     sources: tuple[str, ...]
     at: float | None = None
     mask: bool = False
+    lasts: float | None = None
 
     def __post_init__(self) -> None:
         for name in (self.id, self.sound):
@@ -102,6 +106,10 @@ class Made(NamedTuple):
     height: int = 0
     width: int = 0
     gain: float = 1.0
+    seconds: float = 0.0
+    peak: float = 0.0
+    loudest: float = 0.0
+    still: bool = False
     broken: str = ""
     transient: bool = False
 
@@ -144,7 +152,7 @@ class Recordings:
             elif failed:
                 broken[id] = f"{failed[0].source}: {failed[0].broken}"
             else:
-                missing[id] = f"{', '.join(absent)}: not prepared."
+                missing[id] = f"{', '.join(absent)}: no video found."
         return Status(tuple(present), missing, broken)
 
     def image(self, recording: Recording) -> Image:
@@ -193,6 +201,17 @@ class Recordings:
             DataError: The mask is missing, is not the one that was prepared, cannot be decoded, or is black.
         """
         return read_mask(self._file(recording.names("masks"))[0]).astype(np.float32)
+
+    def traits(self, recordings: Mapping[str, Recording]) -> dict[str, Traits]:
+        """What is odd about clips that are present: of their sources where they were prepared, else of the files."""
+        found = {}
+        with Look() as look:
+            for id, recording in recordings.items():
+                (_, frame), (path, sound) = (self._file(recording.names(folder)) for folder in ("frames", "audio"))
+                heard = Heard(sound.seconds, sound.peak, sound.loudest) if sound else look.heard(path)
+                seconds, still = (frame.seconds or None, frame.still) if frame else (None, False)
+                found[id] = Traits(heard, seconds, still, recording.lasts)
+        return found
 
     def content(self, recording: Recording) -> str:
         """A digest of frame and sound: from the manifest's hashes, or of the files where they were not prepared.

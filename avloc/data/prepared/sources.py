@@ -4,7 +4,8 @@ Found anywhere below it:
 
 * videos, by the name before the suffix,
 * tar shards (``.tar``, ``.tar.gz``, ``.tgz``), by the names of the videos inside,
-* ready-made frames and sounds: images below folders called ``frames``, sound files below folders called ``audio``,
+* ready-made frames and sounds: images below folders whose names have ``frames`` in them (``visual_frames``), sounds
+  below those with ``audio`` or beside a video of the same name,
 * masks: pickled arrays and ``.npy`` files, and ``.png`` below folders called ``masks`` or the like, by the name before
   the first dot.
 
@@ -31,7 +32,7 @@ from avloc.types import AvlocError, DataError
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 IMAGES = {".jpeg", ".jpg", ".png"}
-SOUNDS = {".flac", ".wav"}
+SOUNDS = {".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
 MASKS = {".npy", ".pickle", ".pkl"}
 MASK_FOLDERS = {"anno", "annotation", "annotations", "gt", "mask", "masks"}
 """Below these a ``.png`` is a mask; elsewhere it may be any picture."""
@@ -74,6 +75,9 @@ class Names:
     def __len__(self) -> int:
         return len(self._whole)
 
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._whole.values())
+
     def add(self, name: str, source: Source) -> None:
         """Know a source by its name and by the name's ends."""
         if self._whole.setdefault(name, source) is not source:
@@ -108,6 +112,7 @@ class Index:
     Attributes:
         root: The folder.
         videos, frames, sounds, masks: By name.
+        apart: Images and sounds elsewhere, which are not read.
         files: Every file's name -> where it is, for annotation files.
         damaged: Shard -> what is wrong with it; the videos before the damage are known.
     """
@@ -117,6 +122,7 @@ class Index:
     frames: Names = field(default_factory=Names)
     sounds: Names = field(default_factory=Names)
     masks: Names = field(default_factory=Names)
+    apart: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
 
@@ -142,19 +148,23 @@ def search(root: Path, *, wanted_files: Collection[str] = (), skip: Iterable[Pat
         raise AvlocError(f"{root} is not a folder; name the one that holds the videos (--from).")
     index, shards, masks = Index(root), [], []
     say(f"Searching {root}")
-    for file in walk(root, skip):
+    files = walk(root, skip)
+    videos = {PurePosixPath(file).with_suffix("") for file in files if PurePosixPath(file).suffix.lower() in VIDEOS}
+    for file in files:
         path = PurePosixPath(file)
         suffix, source = path.suffix.lower(), Source(file)
         if path.name in wanted_files:
             index.files.setdefault(path.name, []).append(file)
         if suffix in VIDEOS:
             index.videos.add(path.stem, source)
-        elif suffix in IMAGES and "frames" in path.parent.parts:
+        elif suffix in IMAGES and "frames" in str(path.parent).lower():
             index.frames.add(path.stem, source)
-        elif suffix in SOUNDS and "audio" in path.parent.parts:
+        elif suffix in SOUNDS and ("audio" in str(path.parent).lower() or path.with_suffix("") in videos):
             index.sounds.add(path.stem, source)
         elif suffix in MASKS or (suffix == ".png" and MASK_FOLDERS & set(path.parent.parts)):
             masks.append(source)
+        elif suffix in IMAGES | SOUNDS:
+            index.apart.append(file)
         elif SHARD.search(path.name):
             shards.append(file)
     for source in sorted(masks, key=lambda mask: mask.suffix not in MASKS):  # arrays before pictures of them

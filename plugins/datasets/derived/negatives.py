@@ -107,6 +107,9 @@ class Negatives(Dataset):
         broken = {id: unusable[clips[0]] for id, clips in lacking.items() if clips and clips[0] in status.broken}
         return Status(tuple(id for id, clips in lacking.items() if not clips), missing, broken)
 
+    def remarks(self) -> tuple[str, ...]:
+        return self._whole.remarks()
+
     def labels(self, id: str) -> tuple[str, ...]:
         """The clip's labels, also for its negative."""
         return self._whole.labels(self._own(id))

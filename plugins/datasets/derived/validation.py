@@ -44,6 +44,9 @@ class Validation(Dataset):
     def status(self) -> Status:
         return self._whole.status()
 
+    def remarks(self) -> tuple[str, ...]:
+        return self._whole.remarks()
+
     def labels(self, id: str) -> tuple[str, ...]:
         return self._whole.labels(id)
 

@@ -81,6 +81,9 @@ class ZeroShot(Dataset):
         )
         return Status(tuple(id for id in status.present if id in kept), missing, broken)
 
+    def remarks(self) -> tuple[str, ...]:
+        return self._whole.remarks()
+
     def labels(self, id: str) -> tuple[str, ...]:
         return self._whole.labels(id)
 

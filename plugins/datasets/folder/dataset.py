@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avloc import Clip, DataError, Dataset, Sample, Status, Truth, unknown
+from avloc import Clip, DataError, Dataset, Sample, Status, Truth, track, unknown
 from avloc.data import (
+    Look,
     Members,
     Mixtures,
+    Traits,
     digest,
     file_digest,
     read_audio,
     read_frame,
     read_image,
     read_mask,
+    remarks,
     resize_mask,
 )
 from avloc.data.prepared import SPLITS, ChecksAnnotations
@@ -48,7 +51,7 @@ class Folder(ChecksAnnotations, Mixtures):
 
     title = "Folder"
     license = "the user's own"
-    revision = 2
+    revision = 3
     checks = (".csv",)
 
     def __init__(
@@ -107,6 +110,16 @@ class _Clips(Dataset):
                 if id not in missing and not path.is_file():
                     missing[id] = f"{path}: the file is missing."
         return Status(tuple(id for id in self._entries if id not in missing), missing)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Counts of odd clips among those present; decodes every sound and video that was not looked at before."""
+        present, found = self.status().present, {}
+        with Look() as look:
+            for id in track(present, "look for odd clips", len(present)):
+                entry = self._entries[id]
+                still = not entry.pictured and look.still(self._path(entry.media))
+                found[id] = Traits(look.heard(self._path(entry.sound)), still=still)
+        return remarks(found)
 
     def load(self, id: str) -> Sample:
         """The middle frame and the whole sound; the truth has the frame's size.

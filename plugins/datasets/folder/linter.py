@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, track
-from avloc.data import read_audio, read_frame, read_header, read_image, read_mask, say
+from avloc.data import Heard, read_channels, read_frame, read_header, read_image, read_mask, say
 
 from .entries import Entry, scan_entries
 from .mixtures import scan_mixtures
 
-SILENT = 1e-3
-"""Peaks below this (-60 dB of full scale) are silence."""
 FULL = 0.999
 MOST_FULL = 0.01
 """A sound with more samples at full scale than this share is clipped."""
@@ -132,7 +130,7 @@ def _inspect(path: Path, kind: Kind) -> list[str]:
     """What is wrong with one file."""
     try:
         if kind == "sound":
-            return [f"{path}: {trait}" for trait in _odd_sound(*read_audio(path))]
+            return [f"{path}: {trait}" for trait in _odd_sound(*read_channels(path))]
         if kind == "mask":
             read_mask(path)
             return []
@@ -141,13 +139,17 @@ def _inspect(path: Path, kind: Kind) -> list[str]:
         return [str(error)]
 
 
-def _odd_sound(wave: npt.NDArray[np.float32], rate: int) -> Iterator[str]:
-    level = np.abs(wave)
-    full = float((level >= FULL).mean())
-    if len(wave) < SHORT * rate:
-        yield f"the sound lasts {len(wave) / rate:.2f} s; encoders repeat it to fill their window."
-    if level.max() < SILENT:
-        yield f"the sound is silent (its peak is {level.max():.1g} of full scale)."
+def _odd_sound(channels: npt.NDArray[np.float32], rate: int) -> Iterator[str]:
+    heard = Heard.of(channels, rate)
+    full = float((np.abs(channels.mean(axis=0)) >= FULL).mean())
+    if heard.seconds < SHORT:
+        yield f"the sound lasts {heard.seconds:.2f} s; encoders repeat it to fill their window."
+    if heard.canceled:
+        which = "left and right cancel" if len(channels) == 2 else f"its {len(channels)} channels cancel"
+        peaks = f"their mean, which is heard, peaks at {heard.peak:.1g}, the loudest of them at {heard.loudest:.2g}"
+        yield f"{which} ({peaks} of full scale); keep one channel."
+    elif heard.silent:
+        yield f"the sound is silent (its peak is {heard.peak:.1g} of full scale)."
     elif full > MOST_FULL:
         yield f"the sound is clipped: {full:.0%} of its samples are at full scale."
 

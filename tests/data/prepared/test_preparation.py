@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc.data import read_audio, read_frame
+from avloc.data import read_audio, read_frame, write_video
 from avloc.data.extract import Job, make
 from avloc.data.prepared import Prepared, Recording, Recordings, inventory, prepare
 from avloc.data.prepared.recordings import read_manifest
@@ -91,7 +92,7 @@ def test_a_video_becomes_its_middle_frame_and_its_sound(box: Box) -> None:
     assert rate == RATE and np.abs(wave - read_audio(video)[0]).max() < 1e-4
     frame, sound = box.lines()[f"frames/{ID}.jpg"], box.lines()[f"audio/{ID}.flac"]
     assert frame["source"] == sound["source"] == f"deep/{ID}.mp4" and "av " in sound["decoder"]
-    assert (frame["at"], frame["height"], frame["width"]) == (0.5, *SIZE) and "decord" in frame["decoder"]
+    assert (frame["at"], frame["height"], frame["width"]) == (0.5, *SIZE) and "av " in frame["decoder"]
     assert sound["rate"] == RATE and sound["seconds"] == pytest.approx(1, abs=0.2) and sound["gain"] == 1
     assert sound["peak"] == pytest.approx(0.5, abs=0.1) and sound["clipped"] == 0
     for file, line in box.lines().items():
@@ -108,6 +109,45 @@ def test_the_frame_may_be_asked_for_at_a_time(box: Box) -> None:
     assert np.abs(image - read_frame(video, 0.3)).mean() < np.abs(image - read_frame(video)).mean()
 
 
+@pytest.mark.parametrize(("lasts", "at"), [(2, 1.0), (4, 2.0), (100, 1.5)])
+def test_the_middle_is_that_of_what_was_promised_and_other_lengths_are_counted(
+    box: Box, lasts: float, at: float
+) -> None:
+    put(box.source / f"{ID}.mp4", film(seconds=3))
+    box.prepare(settings=[f"lasts={lasts}"])
+    assert box.lines()[f"frames/{ID}.jpg"]["at"] == at
+    test = inventory.open_splits("films", box.data, [f"lasts={lasts}"]).splits["test"]
+    assert test.remarks() == (
+        f"1 of 1 clips do not last {lasts} s (shortest 3.0 s, longest 3.1 s), "
+        f"so their frames may not be the annotated ones, the first: {ID}.",
+    )
+
+
+def test_odd_sounds_and_still_pictures_are_counted(box: Box) -> None:
+    ids = ["a_000001", "b_000001", "c_000001", "d_000001"]
+    annotate(box.source, ids)
+    tone = 0.5 * np.sin(np.arange(RATE) / 3)
+    waves = [0 * tone, np.stack([tone, -tone], 1), tone[: RATE // 4], tone]
+    for id, wave in zip(ids, waves, strict=True):
+        put(box.source / "audio" / f"{id}.wav", wav(wave))
+        put(box.source / "frames" / f"{id}.jpg", jpeg(8, 8))
+    write_video(box.source / "d_000001.mp4", np.full((FPS, *SIZE, 3), 99, np.uint8), FPS, tone.astype("f4"), RATE)
+    box.prepare()
+    sentences = inventory.open_splits("films", box.data).splits["test"].remarks()
+    assert [sentence.rpartition(": ")[2] for sentence in sentences] == [f"{id}." for id in ids]
+    kinds = ["are silent", "cancel", "0.5 s of sound", "still picture"]
+    assert all(kind in sentence for kind, sentence in zip(kinds, sentences, strict=True))
+
+
+def test_odd_sounds_are_counted_where_others_made_the_folder(box: Box) -> None:
+    annotate(box.folder / "annotations", [ID])
+    put(box.folder / "frames" / f"{ID}.jpg", jpeg(8, 8))
+    put(box.folder / "audio" / f"{ID}.wav", wav(np.zeros(RATE)))
+    test = inventory.open_splits("films", box.data, ["lasts=10"]).splits["test"]
+    assert [sentence[:20] for sentence in test.remarks()] == ["1 of 1 clips do not ", "1 of 1 clips are sil"]
+    assert test.remarks() == test.remarks()
+
+
 def test_naming_conventions(box: Box) -> None:
     names = [
         "a-_1_000030.mp4",
@@ -120,6 +160,65 @@ def test_naming_conventions(box: Box) -> None:
     for name in names:
         put(box.source / name, film())
     assert box.prepare().made == 10 and len(box.status().present) == 5
+
+
+FOLDERS = [
+    ("visual_frames", "audio_wav", "wav"), ("extend_frames", "extend_audio", "flac"), ("frames", "audio", "mp3"),
+    ("x/Frames/test", "x/Audio/test", "ogg"), ("a", "b", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "sounds", "ending"), FOLDERS)
+def test_folders_of_other_releases(box: Box, frames: str, sounds: str, ending: str) -> None:
+    put(box.source / frames / f"{ID}.png", jpeg(8, 8, ".png"))
+    (box.source / sounds).mkdir(parents=True, exist_ok=True)
+    soundfile.write(box.source / sounds / f"{ID}.{ending or 'wav'}", 0.5 * np.sin(np.arange(RATE)), RATE)
+    done = box.prepare()
+    assert (done.made, len(done.apart), done.found) == ((2, 0, True) if ending else (0, 2, False))
+
+
+def test_media_of_no_clip_are_counted_and_the_likeliest_is_named(box: Box) -> None:
+    for name in ("other_000001", f"[{ID}]_x", f"{ID}.f137", f"{ID}.mp4"):
+        put(box.source / f"{name}.webm", film())
+    done = box.prepare()
+    assert (done.found, done.seen, len(done.strays), done.meant[1]) == (False, 4, 4, ID)
+    assert done.names[:2] == (ID, "ab_cd-ef_1_30")
+    put(box.source / f"{ID}.avi", film())
+    done = box.prepare()
+    assert (done.found, done.seen, len(done.strays), done.made) == (True, 5, 4, 2)
+
+
+def mute() -> bytes:
+    """A video without sound."""
+    with TemporaryDirectory() as folder:
+        with av.open(f"{folder}/mute.mp4", "w") as container:
+            stream = container.add_stream("libx264", rate=FPS)
+            stream.height, stream.width = SIZE
+            for n in range(FPS):
+                picture = np.full((*SIZE, 3), 20 * n, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        return Path(folder, "mute.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("sound", [f"{ID}.wav", f"audio/{ID}.wav"])
+def test_a_video_without_sound_takes_that_of_the_same_name(box: Box, sound: str) -> None:
+    put(box.source / f"{ID}.mp4", mute())
+    assert box.prepare().made == 1 and "no audio stream" in box.status().broken[ID]
+    put(box.source / sound, wav(np.zeros(0)))
+    assert "no samples" in box.prepare().broken[f"audio/{ID}.flac"]
+    assert box.prepare().kept == 1 and box.status().broken[ID].startswith(f"{sound}: ")
+    put(box.source / sound, wav(0.5 * np.sin(np.arange(RATE))))
+    done = box.prepare()
+    assert (done.made, done.broken) == (1, {}) and box.status().present == (ID,)
+    assert box.lines()[f"audio/{ID}.flac"]["source"] == sound
+    assert box.prepare().made == 0
+
+
+def test_the_sound_of_a_video_comes_before_one_beside_it(box: Box) -> None:
+    put(box.source / f"{ID}.mp4", film())
+    put(box.source / f"{ID}.wav", wav(np.zeros(RATE)))
+    assert box.prepare().made == 2 and box.lines()[f"audio/{ID}.flac"]["source"] == f"{ID}.mp4"
 
 
 @pytest.mark.parametrize("shard", ["00.tar", "00.tar.gz"])
@@ -429,8 +528,8 @@ def test_what_failed_for_a_passing_reason_is_tried_again(
 ) -> None:
     code = (
         "import avloc, avloc.data.media, os\ndef raise_(error): raise error\n"
-        f"def read_audio(path):\n    {failure}\n    raise avloc.DataError('the file is missing')\n"
-        "avloc.data.media.read_audio = read_audio\n"
+        f"def read_channels(path):\n    {failure}\n    raise avloc.DataError('the file is missing')\n"
+        "avloc.data.media.read_channels = read_channels\n"
     )
     put(tmp_path / "site" / "sitecustomize.py", code.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))

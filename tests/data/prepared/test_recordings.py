@@ -62,7 +62,7 @@ def test_status_distinguishes_missing_and_broken_and_a_pair_needs_both(tmp_path:
     status = Recordings(tmp_path).status({"a": [ONE], "b": [ONE, two], "c": [ONE, three], "d": [ONE, ONE]})
     assert status.present == ("a", "d")
     assert status.broken == {"b": "v/two.mp4: the file has no video stream."}
-    assert status.missing == {"c": "frames/three.jpg, audio/three.flac: not prepared."}
+    assert status.missing == {"c": "frames/three.jpg, audio/three.flac: no video found."}
 
 
 def test_status_sees_what_was_prepared_meanwhile(tmp_path: Path) -> None:
