@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avloc.data.boxes import rasterize, read_boxes
 from avloc.data.checks import check_splits, load_clip, load_truth
-from avloc.data.masks import read_mask, resize_mask
+from avloc.data.masks import Mask, MaskValues, read_mask, resize_mask
 from avloc.data.media import Image, read_audio, read_frame, read_image, resample, resize_image, write_video
 from avloc.data.rows import Row, read_csv, read_header
 from avloc.progress import say
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Died",
     "Image",
+    "Mask",
+    "MaskValues",
     "Members",
     "Mixtures",
     "Row",

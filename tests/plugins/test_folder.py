@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc import DataError, get_component
+from avloc import AvlocError, DataError, Prediction, evaluate, get_component
 from avloc.data import media
 from helpers import ROOT
 from helpers.folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
@@ -76,9 +77,43 @@ def test_a_mask_file_of_any_size_and_brightness(folder: Path, bright: int) -> No
     truth = opened(folder).truth("a")
     assert truth.masks.shape == (1, 40, 60) and len(truth.boxes[0]) == 0
     assert truth.masks[0, :20].sum() == 0 and truth.masks[0, 20:].all()
-    cv2.imwrite(str(folder / "mask.png"), np.zeros_like(mask))
-    with pytest.raises(DataError, match=r"mask\.png: the mask is black"):
+
+
+def test_a_mask_of_other_values_needs_a_rule_and_ignored_pixels_take_no_part(folder: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[20:], mask[:8] = 1, 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    table(folder, [row(boxes="", mask="mask.png")], (*COLUMNS, "mask"))
+    with pytest.raises(DataError, match=r"mask\.png: the mask has 3 values \(0, 1, 255\)"):
         opened(folder).truth("a")
+    data = opened(folder, mask_values={"inside": [1], "ignore": [255]})
+    truth = data.truth("a")
+    assert truth.masks.sum() == 20 * 60 and truth.ignore is not None and truth.ignore.sum() == 8 * 60
+    both = opened(folder, mask_values={"inside": [1, 255]})
+    assert both.truth("a").ignore is None and both.fingerprint() != data.fingerprint()
+    # The map claims the source and the ignored band alike.
+    claimed = np.kron(mask > 0, np.ones((4, 4)))[None].astype(np.float32)
+    maps = {"a": Prediction("a", claimed)}
+    protocol = {"preset": "avloc", "truth": "mask", "binarize": {"at": 0.5}}
+    metrics = ["ciou_success@0.97", "pixel_ap", "pixel_auroc", "side_accuracy"]
+    scores = evaluate(maps, {"a": truth}, protocol, metrics).values
+    assert [round(scores[key], 2) for key in metrics[:3]] == [1, 1, 1] and np.isnan(scores["side_accuracy"])
+    assert evaluate(maps, {"a": replace(truth, ignore=None)}, protocol, metrics[:1]).values[metrics[0]] == 0
+
+
+def test_ignored_pixels_move_with_their_clip_onto_canvases(folder: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[20:], mask[:8] = 1, 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    rows = [row("a", boxes="", mask="mask.png"), row("b", label="cat")]
+    table(folder, rows, (*COLUMNS, "mask"))
+    table(folder, [{"id": "m", "split": "test", "members": "b+a"}], ("id", "split", "members"), "mixtures.csv")
+    data = opened(folder, mask_values={"inside": [1], "ignore": [255]}, mixtures="mixtures.csv")
+    truth = data.truth("m")
+    assert truth.ignore is not None and truth.ignore[:8, 60:].all() and truth.ignore.sum() == 8 * 60
+    maps = {"m": Prediction("m", np.ones((1, 7, 14), np.float32))}
+    with pytest.raises(AvlocError, match=r"ignores pixels.*canvas: whole"):
+        evaluate(maps, {"m": truth}, {"preset": "avloc", "canvas": "tile"}, tiles=2)
 
 
 def test_a_photograph_with_a_sound_file(folder: Path) -> None:

@@ -192,7 +192,7 @@ class Recordings:
         Raises:
             DataError: The mask is missing, is not the one that was prepared, cannot be decoded, or is black.
         """
-        return read_mask(self._file(recording.names("masks"))[0]).astype(np.float32)
+        return read_mask(self._file(recording.names("masks"))[0]).inside.astype(np.float32)
 
     def content(self, recording: Recording) -> str:
         """A digest of frame and sound: from the manifest's hashes, or of the files where they were not prepared.

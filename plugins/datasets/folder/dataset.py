@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from avloc import Clip, DataError, Dataset, Sample, Status, Truth, unknown
 from avloc.data import (
+    Mask,
+    MaskValues,
     Members,
     Mixtures,
     digest,
@@ -41,6 +44,8 @@ class Folder(ChecksAnnotations, Mixtures):
         sources: Clips per mixture: selects rows of the list, and sets the number for the bank (default 2).
         bank: Number of training mixtures to draw, of clips that share no class, if the list has no ``train`` rows. If
             it has no ``val`` rows either, every validation clip is the first of one mixture. 0: none.
+        mask_values: What the values of mask files mean, ``{inside: [1, 2], ignore: [255]}``; ignored pixels take part
+            in no metric. ``None``: masks have two values, 0 and another one inside.
 
     Raises:
         DataError: A file is missing or wrong; names the row and the fix.
@@ -48,7 +53,7 @@ class Folder(ChecksAnnotations, Mixtures):
 
     title = "Folder"
     license = "the user's own"
-    revision = 2
+    revision = 3
     checks = (".csv",)
 
     def __init__(
@@ -61,6 +66,7 @@ class Folder(ChecksAnnotations, Mixtures):
         mixtures: str | None = None,
         sources: int | None = None,
         bank: int = 0,
+        mask_values: Mapping[str, Any] | None = None,
     ) -> None:
         if split not in SPLITS:
             raise DataError(unknown("split", split, SPLITS))
@@ -78,7 +84,9 @@ class Folder(ChecksAnnotations, Mixtures):
             members = draw_bank(path, split, clips, size, sources or 2)
         members = members or {id: (id,) for id in clips}
         used = {id: clips[id] for ids in members.values() for id in ids}
-        super().__init__(_Clips(path, tuple(sorted(labels) if classes is None else classes), used), members)
+        names = tuple(sorted(labels) if classes is None else classes)
+        values = None if mask_values is None else MaskValues.parse(mask_values)
+        super().__init__(_Clips(path, names, used, values), members)
         self.notes = _notes(entries, listed.get("test", {}))
 
     @classmethod
@@ -92,8 +100,10 @@ class _Clips(Dataset):
 
     title = "Folder"
 
-    def __init__(self, csv: Path, classes: tuple[str, ...], entries: Mapping[str, Entry]) -> None:
-        self.csv, self.classes, self._entries = csv, classes, entries
+    def __init__(
+        self, csv: Path, classes: tuple[str, ...], entries: Mapping[str, Entry], values: MaskValues | None
+    ) -> None:
+        self.csv, self.classes, self._entries, self._values = csv, classes, entries, values
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def ids(self) -> Sequence[str]:
@@ -130,9 +140,13 @@ class _Clips(Dataset):
             raise DataError(f"{self.csv}: clip {id!r} has neither boxes nor a mask, so it cannot be scored.")
         if id not in self._sizes:
             self._image(entry)
-        masks = np.stack([self._mask(source, *self._sizes[id]) for source in entry.sources])
+        height, width = self._sizes[id]
+        parts = [self._mask(source, height, width) for source in entry.sources]
+        ignore = np.any([part.ignore for part in parts], axis=0)
+        masks = np.stack([part.inside for part in parts]).astype(np.float32)
         boxes = tuple(np.array(source.boxes, np.float64).reshape(-1, 4) for source in entry.sources)
-        return Truth(masks, tuple(source.label for source in entry.sources), boxes)
+        labels = tuple(source.label for source in entry.sources)
+        return Truth(masks, labels, boxes, ignore if ignore.any() else None)
 
     def content(self, id: str) -> str:
         """A hash of the files' bytes, the labels and the group; decodes nothing.
@@ -154,7 +168,7 @@ class _Clips(Dataset):
             [id, self.content(id), [file_digest(self._path(name)) for name in self._entries[id].masks]]
             for id in self.status().present
         ]
-        return digest([self.classes, rows, present])
+        return digest([self.classes, rows, present, repr(self._values)])
 
     def _path(self, name: str) -> Path:
         return self.csv.parent / name
@@ -165,15 +179,17 @@ class _Clips(Dataset):
         self._sizes[entry.id] = image.shape[0], image.shape[1]
         return image
 
-    def _mask(self, source: Source, height: int, width: int) -> npt.NDArray[np.float32]:
-        """``(height, width)`` 0 or 1; every pixel that a box touches, or brighter than half of the mask's maximum."""
+    def _mask(self, source: Source, height: int, width: int) -> Mask:
+        """``(height, width)``: every pixel that a box touches, or what the mask file says."""
         if source.mask:
-            return resize_mask(read_mask(self._path(source.mask)), height, width)
-        mask = np.zeros((height, width), np.float32)
+            mask = read_mask(self._path(source.mask), self._values, black=True)
+            inside, ignore = (resize_mask(part, height, width) > 0 for part in (mask.inside, mask.ignore))
+            return Mask(inside, ignore)
+        inside = np.zeros((height, width), bool)
         for x1, y1, x2, y2 in source.boxes:
             rows = slice(math.floor(y1 * height), math.ceil(y2 * height))
-            mask[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = 1
-        return mask
+            inside[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = True
+        return Mask(inside, np.zeros_like(inside))
 
 
 def _notes(entries: Mapping[str, Entry], mixtures: Members) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def _inspect(path: Path, kind: Kind) -> list[str]:
         if kind == "sound":
             return [f"{path}: {trait}" for trait in _odd_sound(*read_audio(path))]
         if kind == "mask":
-            read_mask(path)
+            read_mask(path, black=True)
             return []
         return [f"{path}: {trait}" for trait in _odd_image(read_image(path) if kind == "image" else read_frame(path))]
     except DataError as error:
