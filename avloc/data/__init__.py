@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from avloc.data.boxes import rasterize, read_boxes
+from avloc.data.boxes import on_canvas, rasterize, read_boxes
 from avloc.data.checks import check_splits, load_clip, load_truth
 from avloc.data.masks import Mask, MaskValues, read_mask, resize_mask
 from avloc.data.media import Image, read_audio, read_frame, read_image, resample, resize_image, write_video
@@ -47,6 +47,7 @@ __all__ = [
     "hold_out",
     "load_clip",
     "load_truth",
+    "on_canvas",
     "rasterize",
     "read_audio",
     "read_boxes",

@@ -46,13 +46,13 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
     expected = [
         "line 2: There is no split 'tset'. Did you mean 'test'?",
         "line 3: ../a.png leaves the folder of the CSV",
-        "line 3: boxes should be shares of width and height, from 0 to 1",
         "line 4: label is empty.",
         "line 4: the id ../c reads as a path that leaves the folder",
-        "line 4: boxes should be [x1, y1, x2, y2] with x1 < x2",
         "line 5: a test clip needs boxes or a mask",
         "line 6: clip 'a' has the split 'test' here but 'tset' in line 2.",
         "line 6: clip 'a' has the group 'other' here but 'a' in line 2.",
+        "line 3: boxes should be shares of width and height, from 0 to 1",
+        "line 4: boxes should be [x1, y1, x2, y2] with x1 < x2",
         "line 5: gone.wav: the file is missing.",
     ]
     for sentence, start in zip(found, expected, strict=True):

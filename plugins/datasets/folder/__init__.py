@@ -9,6 +9,8 @@ One row per sounding source::
 
 * ``id``: rows with the same id are sources of the same clip.
 * ``media``: a video, of which the middle frame is used, or an image, with its sound file in the column ``audio``.
+* ``start``, ``end`` and ``at`` (optional): seconds from the file's start. The sound from start to end is used, and the
+  frame of the second ``at``, or of the middle between start and end.
 * ``label``: the class; put it in quotes if it contains a comma.
 * ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as fractions of width and height; their union is the source. Or
   ``mask``: an image or array file of any size with two values, 0 and another one where the source is. Test clips need
@@ -22,7 +24,10 @@ One row per sounding source::
   cluster by it. Default: the id.
 * ``audio`` (optional): a sound file that replaces the video's own sound.
 
-Other columns are ignored. Paths are relative to the CSV and must stay in its folder. Without ``val`` rows, a tenth of
+Other columns are named in the notes and otherwise ignored. A clip with wrong boxes is broken; corners beyond the frame
+by rounding, up to half a pixel in 10,000, are on its edge.
+
+Paths are relative to the CSV and must stay in its folder. Without ``val`` rows, a tenth of
 the training groups is held out as ``val``, chosen by the hash of the group's name, so that train and val never share a
 group.
 

@@ -18,7 +18,6 @@ from avloc.data import (
     Mixtures,
     digest,
     file_digest,
-    read_audio,
     read_frame,
     read_image,
     read_mask,
@@ -26,9 +25,10 @@ from avloc.data import (
 )
 from avloc.data.prepared import SPLITS, ChecksAnnotations
 
-from .entries import Entry, Source, assigned, read_entries
+from .entries import Entry, Source, assigned, read_entries, unknown_columns
 from .linter import check
 from .mixtures import draw_bank, read_mixtures
+from .moments import read_sound
 
 
 class Folder(ChecksAnnotations, Mixtures):
@@ -87,7 +87,10 @@ class Folder(ChecksAnnotations, Mixtures):
         names = tuple(sorted(labels) if classes is None else classes)
         values = None if mask_values is None else MaskValues.parse(mask_values)
         super().__init__(_Clips(path, names, used, values), members)
-        self.notes = _notes(entries, listed.get("test", {}))
+        self.notes = (
+            *[f"{path.name}: {name}" for name in unknown_columns(path)],
+            *_notes(entries, listed.get("test", {})),
+        )
 
     @classmethod
     def check(cls, file: Path) -> list[str]:
@@ -110,23 +113,33 @@ class _Clips(Dataset):
         return list(self._entries)
 
     def status(self) -> Status:
-        """A clip is missing if one of its files is; files that cannot be decoded are found on loading."""
+        """A clip is missing if one of its files is, and broken if its boxes are wrong.
+
+        Files that cannot be decoded are found on loading.
+        """
         missing: dict[str, str] = {}
         for id, entry in self._entries.items():
             for path in map(self._path, entry.files):
                 if id not in missing and not path.is_file():
                     missing[id] = f"{path}: the file is missing."
-        return Status(tuple(id for id in self._entries if id not in missing), missing)
+        broken = {
+            id: f"{self.csv}, line {source.line}: {source.unusable}"
+            for id, entry in self._entries.items()
+            for source in reversed(entry.sources)
+            if source.unusable and id not in missing
+        }
+        present = (id for id in self._entries if id not in missing and id not in broken)
+        return Status(tuple(present), missing, broken)
 
     def load(self, id: str) -> Sample:
-        """The middle frame and the whole sound; the truth has the frame's size.
+        """Its frame and sound; the truth has the frame's size.
 
         Raises:
             DataError: The media or a mask cannot be used; names the file and the cause.
         """
         entry = self._entries[id]
         image = self._image(entry)
-        audio, rate = read_audio(self._path(entry.sound))
+        audio, rate = read_sound(self._path(entry.sound), entry.start, entry.end)
         truth = self.truth(id) if entry.annotated else None
         return Sample(Clip(id, image, audio, rate, group=entry.group), truth, entry.labels)
 
@@ -156,12 +169,19 @@ class _Clips(Dataset):
         """
         entry = self._entries[id]
         files = [file_digest(self._path(name)) for name in (entry.media, entry.audio) if name]
-        return digest([files, entry.pictured, entry.labels, entry.group])
+        moment = [entry.at, entry.start, entry.end]
+        return digest([files, entry.pictured, entry.labels, entry.group, moment])
 
     def fingerprint(self) -> str:
         """A hash of the clips listed in the CSV, and of the present clips with their content."""
         rows = [
-            [entry.id, entry.media, entry.audio, entry.group, [[s.label, s.boxes, s.mask] for s in entry.sources]]
+            [
+                entry.id,
+                entry.media,
+                entry.audio,
+                entry.group,
+                [[s.label, s.boxes, s.mask, s.hidden] for s in entry.sources],
+            ]
             for entry in self._entries.values()
         ]
         present = [
@@ -175,7 +195,7 @@ class _Clips(Dataset):
 
     def _image(self, entry: Entry) -> npt.NDArray[np.uint8]:
         path = self._path(entry.media)
-        image = read_image(path) if entry.pictured else read_frame(path)
+        image = read_image(path) if entry.pictured else read_frame(path, entry.moment)
         self._sizes[entry.id] = image.shape[0], image.shape[1]
         return image
 
