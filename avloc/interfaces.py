@@ -284,7 +284,7 @@ class Dataset(ABC):
             with suppress(DataError):
                 truth = self.truth(row[0])
                 about = [truth.labels, truth.masks.shape, [boxes.tolist() for boxes in truth.boxes]]
-                row[2] = _digest(about, truth.masks)
+                row[2] = _digest(about, truth.masks, *([] if truth.ignore is None else [truth.ignore]))
         return digest([self.classes, list(self.ids()), found])[:16]
 
 

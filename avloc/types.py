@@ -83,14 +83,17 @@ class Truth:
     """Where the sounding sources of a clip are. Never handed to a method.
 
     Attributes:
-        masks: ``(S, H, W)`` float32 in [0, 1], one soft mask per sounding source; ``S = 0``: nothing visible sounds.
+        masks: ``(S, H, W)`` float32 in [0, 1], one soft mask per sounding source. An empty mask is a source that is not
+            visible; a clip with ``S = 0`` has no rows in any metric.
         labels: ``(S,)`` class names.
         boxes: Per source the annotators' boxes ``(n, 4)``, xyxy, normalized to the canvas; empty where it has a mask.
+        ignore: ``(H, W)`` bool, pixels that take part in no metric; ``None``: all do.
     """
 
     masks: npt.NDArray[np.float32]
     labels: tuple[str, ...]
     boxes: tuple[FloatArray, ...] = ()
+    ignore: BoolArray | None = None
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 3:
@@ -101,6 +104,8 @@ class Truth:
             raise DataError(f"truth has {len(self.masks)} masks but boxes of {len(self.boxes)} sources.")
         if self.masks.size and not (self.masks.min() >= 0 and np.isfinite(self.masks).all()):
             raise DataError("truth masks must be finite and not negative.")
+        if self.ignore is not None and (self.ignore.dtype != bool or self.ignore.shape != self.masks.shape[1:]):
+            raise DataError(f"truth ignore must be (H, W) bool like the masks, but is {self.ignore.shape}.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

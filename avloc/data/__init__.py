@@ -8,9 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from avloc.data.boxes import rasterize, read_boxes
+from avloc.data.boxes import on_canvas, rasterize, read_boxes
 from avloc.data.checks import check_splits, load_clip, load_truth
-from avloc.data.masks import read_mask, resize_mask
+from avloc.data.masks import Mask, MaskValues, read_mask, resize_mask
 from avloc.data.media import (
     Image,
     read_audio,
@@ -43,6 +43,8 @@ __all__ = [
     "Heard",
     "Image",
     "Look",
+    "Mask",
+    "MaskValues",
     "Members",
     "Mixtures",
     "Row",
@@ -58,6 +60,7 @@ __all__ = [
     "hold_out",
     "load_clip",
     "load_truth",
+    "on_canvas",
     "rasterize",
     "read_audio",
     "read_boxes",

@@ -8,6 +8,9 @@ import numpy as np
 
 from avloc.types import DataError, FloatArray, Maps
 
+TOLERANCE = 0.5 / 10_000
+"""How far a box may reach beyond the canvas, which is rounding: half a pixel of an image of 10,000."""
+
 
 def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArray:
     """Boxes of an annotation.
@@ -18,7 +21,7 @@ def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArra
         corners: Whether they must be ``[x1, y1, x2, y2]``, x1 < x2 and y1 < y2, as shares of width and height.
 
     Returns:
-        ``(n, 4)`` float64.
+        ``(n, 4)`` float64. Corners beyond the canvas by no more than `TOLERANCE` are on its edge.
 
     Raises:
         DataError: They are anything else, or not finite.
@@ -30,11 +33,21 @@ def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArra
         found = np.zeros(0)
     if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all():
         raise DataError(f"{where}: boxes should be {wanted}, as in [[0.1, 0.2, 0.5, 0.9]], not {text}.")
-    if corners and not (found.min() >= 0 and found.max() <= 1):
+    if not corners:
+        return found
+    inside = on_canvas(found)
+    if inside is None:
         raise DataError(f"{where}: boxes should be shares of width and height, from 0 to 1, not {text}.")
-    if corners and not (found[:, :2] < found[:, 2:]).all():
+    found = inside
+    if not (found[:, :2] < found[:, 2:]).all():
         raise DataError(f"{where}: boxes should be [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {text}.")
     return found
+
+
+def on_canvas(boxes: FloatArray) -> FloatArray | None:
+    """The same boxes ``(n, 4)`` without what rounding puts beyond the canvas; ``None`` where more than that is."""
+    inside = boxes.clip(0, 1)
+    return inside if (np.abs(boxes - inside) <= TOLERANCE).all() else None
 
 
 def rasterize(boxes: FloatArray, height: int, width: int) -> Maps:

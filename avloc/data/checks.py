@@ -6,15 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from avloc.data.boxes import on_canvas
 from avloc.types import DataError, Sample, Truth, blaming
 
 if TYPE_CHECKING:
     from avloc.interfaces import Dataset
-
-ROUNDING = 1e-6
-"""How far a box may reach beyond the canvas."""
 
 
 def check_splits(name: str, splits: Mapping[str, Dataset]) -> None:
@@ -92,5 +88,5 @@ def _check_truth(dataset: Dataset, truth: Truth, where: str) -> None:
     for boxes in truth.boxes:
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise DataError(f"{where}: the boxes of a source must be (n, 4), but are {boxes.shape}.")
-        if boxes.size and not (np.min(boxes) >= -ROUNDING and np.max(boxes) <= 1 + ROUNDING):
+        if on_canvas(boxes) is None:
             raise DataError(f"{where}: boxes must be shares of the canvas, from 0 to 1, but are {boxes.tolist()}.")

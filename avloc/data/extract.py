@@ -152,7 +152,7 @@ def _sound(path: Path, job: Job) -> tuple[bytes, Line]:
 
 
 def _mask(path: Path, job: Job) -> tuple[bytes, Line]:
-    inside = read_mask(path)
+    inside = read_mask(path).inside
     _, content = cv2.imencode(".png", inside.astype(np.uint8) * 255)
     height, width = inside.shape
     return content.tobytes(), {"decoder": "none", "height": height, "width": width, "area": float(inside.mean())}

@@ -130,8 +130,12 @@ def _side_by_side(truths: Sequence[Truth]) -> Truth:
         shift, scale = np.array([position, 0, position, 0]), np.array([len(truths), 1, len(truths), 1])
         boxes += [(box + shift) / scale for box in truth.boxes]
         labels += truth.labels
+    ignore = None
+    if any(truth.ignore is not None for truth in truths):
+        parts = [np.zeros(t.masks.shape[1:], bool) if t.ignore is None else t.ignore for t in truths]
+        ignore = np.concatenate([resize_mask(part, height, width) > 0 for part in parts], axis=1)
     stacked = np.stack(masks) if masks else np.zeros((0, height, width * len(truths)), np.float32)
-    return Truth(stacked, tuple(labels), tuple(boxes) if len(boxes) == len(labels) else ())
+    return Truth(stacked, tuple(labels), tuple(boxes) if len(boxes) == len(labels) else (), ignore)
 
 
 def _sum(waves: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -207,13 +207,13 @@ def _drawn(sources: Sequence[Source], tiles: int, where: str, beside: Path) -> d
 
 def _boxes(source: Source, where: str, height: int, width: int) -> FloatArray:
     """``(height, width)``: the union of a source's boxes."""
-    from avloc.data import rasterize, read_boxes  # late: printing a table needs no decoder
+    from avloc.data import on_canvas, rasterize, read_boxes  # late: printing a table needs no decoder
 
     boxes = read_boxes(where, [source["box"]] if "box" in source else source["boxes"])
-    inside = (boxes >= 0).all() and (boxes <= 1).all()
-    if not inside or (boxes[:, 2:] <= boxes[:, :2]).any():
+    inside = on_canvas(boxes)
+    if inside is None or (boxes[:, 2:] <= boxes[:, :2]).any():
         raise AvlocError(f"{where}: boxes should be x1 < x2, y1 < y2 in [0, 1], not {boxes.tolist()}.")
-    return np.minimum(rasterize(boxes, height, width), 1)
+    return np.minimum(rasterize(inside, height, width), 1)
 
 
 def _mask(mask: object, where: str, beside: Path) -> npt.NDArray[np.float32]:

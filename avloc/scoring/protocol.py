@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from avloc.scoring.maps import Binarize, Data, Range, Refine, binarized, normalized, resized, top_quarter
-from avloc.types import AvlocError, FloatArray, Localization, Maps, Prediction, Truth, unknown
+from avloc.types import AvlocError, BoolArray, FloatArray, Localization, Maps, Prediction, Truth, unknown
 
 Indices = npt.NDArray[np.intp]
 NEARLY = 0.9
@@ -107,11 +107,11 @@ class Protocol(Data):
 
         Returns:
             The localization and the truth at its size: ``(S, size, size * tiles)``, or ``(S, size, size)`` where
-            tiles are judged alone.
+            tiles are judged alone, or ``(S, n, 1)``, the n pixels that take part where the truth ignores some.
 
         Raises:
-            AvlocError: The maps do not split into the tiles that are to be judged alone, or there is no prior to
-                refine them with.
+            AvlocError: The maps do not split into the tiles that are to be judged alone, a truth that is judged so
+                ignores pixels, or there is no prior to refine them with.
         """
         if self.refine and prior is None:
             raise AvlocError(
@@ -134,6 +134,8 @@ class Protocol(Data):
             priors = None if priors is None else _own_tiles(priors, home, tiles, prediction.clip)
         scores, claimed, confidence = np.zeros_like(masks), np.zeros(masks.shape, bool), np.full(len(masks), -np.inf)
         scores[found] = self._scores(maps[found], masks.shape[2], None if priors is None else priors[found])
+        if truth.ignore is not None and truth.ignore.any():
+            scores, masks, claimed = _kept((scores, masks, claimed), truth.ignore, self, tiles, prediction.clip)
         claimed[found] = binarized(scores[found], masks[found], self.binarize, self.strict)
         own = self.confidence == "method"
         confidence[found] = _confidence(prediction)[chosen[found]] if own else top_quarter(scores[found])
@@ -327,6 +329,24 @@ def _own_tiles(stack: Maps, home: Indices, tiles: int, clip: str) -> Maps:
             "canvas: whole."
         )
     return stack.reshape(*stack.shape[:2], tiles, stack.shape[2] // tiles)[np.arange(len(home)), :, home]
+
+
+def _kept(
+    stacks: tuple[Maps, Maps, BoolArray], ignore: BoolArray, rules: Protocol, tiles: int, clip: str
+) -> tuple[Maps, Maps, BoolArray]:
+    """Of every stack ``(S, h, w)`` the pixels that take part, in a column ``(S, n, 1)``, for it has no shape left."""
+    from avloc.data import resize_mask  # late: loading a protocol needs no decoder
+
+    if tiles > 1 and rules.canvas == "tile":
+        raise AvlocError(
+            f"Clip {clip!r} ignores pixels, of which its tiles may have unequally many; use a protocol with canvas: "
+            "whole."
+        )
+    keep = resize_mask(ignore, *stacks[0].shape[1:]) == 0
+    if not keep.any():
+        raise AvlocError(f"Clip {clip!r} ignores all pixels, so it cannot be scored; correct its masks.")
+    first, second, third = stacks
+    return first[:, keep][..., None], second[:, keep][..., None], third[:, keep][..., None]
 
 
 def _assigned(fit: FloatArray, greedy: bool) -> Indices:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import AvlocError, DataError, unknown
-from avloc.data import data_folder, rasterize, read_boxes
+from avloc.data import data_folder, on_canvas, rasterize, read_boxes
 from avloc.data.prepared import (
     SPLITS,
     Entry,
@@ -32,8 +32,6 @@ SHAPE = r"[A-Za-z0-9_-]{11}_[0-9]{3}_[0-9]{5}"
 """The parts of an id: the YouTube video, the frame's second, and its number in the video."""
 RATE = 30.0
 """Frames per second of most videos; none has more."""
-ROUNDING = 1e-9
-"""How far published boxes extend beyond the frame at most."""
 WHERE = "https://github.com/stoneMo/AVGN (metadata)"
 
 Boxes = npt.NDArray[np.floating]
@@ -237,7 +235,7 @@ def _rates(ids: Iterable[str]) -> dict[str, float]:
 def _box(entry: Entry, key: str) -> Boxes:
     """``(1, 4)`` x, y, width, height, as published."""
     box = read_boxes(entry.where, [entry.values[key]])
-    if box.min() < 0 or _corners(box).max() > 1 + ROUNDING or box[0, 2:].min() == 0:
+    if on_canvas(_corners(box)) is None or box[0, 2:].min() <= 0:
         raise DataError(f"{entry.where}: {key} should be x, y, width, height within [0, 1], not {box[0].tolist()}.")
     return box
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from avloc import AvlocError, DataError, unknown
-from avloc.data import Row, data_folder, rasterize, read_boxes
+from avloc.data import Row, data_folder, on_canvas, rasterize, read_boxes
 from avloc.data.prepared import (
     CUT,
     SPLITS,
@@ -224,9 +224,10 @@ def read_boxes_of_vggss(path: Path, right: bool) -> tuple[dict[str, Tile], tuple
     for id, entry in read_objects(path, ("class", "bbox"), CUT).items():
         boxes = read_boxes(entry.where, entry.values["bbox"])
         bad = (boxes == CORRUPT).any(axis=1)
-        inside = (boxes[~bad] >= 0).all() and (boxes[~bad] <= 1).all()
-        if not inside or (boxes[~bad, 2:] < boxes[~bad, :2]).any():
+        inside = on_canvas(boxes[~bad])
+        if inside is None or (inside[:, 2:] < inside[:, :2]).any():
             raise DataError(f"{entry.where}: boxes should be x1 <= x2, y1 <= y2 in [0, 1], not {boxes.tolist()}.")
+        boxes[~bad] = inside
         empty = ~bad & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
         good = boxes[~bad & ~empty]
         total, corrupt, flat = total + len(boxes), corrupt + int(bad.sum()), flat + int(empty.sum())

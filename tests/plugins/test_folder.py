@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avloc import DataError, get_component
+from avloc import AvlocError, DataError, Prediction, evaluate, get_component
 from avloc.data import media
 from helpers import ROOT
 from helpers.folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
@@ -76,9 +78,43 @@ def test_a_mask_file_of_any_size_and_brightness(folder: Path, bright: int) -> No
     truth = opened(folder).truth("a")
     assert truth.masks.shape == (1, 40, 60) and len(truth.boxes[0]) == 0
     assert truth.masks[0, :20].sum() == 0 and truth.masks[0, 20:].all()
-    cv2.imwrite(str(folder / "mask.png"), np.zeros_like(mask))
-    with pytest.raises(DataError, match=r"mask\.png: the mask is black"):
+
+
+def test_a_mask_of_other_values_needs_a_rule_and_ignored_pixels_take_no_part(folder: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[20:], mask[:8] = 1, 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    table(folder, [row(boxes="", mask="mask.png")], (*COLUMNS, "mask"))
+    with pytest.raises(DataError, match=r"mask\.png: the mask has 3 values \(0, 1, 255\)"):
         opened(folder).truth("a")
+    data = opened(folder, mask_values={"inside": [1], "ignore": [255]})
+    truth = data.truth("a")
+    assert truth.masks.sum() == 20 * 60 and truth.ignore is not None and truth.ignore.sum() == 8 * 60
+    both = opened(folder, mask_values={"inside": [1, 255]})
+    assert both.truth("a").ignore is None and both.fingerprint() != data.fingerprint()
+    # The map claims the source and the ignored band alike.
+    claimed = np.kron(mask > 0, np.ones((4, 4)))[None].astype(np.float32)
+    maps = {"a": Prediction("a", claimed)}
+    protocol = {"preset": "avloc", "truth": "mask", "binarize": {"at": 0.5}}
+    metrics = ["ciou_success@0.97", "pixel_ap", "pixel_auroc", "side_accuracy"]
+    scores = evaluate(maps, {"a": truth}, protocol, metrics).values
+    assert [round(scores[key], 2) for key in metrics[:3]] == [1, 1, 1] and np.isnan(scores["side_accuracy"])
+    assert evaluate(maps, {"a": replace(truth, ignore=None)}, protocol, metrics[:1]).values[metrics[0]] == 0
+
+
+def test_ignored_pixels_move_with_their_clip_onto_canvases(folder: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[20:], mask[:8] = 1, 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    rows = [row("a", boxes="", mask="mask.png"), row("b", label="cat")]
+    table(folder, rows, (*COLUMNS, "mask"))
+    table(folder, [{"id": "m", "split": "test", "members": "b+a"}], ("id", "split", "members"), "mixtures.csv")
+    data = opened(folder, mask_values={"inside": [1], "ignore": [255]}, mixtures="mixtures.csv")
+    truth = data.truth("m")
+    assert truth.ignore is not None and truth.ignore[:8, 60:].all() and truth.ignore.sum() == 8 * 60
+    maps = {"m": Prediction("m", np.ones((1, 7, 14), np.float32))}
+    with pytest.raises(AvlocError, match=r"ignores pixels.*canvas: whole"):
+        evaluate(maps, {"m": truth}, {"preset": "avloc", "canvas": "tile"}, tiles=2)
 
 
 def test_a_photograph_with_a_sound_file(folder: Path) -> None:
@@ -158,17 +194,6 @@ WRONG = {
     "split": ([row(split="tset")], r"line 2: There is no split 'tset'\. Did you mean 'test'"),
     "no id": ([row(id="")], "line 2: id is empty"),
     "no label": ([row(), row("b", label=" ")], "line 3: label is empty"),
-    "outside": ([row(boxes="[[0.1, 0.1, 1.2, 0.5]]")], r"line 2: .*from 0 to 1, not \[\[0\.1, 0\.1, 1\.2, 0\.5\]\]"),
-    "negative": ([row(boxes="[[-0.1, 0.1, 0.2, 0.5]]")], "line 2: .*from 0 to 1"),
-    "pixels": ([row(boxes="[[10, 20, 100, 200]]")], "line 2: .*from 0 to 1"),
-    "not a number": ([row(boxes="[[NaN, 0.1, 0.2, 0.5]]")], "line 2: boxes should be a JSON list"),
-    "xywh": ([row(boxes="[[0.5, 0.5, 0.2, 0.2]]")], "line 2: .*x1 < x2"),
-    "no area": ([row(boxes="[[0.5, 0.5, 0.5, 0.6]]")], "line 2: .*x1 < x2"),
-    "flat list": ([row(boxes="[0.1, 0.2, 0.3, 0.4]")], r"line 2: .*list of \[x1, y1, x2, y2\]"),
-    "ragged": ([row(boxes="[[0.1, 0.2, 0.3]]")], "line 2: boxes should be a JSON list"),
-    "no JSON": ([row(boxes="0.1 0.2 0.3 0.4")], "line 2: boxes should be a JSON list"),
-    "beyond all floats": ([row(boxes=f"[[{'9' * 400}, 0, 1, 1]]")], "line 2: boxes should be a JSON list"),
-    "object": ([row(boxes='{"x": 1}')], "line 2: boxes should be a JSON list"),
     "unannotated": ([row(boxes="")], "line 2: a test clip needs boxes or a mask"),
     "two media": ([row(), row(media="other.mp4")], r"line 3: clip 'a' has the media 'other\.mp4' here but 'clip\.mp4'"),
     "two splits": ([row(), row(split="train")], "line 3: clip 'a' has the split 'train' here but 'test'"),
@@ -181,6 +206,127 @@ WRONG = {
 }
 
 
+BOXES = {
+    "outside": ("[[0.1, 0.1, 1.2, 0.5]]", r"line 2: .*from 0 to 1, not \[\[0\.1, 0\.1, 1\.2, 0\.5\]\]"),
+    "negative": ("[[-0.1, 0.1, 0.2, 0.5]]", "line 2: .*from 0 to 1"),
+    "pixels": ("[[10, 20, 100, 200]]", "line 2: .*from 0 to 1"),
+    "not a number": ("[[NaN, 0.1, 0.2, 0.5]]", "line 2: boxes should be a JSON list"),
+    "xywh": ("[[0.5, 0.5, 0.2, 0.2]]", "line 2: .*x1 < x2"),
+    "no area": ("[[0.5, 0.5, 0.5, 0.6]]", "line 2: .*x1 < x2"),
+    "flat list": ("[0.1, 0.2, 0.3, 0.4]", r"line 2: .*list of \[x1, y1, x2, y2\]"),
+    "ragged": ("[[0.1, 0.2, 0.3]]", "line 2: boxes should be a JSON list"),
+    "no JSON": ("0.1 0.2 0.3 0.4", "line 2: boxes should be a JSON list"),
+    "beyond all floats": (f"[[{'9' * 400}, 0, 1, 1]]", "line 2: boxes should be a JSON list"),
+    "object": ('{"x": 1}', "line 2: boxes should be a JSON list"),
+}
+
+
+@pytest.mark.parametrize(("boxes", "message"), BOXES.values(), ids=BOXES)
+def test_wrong_boxes_break_their_clip_and_no_other(folder: Path, boxes: str, message: str) -> None:
+    path = table(folder, [row(boxes=boxes), row("b")])
+    status = opened(folder).status()
+    assert status.present == ("b",) and list(status.broken) == ["a"]
+    assert status.broken["a"].startswith(str(path)) and re.search(message, status.broken["a"])
+
+
+@pytest.mark.parametrize("beyond", [1e-7, 4e-5, -6e-5])
+def test_rounding_is_no_wrong_box(folder: Path, beyond: float) -> None:
+    table(folder, [row(boxes=f"[[{-beyond}, 0, 0.5, {1 + beyond}]]")])
+    assert opened(folder).truth("a").boxes[0].tolist() == [[max(0, -beyond), 0, 0.5, min(1, 1 + beyond)]]
+
+
+@pytest.mark.parametrize("boxes", ["[[0, 0, 1.0001, 1]]", "[[-0.0001, 0, 1, 1]]"])
+def test_more_than_rounding_is_a_wrong_box(folder: Path, boxes: str) -> None:
+    table(folder, [row(boxes=boxes)])
+    assert "line 2: boxes should be shares" in opened(folder).status().broken["a"]
+
+
+@pytest.mark.parametrize("cells", [{"boxes": "none"}, {"label": "nothing", "boxes": ""}, {"label": "nothing"}])
+def test_a_clip_in_which_nothing_visible_sounds(folder: Path, cells: Row) -> None:
+    path = table(folder, [row("b"), {**row(), "boxes": "[]", **cells}])
+    data = opened(folder)
+    truth = data.truth("a")
+    assert truth.masks.shape == (1, 40, 60) and not truth.masks.any() and truth.boxes[0].shape == (0, 4)
+    assert truth.labels == (cells.get("label", "dog"),) and set(truth.labels) <= set(data.classes)
+    assert get_component("dataset", "folder").check(path) == []  # type: ignore[attr-defined]
+    maps = {id: Prediction(id, np.eye(4, dtype=np.float32)[None]) for id in ("a", "b")}
+    scores = evaluate(maps, {id: data.truth(id) for id in maps}, metrics=["pia", "cap"])
+    assert scores.values["pia"] > 0 and scores.rows.cap.isna().tolist() == [True, False]
+
+
+def test_a_black_mask_is_a_source_that_is_not_visible(folder: Path) -> None:
+    cv2.imwrite(str(folder / "black.png"), np.zeros((4, 6), np.uint8))
+    path = table(folder, [row(boxes="", mask="black.png")], (*COLUMNS, "mask"))
+    assert not opened(folder).truth("a").masks.any()
+    assert get_component("dataset", "folder").check(path) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"label": "nothing"}, "line 2: the label 'nothing' says that the source is not visible, but there are boxes"),
+        ({"boxes": "none", "mask": "m.png"}, "line 2: none in boxes says that the source is not visible"),
+    ],
+)
+def test_a_source_is_visible_or_not(folder: Path, cells: Row, message: str) -> None:
+    table(folder, [row(**cells)], (*COLUMNS, "mask"))
+    with pytest.raises(DataError, match=message):
+        opened(folder)
+
+
+def test_nothing_sounds_alone(folder: Path) -> None:
+    table(folder, [row(), row(label="nothing", boxes="")])
+    with pytest.raises(DataError, match="line 3: clip 'a' has the label 'nothing' and other ones"):
+        opened(folder)
+
+
+MOMENT = (*COLUMNS, "audio", "at", "start", "end")
+
+
+def test_a_moment_chooses_frame_and_sound(folder: Path) -> None:
+    rows = [row(at="1.01"), row("b", start="1", end="2.5"), row("c", start="1", end="2.5", at="0.26"), row("d")]
+    table(folder, rows, MOMENT)
+    data = opened(folder)
+    clips = {id: data.load(id).clip for id in "abcd"}
+    for id, frame in {"a": 8, "b": 14, "c": 2, "d": 12}.items():
+        assert abs(clips[id].image.mean() - 10 * frame) < 4
+    assert len(clips["b"].audio) == len(clips["c"].audio) == 24000 and len(clips["a"].audio) > 46000
+    np.testing.assert_array_equal(clips["b"].audio, clips["d"].audio[16000:40000])
+    assert len({data.content(id) for id in "abcd"}) == 4
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"at": "soon"}, "line 2: at should be seconds from the file's start, such as 12.5, not soon"),
+        ({"at": "-1"}, "line 2: at should be seconds"),
+        ({"start": "1"}, "line 2: start and end go together"),
+        ({"start": "2", "end": "1"}, "line 2: start and end go together, start before end"),
+        ({"media": "a.png", "audio": "a.wav", "at": "1"}, "line 2: a.png is an image, so it has no second 1"),
+    ],
+)
+def test_a_wrong_moment_is_named(folder: Path, cells: Row, message: str) -> None:
+    table(folder, [row(**cells)], MOMENT)
+    with pytest.raises(DataError, match=message):
+        opened(folder)
+
+
+@pytest.mark.parametrize("cells", [{"start": "1", "end": "9", "at": "1"}, {"start": "5", "end": "5.5", "at": "1"}])
+def test_a_moment_after_the_end_breaks_the_clip(folder: Path, cells: Row) -> None:
+    path = table(folder, [row(**cells)], MOMENT)
+    with pytest.raises(DataError, match=r"the sound lasts 3\.\d+ s, so it has no part from"):
+        opened(folder).load("a")
+    assert any("so it has no part from" in line for line in get_component("dataset", "folder").check(path))  # type: ignore[attr-defined]
+
+
+def test_columns_that_are_not_read_are_named(folder: Path) -> None:
+    path = table(folder, [row(), row("b", split="train", boxes="", gruop="v")], (*COLUMNS, "gruop"))
+    known = "Known: at, audio, boxes, end, group, id, label, mask, media, split, start. It is not read."
+    sentence = f"There is no column 'gruop'. Did you mean 'group'? {known}"
+    assert opened(folder).notes == (f"annotations.csv: {sentence}",)
+    assert f"{path}: {sentence}" in get_component("dataset", "folder").check(path)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("rows", "message"), WRONG.values(), ids=WRONG)
 def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> None:
     path = table(folder, rows)
@@ -190,7 +336,7 @@ def test_a_wrong_row_is_named(folder: Path, rows: list[Row], message: str) -> No
 
 
 def test_the_first_problem_is_raised_with_the_command_for_the_others(folder: Path) -> None:
-    path = table(folder, [row(split="tset"), row("b", label="", boxes="[[1, 2, 3, 4]]")])
+    path = table(folder, [row(split="tset"), row("b", label="", media="")])
     with pytest.raises(DataError, match=rf"line 2: .* 2 more problems: avloc data check {path}"):
         opened(folder)
 

@@ -200,7 +200,7 @@ class Recordings:
         Raises:
             DataError: The mask is missing, is not the one that was prepared, cannot be decoded, or is black.
         """
-        return read_mask(self._file(recording.names("masks"))[0]).astype(np.float32)
+        return read_mask(self._file(recording.names("masks"))[0]).inside.astype(np.float32)
 
     def traits(self, recordings: Mapping[str, Recording]) -> dict[str, Traits]:
         """What is odd about clips that are present: of their sources where they were prepared, else of the files."""

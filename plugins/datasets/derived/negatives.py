@@ -188,7 +188,7 @@ class Negatives(Dataset):
 
 def _nowhere(truth: Truth) -> Truth:
     """Without boxes, because protocols would draw masks from them."""
-    return Truth(np.zeros_like(truth.masks), truth.labels)
+    return Truth(np.zeros_like(truth.masks), truth.labels, ignore=truth.ignore)
 
 
 def _as_loud(wave: Floats, model: Wave) -> Wave:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,13 @@ import numpy.typing as npt
 from avloc import Clip, DataError, Dataset, Sample, Status, Truth, track, unknown
 from avloc.data import (
     Look,
+    Mask,
+    MaskValues,
     Members,
     Mixtures,
     Traits,
     digest,
     file_digest,
-    read_audio,
     read_frame,
     read_image,
     read_mask,
@@ -26,9 +28,10 @@ from avloc.data import (
 )
 from avloc.data.prepared import SPLITS, ChecksAnnotations
 
-from .entries import Entry, Source, assigned, read_entries
+from .entries import Entry, Source, assigned, read_entries, unknown_columns
 from .linter import check
 from .mixtures import draw_bank, read_mixtures
+from .moments import read_moment
 
 
 class Folder(ChecksAnnotations, Mixtures):
@@ -44,6 +47,8 @@ class Folder(ChecksAnnotations, Mixtures):
         sources: Clips per mixture: selects rows of the list, and sets the number for the bank (default 2).
         bank: Number of training mixtures to draw, of clips that share no class, if the list has no ``train`` rows. If
             it has no ``val`` rows either, every validation clip is the first of one mixture. 0: none.
+        mask_values: What the values of mask files mean, ``{inside: [1, 2], ignore: [255]}``; ignored pixels take part
+            in no metric. ``None``: masks have two values, 0 and another one inside.
 
     Raises:
         DataError: A file is missing or wrong; names the row and the fix.
@@ -64,6 +69,7 @@ class Folder(ChecksAnnotations, Mixtures):
         mixtures: str | None = None,
         sources: int | None = None,
         bank: int = 0,
+        mask_values: Mapping[str, Any] | None = None,
     ) -> None:
         if split not in SPLITS:
             raise DataError(unknown("split", split, SPLITS))
@@ -81,8 +87,13 @@ class Folder(ChecksAnnotations, Mixtures):
             members = draw_bank(path, split, clips, size, sources or 2)
         members = members or {id: (id,) for id in clips}
         used = {id: clips[id] for ids in members.values() for id in ids}
-        super().__init__(_Clips(path, tuple(sorted(labels) if classes is None else classes), used), members)
-        self.notes = _notes(entries, listed.get("test", {}))
+        names = tuple(sorted(labels) if classes is None else classes)
+        values = None if mask_values is None else MaskValues.parse(mask_values)
+        super().__init__(_Clips(path, names, used, values), members)
+        self.notes = (
+            *[f"{path.name}: {name}" for name in unknown_columns(path)],
+            *_notes(entries, listed.get("test", {})),
+        )
 
     @classmethod
     def check(cls, file: Path) -> list[str]:
@@ -95,21 +106,33 @@ class _Clips(Dataset):
 
     title = "Folder"
 
-    def __init__(self, csv: Path, classes: tuple[str, ...], entries: Mapping[str, Entry]) -> None:
-        self.csv, self.classes, self._entries = csv, classes, entries
+    def __init__(
+        self, csv: Path, classes: tuple[str, ...], entries: Mapping[str, Entry], values: MaskValues | None
+    ) -> None:
+        self.csv, self.classes, self._entries, self._values = csv, classes, entries, values
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def ids(self) -> Sequence[str]:
         return list(self._entries)
 
     def status(self) -> Status:
-        """A clip is missing if one of its files is; files that cannot be decoded are found on loading."""
+        """A clip is missing if one of its files is, and broken if its boxes are wrong.
+
+        Files that cannot be decoded are found on loading.
+        """
         missing: dict[str, str] = {}
         for id, entry in self._entries.items():
             for path in map(self._path, entry.files):
                 if id not in missing and not path.is_file():
                     missing[id] = f"{path}: the file is missing."
-        return Status(tuple(id for id in self._entries if id not in missing), missing)
+        broken = {
+            id: f"{self.csv}, line {source.line}: {source.unusable}"
+            for id, entry in self._entries.items()
+            for source in reversed(entry.sources)
+            if source.unusable and id not in missing
+        }
+        present = (id for id in self._entries if id not in missing and id not in broken)
+        return Status(tuple(present), missing, broken)
 
     def remarks(self) -> tuple[str, ...]:
         """Counts of odd clips among those present; decodes every sound and video that was not looked at before."""
@@ -122,14 +145,15 @@ class _Clips(Dataset):
         return remarks(found)
 
     def load(self, id: str) -> Sample:
-        """The middle frame and the whole sound; the truth has the frame's size.
+        """Its frame and sound; the truth has the frame's size.
 
         Raises:
             DataError: The media or a mask cannot be used; names the file and the cause.
         """
         entry = self._entries[id]
         image = self._image(entry)
-        audio, rate = read_audio(self._path(entry.sound))
+        channels, rate = read_moment(self._path(entry.sound), entry.start, entry.end)
+        audio = channels.mean(axis=0)
         truth = self.truth(id) if entry.annotated else None
         return Sample(Clip(id, image, audio, rate, group=entry.group), truth, entry.labels)
 
@@ -143,9 +167,13 @@ class _Clips(Dataset):
             raise DataError(f"{self.csv}: clip {id!r} has neither boxes nor a mask, so it cannot be scored.")
         if id not in self._sizes:
             self._image(entry)
-        masks = np.stack([self._mask(source, *self._sizes[id]) for source in entry.sources])
+        height, width = self._sizes[id]
+        parts = [self._mask(source, height, width) for source in entry.sources]
+        ignore = np.any([part.ignore for part in parts], axis=0)
+        masks = np.stack([part.inside for part in parts]).astype(np.float32)
         boxes = tuple(np.array(source.boxes, np.float64).reshape(-1, 4) for source in entry.sources)
-        return Truth(masks, tuple(source.label for source in entry.sources), boxes)
+        labels = tuple(source.label for source in entry.sources)
+        return Truth(masks, labels, boxes, ignore if ignore.any() else None)
 
     def content(self, id: str) -> str:
         """A hash of the files' bytes, the labels and the group; decodes nothing.
@@ -155,38 +183,47 @@ class _Clips(Dataset):
         """
         entry = self._entries[id]
         files = [file_digest(self._path(name)) for name in (entry.media, entry.audio) if name]
-        return digest([files, entry.pictured, entry.labels, entry.group])
+        moment = [entry.at, entry.start, entry.end]
+        return digest([files, entry.pictured, entry.labels, entry.group, moment])
 
     def fingerprint(self) -> str:
         """A hash of the clips listed in the CSV, and of the present clips with their content."""
         rows = [
-            [entry.id, entry.media, entry.audio, entry.group, [[s.label, s.boxes, s.mask] for s in entry.sources]]
+            [
+                entry.id,
+                entry.media,
+                entry.audio,
+                entry.group,
+                [[s.label, s.boxes, s.mask, s.hidden] for s in entry.sources],
+            ]
             for entry in self._entries.values()
         ]
         present = [
             [id, self.content(id), [file_digest(self._path(name)) for name in self._entries[id].masks]]
             for id in self.status().present
         ]
-        return digest([self.classes, rows, present])
+        return digest([self.classes, rows, present, repr(self._values)])
 
     def _path(self, name: str) -> Path:
         return self.csv.parent / name
 
     def _image(self, entry: Entry) -> npt.NDArray[np.uint8]:
         path = self._path(entry.media)
-        image = read_image(path) if entry.pictured else read_frame(path)
+        image = read_image(path) if entry.pictured else read_frame(path, entry.moment)
         self._sizes[entry.id] = image.shape[0], image.shape[1]
         return image
 
-    def _mask(self, source: Source, height: int, width: int) -> npt.NDArray[np.float32]:
-        """``(height, width)`` 0 or 1; every pixel that a box touches, or brighter than half of the mask's maximum."""
+    def _mask(self, source: Source, height: int, width: int) -> Mask:
+        """``(height, width)``: every pixel that a box touches, or what the mask file says."""
         if source.mask:
-            return resize_mask(read_mask(self._path(source.mask)), height, width)
-        mask = np.zeros((height, width), np.float32)
+            mask = read_mask(self._path(source.mask), self._values, black=True)
+            inside, ignore = (resize_mask(part, height, width) > 0 for part in (mask.inside, mask.ignore))
+            return Mask(inside, ignore)
+        inside = np.zeros((height, width), bool)
         for x1, y1, x2, y2 in source.boxes:
             rows = slice(math.floor(y1 * height), math.ceil(y2 * height))
-            mask[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = 1
-        return mask
+            inside[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = True
+        return Mask(inside, np.zeros_like(inside))
 
 
 def _notes(entries: Mapping[str, Entry], mixtures: Members) -> tuple[str, ...]:

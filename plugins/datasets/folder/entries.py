@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from avloc import DataError, unknown
-from avloc.data import Row, hold_out, read_boxes, read_csv
+from avloc.data import Row, hold_out, read_boxes, read_csv, read_header
 from avloc.data.prepared import SPLITS
 
 REQUIRED = ("id", "media", "label", "split", "boxes|mask")
+COLUMNS = ("id", "media", "label", "boxes", "mask", "split", "group", "audio", "at", "start", "end")
+NOWHERE = "none"
+"""In the column ``boxes``: the source is not visible."""
+NOTHING = "nothing"
+"""The label of a clip in which nothing sounds that could be asked for."""
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 FEWEST = 10
@@ -22,23 +27,33 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One row's part of a clip: a class and its location; neither boxes nor mask if it is not annotated."""
+    """One row's part of a clip: a class and its location; neither boxes nor mask if it is not annotated.
+
+    Attributes:
+        hidden: Whether it is known not to be visible.
+        unusable: What is wrong with its boxes; empty where nothing is.
+    """
 
     label: str
     boxes: tuple[Box, ...]
     mask: str
+    hidden: bool
     line: int = field(compare=False)
+    unusable: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A clip of the CSV, with paths as written there."""
+    """A clip of the CSV, with paths as written there; `at`, `start` and `end` are seconds."""
 
     id: str
     media: str
     audio: str
     split: str
     group: str
+    at: float | None = None
+    start: float | None = None
+    end: float | None = None
     sources: list[Source] = field(default_factory=list)
 
     @property
@@ -73,8 +88,15 @@ class Entry:
 
     @property
     def annotated(self) -> bool:
-        """Whether every source has boxes or a mask."""
-        return all(source.boxes or source.mask for source in self.sources)
+        """Whether every source has boxes or a mask, or is not visible."""
+        return all(source.boxes or source.mask or source.hidden for source in self.sources)
+
+    @property
+    def moment(self) -> float | None:
+        """The second whose frame is shown: `at`, or the middle from `start` to `end`; ``None``: the file's middle."""
+        if self.at is None and self.start is not None and self.end is not None:
+            return (self.start + self.end) / 2
+        return self.at
 
 
 def read_entries(path: Path, classes: Sequence[str] | None = None) -> dict[str, Entry]:
@@ -85,7 +107,8 @@ def read_entries(path: Path, classes: Sequence[str] | None = None) -> dict[str, 
         classes: The only labels allowed; ``None``: any.
 
     Raises:
-        DataError: There is no such file, a column is missing, or a row is wrong; names the row's line.
+        DataError: There is no such file, a column is missing, or a row is wrong; names the row's line. Wrong boxes
+            make only their clip unusable.
     """
     entries, wrong = scan_entries(path, classes)
     require_right(path, wrong)
@@ -147,12 +170,14 @@ def _add(entries: dict[str, Entry], row: Row, classes: Sequence[str] | None, wro
     media, audio, mask = (_inside(row[name], wrong) for name in ("media", "audio", "mask"))
     if is_image(media) and not row["audio"]:
         wrong.append(f"{media} is an image, so the column audio must name its sound file.")
-    boxes = _boxes(row, wrong)
-    source = Source(row["label"], boxes or (), mask, row.line)
-    if row["split"] == "test" and boxes == () and not row["mask"]:
-        wrong.append("a test clip needs boxes or a mask, or it cannot be scored.")
+    source = _source(row, mask, wrong)
+    at, start, end = (_seconds(row, name, wrong) for name in ("at", "start", "end"))
+    if at is not None and is_image(media):
+        wrong.append(f"{media} is an image, so it has no second {at:g}; leave at empty.")
+    if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
+        wrong.append("start and end go together, start before end.")
     if row["id"]:
-        fresh = Entry(row["id"], media, audio, row["split"], row["group"] or row["id"])
+        fresh = Entry(row["id"], media, audio, row["split"], row["group"] or row["id"], at, start, end)
         entry = entries.setdefault(fresh.id, fresh)
         _compare(entry, fresh, source, wrong)
         entry.sources.append(source)
@@ -160,10 +185,12 @@ def _add(entries: dict[str, Entry], row: Row, classes: Sequence[str] | None, wro
 
 def _compare(entry: Entry, fresh: Entry, source: Source, wrong: list[str]) -> None:
     """Report a row that contradicts earlier rows with the same id."""
-    for name in ("media", "audio", "split", "group"):
+    for name in ("media", "audio", "split", "group", "at", "start", "end"):
         before, now = getattr(entry, name), getattr(fresh, name)
         if before != now:
             wrong.append(f"clip {fresh.id!r} has the {name} {now!r} here but {before!r} in line {entry.line}.")
+    if NOTHING in (source.label, *entry.labels) and {source.label, *entry.labels} != {NOTHING}:
+        wrong.append(f"clip {fresh.id!r} has the label {NOTHING!r} and other ones; write {NOWHERE} in boxes instead.")
     twins = [above.line for above in entry.sources if above == source]
     if twins and not wrong:
         wrong.append(f"the row repeats line {twins[0]}; each row of a clip is another source.")
@@ -176,13 +203,45 @@ def _inside(name: str, wrong: list[str]) -> str:
     return name
 
 
-def _boxes(row: Row, wrong: list[str]) -> tuple[Box, ...] | None:
-    """``None`` if there is a problem with them."""
-    if row["boxes"].replace(" ", "") in ("", "[]"):
-        return ()
+def _source(row: Row, mask: str, wrong: list[str]) -> Source:
+    """The row's source; what is wrong with its boxes goes with it."""
+    label, cell = row["label"], row["boxes"].replace(" ", "")
+    located = cell not in ("", "[]", NOWHERE)
+    hidden = cell == NOWHERE or label == NOTHING
+    if hidden and (located or row["mask"]):
+        reason = f"the label {NOTHING!r} says" if label == NOTHING else f"{NOWHERE} in boxes says"
+        wrong.append(f"{reason} that the source is not visible, but there are boxes or a mask.")
+    if row["split"] == "test" and not (located or hidden or row["mask"]):
+        wrong.append(
+            "a test clip needs boxes or a mask, or it cannot be scored; where no source is visible, write "
+            f"{NOWHERE} in boxes."
+        )
+    boxes, unusable = _boxes(row) if located else ((), "")
+    return Source(label, boxes, mask, hidden, row.line, unusable)
+
+
+def _boxes(row: Row) -> tuple[tuple[Box, ...], str]:
+    """The boxes, or none and the problem with them."""
     try:
         found = read_boxes(row.where, row["boxes"], corners=True)
     except DataError as error:
-        wrong.append(str(error).removeprefix(f"{row.where}: "))
+        return (), str(error).removeprefix(f"{row.where}: ")
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in found.tolist()), ""
+
+
+def _seconds(row: Row, column: str, wrong: list[str]) -> float | None:
+    """A cell of seconds from the file's start; ``None``: it is empty, or wrong."""
+    try:
+        found = float(row[column]) if row[column] else None
+    except ValueError:
+        found = -1.0
+    if found is not None and not 0 <= found < float("inf"):
+        wrong.append(f"{column} should be seconds from the file's start, such as 12.5, not {row[column]}.")
         return None
-    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in found.tolist())
+    return found
+
+
+def unknown_columns(path: Path, known: Sequence[str] = COLUMNS) -> list[str]:
+    """A sentence for every column that is not read."""
+    strange = [name for name in read_header(path) if name not in known]
+    return [f"{unknown('column', name, known)} It is not read." for name in strange]

@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, track
-from avloc.data import Heard, read_channels, read_frame, read_header, read_image, read_mask, say
+from avloc.data import Heard, read_frame, read_header, read_image, read_mask, say
 
-from .entries import Entry, scan_entries
-from .mixtures import scan_mixtures
+from .entries import NOTHING, Entry, scan_entries, unknown_columns
+from .mixtures import REQUIRED, scan_mixtures
+from .moments import read_moment
 
 FULL = 0.999
 MOST_FULL = 0.01
@@ -30,7 +31,15 @@ SMALL, LARGE, SLIM = 16, 1 << 25, 4
 RARE, COMMON = 2, 5
 """A label of at most `RARE` clips may be a misspelling of a label with `COMMON` times as many."""
 
-Kind = Literal["image", "frame", "sound", "mask"]
+
+class Use(NamedTuple):
+    """A file that a clip is read from, and which moment of it."""
+
+    name: str
+    kind: Literal["image", "frame", "sound", "mask"]
+    at: float | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 def check(path: Path) -> list[str]:
@@ -42,7 +51,15 @@ def check(path: Path) -> list[str]:
     named = [*_spelling(clips), *_untrained(clips), *_shared(clips, "group", lambda entry: [entry.group])]
     named += _shared(clips, "file", lambda entry: dict.fromkeys(name for name in (entry.media, entry.audio) if name))
     found = [f"{path}, line {line}: {sentence}" for line, sentence in named]
-    return [*wrong, *found, *_media(path, clips)]
+    sources = [source for entry in clips for source in entry.sources if source.unusable]
+    boxes = [f"{path}, line {source.line}: {source.unusable}" for source in sources]
+    return [
+        *[f"{path}: {sentence}" for sentence in unknown_columns(path)],
+        *wrong,
+        *boxes,
+        *found,
+        *_media(path, clips),
+    ]
 
 
 def _check_list(path: Path) -> list[str]:
@@ -54,7 +71,10 @@ def _check_list(path: Path) -> list[str]:
     members = [member for mixture in scan_mixtures(path, {})[0] for member in mixture.members]
     most = max(known, key=lambda other: sum(member in known[other] for member in members))
     say(f"{path} is compared with {most}.")
-    return scan_mixtures(path, known[most])[1]
+    return [
+        *[f"{path}: {sentence}" for sentence in unknown_columns(path, REQUIRED)],
+        *scan_mixtures(path, known[most])[1],
+    ]
 
 
 def _spelling(clips: list[Entry]) -> Iterator[tuple[int, str]]:
@@ -88,7 +108,7 @@ def _untrained(clips: list[Entry]) -> Iterator[tuple[int, str]]:
     counts = Counter(label for entry in tested for label in entry.labels)
     lines = {label: entry.line for entry in reversed(tested) for label in entry.labels}
     for label, count in counts.items():
-        if learned and label not in learned:
+        if learned and label not in {*learned, NOTHING}:
             yield lines[label], f"the class {label!r} of {_many(count)} in test has no training clips."
 
 
@@ -105,36 +125,38 @@ def _shared(
 
 def _media(path: Path, clips: list[Entry]) -> list[str]:
     """Decode every file once, as many at a time as there are cores."""
-    uses: dict[tuple[str, Kind], int] = {}
+    uses: dict[Use, int] = {}
     for entry in clips:
         for use in _uses(entry):
             uses.setdefault(use, entry.line)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda use: _inspect(path.parent / use[0], use[1]), uses)
+        results = pool.map(lambda use: _inspect(path.parent, use), uses)
         found = list(track(results, "decode", len(uses)))
     complaints = zip(uses.values(), found, strict=True)
     # A missing video would be reported twice, for image and sound.
     return list(dict.fromkeys(f"{path}, line {line}: {sentence}" for line, all in complaints for sentence in all))
 
 
-def _uses(entry: Entry) -> Iterator[tuple[str, Kind]]:
+def _uses(entry: Entry) -> Iterator[Use]:
     if entry.media:
-        yield entry.media, "image" if entry.pictured else "frame"
+        yield Use(entry.media, "image" if entry.pictured else "frame", at=entry.moment)
     if entry.sound and not (entry.pictured and not entry.audio):
-        yield entry.sound, "sound"
+        yield Use(entry.sound, "sound", start=entry.start, end=entry.end)
     for name in entry.masks:
-        yield name, "mask"
+        yield Use(name, "mask")
 
 
-def _inspect(path: Path, kind: Kind) -> list[str]:
+def _inspect(folder: Path, use: Use) -> list[str]:
     """What is wrong with one file."""
+    path = folder / use.name
     try:
-        if kind == "sound":
-            return [f"{path}: {trait}" for trait in _odd_sound(*read_channels(path))]
-        if kind == "mask":
-            read_mask(path)
+        if use.kind == "sound":
+            return [f"{path}: {trait}" for trait in _odd_sound(*read_moment(path, use.start, use.end))]
+        if use.kind == "mask":
+            read_mask(path, black=True)
             return []
-        return [f"{path}: {trait}" for trait in _odd_image(read_image(path) if kind == "image" else read_frame(path))]
+        image = read_image(path) if use.kind == "image" else read_frame(path, use.at)
+        return [f"{path}: {trait}" for trait in _odd_image(image)]
     except DataError as error:
         return [str(error)]
 
