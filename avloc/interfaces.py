@@ -29,6 +29,7 @@ class EncoderInfo:
         image_grid: ``(h, w)`` tokens of one frame.
         audio_rate: Hz.
         audio_seconds: Length of the window it gets.
+        stereo: Whether it gets two channels, equal ones of a mono clip; else the mean of both.
         audio_grid: ``(m, f)`` audio tokens, time x frequency.
         backbone_dim: Channels of the backbone map; 0: it has none.
         has_text: Whether class names have an embedding.
@@ -42,6 +43,7 @@ class EncoderInfo:
     image_grid: tuple[int, int] = (7, 7)
     audio_rate: int = 16000
     audio_seconds: float = 3.0
+    stereo: bool = False
     audio_grid: tuple[int, int] = (10, 6)
     backbone_dim: int = 0
     has_text: bool = True
@@ -63,7 +65,10 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def encode_audio(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, T)`` waveforms at `EncoderInfo.audio_rate` to tokens ``(B, D, m, f)`` and pooled ``(B, D)``."""
+        """Waveforms ``(B, T)``, or ``(B, 2, T)`` in stereo, at `EncoderInfo.audio_rate`.
+
+        Returns tokens ``(B, D, m, f)`` and pooled ``(B, D)``.
+        """
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Class names to ``(N, D)``. An encoder whose ``info.has_text`` is False raises `NotImplementedError`."""
@@ -269,8 +274,8 @@ class Dataset(ABC):
         """
         sample = self.load(id)
         clip = sample.clip
-        about = [int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape]
-        return _digest(about, clip.image, clip.audio)
+        about = [int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape, len(clip.channels)]
+        return _digest(about, clip.image, clip.channels)
 
     def fingerprint(self) -> str:
         """A hash of the ids, and of the contents and truths of what is present: part of the ids of predictions.

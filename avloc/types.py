@@ -43,9 +43,10 @@ class Clip:
         id: Stable for ever.
         image: ``(H, W, 3)`` uint8 RGB, `tiles` equal tiles side by side.
         audio: ``(T,)`` float32, mono, full scale at 1. Lossy decoders overshoot it, and so may float files and a
-            mixture, the sum of its parts; no part exceeds `LOUDEST`.
+            mixture, the sum of its parts; no part exceeds `LOUDEST`. Given two channels ``(2, T)``, it is their mean.
         rate: Samples per second.
         group: The video the clip comes from; statistics cluster by it.
+        stereo: ``(2, T)``, the channels that `audio` is the mean of; ``None`` where it was given one.
     """
 
     id: str
@@ -54,9 +55,15 @@ class Clip:
     rate: int
     tiles: int = 1
     group: str = ""
+    stereo: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         where = f"clip {self.id!r}"
+        if self.audio.ndim == 2 and len(self.audio) in (1, 2) and self.audio.dtype == np.float32:
+            object.__setattr__(self, "stereo", self.audio if len(self.audio) == 2 else None)
+            object.__setattr__(self, "audio", self.audio.mean(axis=0))
+        elif self.stereo is not None and not np.array_equal(self.stereo.mean(axis=0), self.audio):
+            raise DataError(f"{where}: the audio is not the mean of stereo; give new channels as audio, (2, T).")
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise DataError(
                 f"{where}: the image must be (H, W, 3) uint8, but is {self.image.shape} {self.image.dtype}."
@@ -64,18 +71,24 @@ class Clip:
         if 0 in self.image.shape:
             raise DataError(f"{where}: the image has no pixels.")
         if self.audio.ndim != 1 or self.audio.dtype != np.float32:
-            raise DataError(f"{where}: the audio must be (T,) float32, but is {self.audio.shape} {self.audio.dtype}.")
+            got = f"{self.audio.shape} {self.audio.dtype}"
+            raise DataError(f"{where}: the audio must be (T,) float32, or (2, T) for stereo, but is {got}.")
         if self.audio.size == 0:
             raise DataError(f"{where}: the audio has no samples.")
-        if not np.isfinite(self.audio).all():
+        if not np.isfinite(self.channels).all():
             raise DataError(f"{where}: the audio has values that are not finite.")
-        if (peak := float(np.abs(self.audio).max())) > LOUDEST * self.tiles:
+        if (peak := float(np.abs(self.channels).max())) > LOUDEST * self.tiles:
             raise DataError(f"{where}: the audio reaches {peak:.4g} times full scale, which should be 1.")
         if self.rate <= 0 or self.tiles <= 0 or self.image.shape[1] % self.tiles:
             raise DataError(
                 f"{where}: rate ({self.rate}) and tiles ({self.tiles}) must be positive, and the width "
                 f"({self.image.shape[1]}) a multiple of tiles."
             )
+
+    @property
+    def channels(self) -> npt.NDArray[np.float32]:
+        """``(2, T)`` in stereo, else ``(1, T)``."""
+        return self.audio[None] if self.stereo is None else self.stereo
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -319,6 +319,7 @@ FIELDS = [
     Row(EncoderInfo, "image_mean", info("image_mean", (0.4, 0.4, 0.4)), ALL),
     Row(EncoderInfo, "image_std", info("image_std", (0.4, 0.4, 0.4)), ALL),
     Row(EncoderInfo, "image_grid", info("image_grid", (8, 8)), ALL),
+    Row(EncoderInfo, "stereo", info("stereo", True), ALL),
     Row(EncoderInfo, "audio_rate", info("audio_rate", 1000), ALL),
     Row(EncoderInfo, "audio_seconds", info("audio_seconds", 2.0), ALL),
     Row(EncoderInfo, "audio_grid", info("audio_grid", (2, 1)), ALL),

@@ -20,7 +20,7 @@ def clip(**changes: Any) -> Clip:
 
 def test_a_clip_contains_no_truth() -> None:
     names = {field.name for field in dataclasses.fields(Clip)}
-    assert names == {"id", "image", "audio", "rate", "tiles", "group"}
+    assert names == {"id", "image", "audio", "rate", "tiles", "group", "stereo"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         clip().id = "other"  # type: ignore[misc]
 
@@ -32,7 +32,8 @@ def test_a_clip_contains_no_truth() -> None:
         ({"image": IMAGE[..., 0]}, r"\(H, W, 3\)"),
         ({"image": IMAGE[:0]}, "no pixels"),
         ({"audio": AUDIO.astype(np.float64)}, "float32"),
-        ({"audio": AUDIO[None]}, r"\(T,\)"),
+        ({"audio": np.zeros((3, 10), np.float32)}, r"\(T,\)"),
+        ({"stereo": np.ones((2, 10), np.float32)}, "not the mean of stereo"),
         ({"audio": AUDIO[:0]}, "no samples"),
         ({"audio": np.full(3, np.nan, np.float32)}, "not finite"),
         ({"audio": np.full(3, 12000, np.float32)}, "reaches 1.2e.04 times full scale"),
@@ -44,6 +45,19 @@ def test_a_clip_contains_no_truth() -> None:
 def test_a_bad_clip_is_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=rf"clip 'clip7'.*({words})"):
         clip(**changes)
+
+
+def test_two_channels_are_kept_beside_their_mean() -> None:
+    channels = np.float32([[0.5, 0.25, 0], [0, 0.25, 0.5]])
+    both = clip(audio=channels)
+    assert both.audio.tolist() == [0.25, 0.25, 0.25]
+    assert both.stereo is not None and both.stereo.tolist() == both.channels.tolist() == channels.tolist()
+    turned = dataclasses.replace(both, audio=channels[::-1])
+    assert turned.channels.tolist() == channels[::-1].tolist()
+    with pytest.raises(DataError, match="not the mean of stereo"):
+        dataclasses.replace(both, audio=channels[0])
+    one = dataclasses.replace(both, audio=channels[0], stereo=None)
+    assert one.stereo is None and one.channels.tolist() == channels[:1].tolist()
 
 
 def test_a_mixture_may_be_as_loud_as_its_parts() -> None:

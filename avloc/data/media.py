@@ -232,14 +232,14 @@ def read_image(path: Path) -> Image:
 
 
 def resample(audio: Wave, rate: int, to: int) -> Wave:
-    """A ``(T,)`` waveform at another rate (windowed sinc); ``(ceil(T * to / rate),)`` float32."""
+    """Waveforms ``(..., T)`` at another rate (windowed sinc): ``(..., ceil(T * to / rate))`` float32."""
     if rate == to:
         return audio
     divisor = math.gcd(rate, to)
     if rate // divisor * (to // divisor) > LARGEST_KERNEL:
         from scipy.signal import resample_poly
 
-        return np.asarray(resample_poly(audio, to // divisor, rate // divisor), np.float32)
+        return np.asarray(resample_poly(audio, to // divisor, rate // divisor, axis=-1), np.float32)
     import torch
 
     repair_torch_extensions()

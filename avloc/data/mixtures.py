@@ -101,10 +101,11 @@ def _mixed(samples: Sequence[Sample], id: str) -> Sample:
     """A canvas of samples of one tile each, with a truth where all have one."""
     clips = [sample.clip for sample in samples]
     height, width = clips[0].image.shape[:2]
+    stereo = all(clip.stereo is not None for clip in clips)
     clip = Clip(
         id,
         np.concatenate([resize_image(clip.image, height, width) for clip in clips], axis=1),
-        _sum([resample(clip.audio, clip.rate, clips[0].rate) for clip in clips]),
+        _sum([resample(clip.channels if stereo else clip.audio[None], clip.rate, clips[0].rate) for clip in clips]),
         clips[0].rate,
         tiles=len(clips),
         group="+".join(dict.fromkeys(clip.group or clip.id for clip in clips)),
@@ -139,10 +140,11 @@ def _side_by_side(truths: Sequence[Truth]) -> Truth:
 
 
 def _sum(waves: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    length = max(len(wave) for wave in waves)
-    total = np.zeros(length, np.float32)
+    """Of waves ``(C, T)``; shorter ones are repeated."""
+    length = max(wave.shape[1] for wave in waves)
+    total = np.zeros((len(waves[0]), length), np.float32)
     for wave in waves:
-        total += np.tile(wave, -(-length // len(wave)))[:length]
+        total += np.tile(wave, (1, -(-length // wave.shape[1])))[:, :length]
     return total
 
 

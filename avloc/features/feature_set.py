@@ -47,13 +47,14 @@ def encoder_image(clip: Clip, info: EncoderInfo) -> Tensor:
 
 
 def encoder_audio(clip: Clip, info: EncoderInfo) -> Tensor:
-    """``(T,)``: the center window at the encoder's rate, tiled where the clip is shorter."""
-    wave = resample(clip.audio, clip.rate, info.audio_rate)
+    """``(T,)``, or ``(2, T)`` in stereo: the center window at the encoder's rate, tiled where the clip is shorter."""
+    wave = resample(clip.channels if info.stereo else clip.audio[None], clip.rate, info.audio_rate)  # (C, T)
     length = round(info.audio_seconds * info.audio_rate)
-    if len(wave) < length:
-        wave = np.tile(wave, -(-length // len(wave)))
-    start = (len(wave) - length) // 2
-    return torch.from_numpy(np.ascontiguousarray(wave[start : start + length], dtype=np.float32))
+    if wave.shape[1] < length:
+        wave = np.tile(wave, (1, -(-length // wave.shape[1])))
+    start = (wave.shape[1] - length) // 2
+    window = torch.from_numpy(np.ascontiguousarray(wave[:, start : start + length], dtype=np.float32))
+    return window.expand(2, -1).contiguous() if info.stereo else window[0]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class FeatureSet:
     def tiles(self, id: str) -> int:
         """Tiles on the clip's canvas."""
         return int(self.log.records[self.keys[id]]["tiles"])
+
+    def stereo(self, id: str) -> bool:
+        """Whether the clip has two channels."""
+        return bool(self.log.records[self.keys[id]]["stereo"])
 
     def through(self, encoder: Encoder) -> FeatureSet:
         """The same clips seen through another encoder, such as a trained copy; features must not be cached."""
@@ -298,7 +303,8 @@ def _encode_clips(
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
-        log.append(keys[id], arrays, half=True, labels=list(sample.labels), group=group, tiles=clip.tiles)
+        about = {"labels": list(sample.labels), "group": group, "tiles": clip.tiles, "stereo": clip.stereo is not None}
+        log.append(keys[id], arrays, half=True, **about)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()

@@ -55,7 +55,7 @@ class Altered(Dataset):
     def load(self, id: str) -> Sample:
         sample = self._dataset.load(id.rpartition(COPY)[0])
         clip, rng = sample.clip, np.random.default_rng(list(hashlib.sha256(id.encode()).digest()))
-        audio = np.roll(clip.audio, int(rng.integers(len(clip.audio))))
+        audio = np.roll(clip.channels, int(rng.integers(len(clip.audio))), axis=1)
         tiles = np.split(clip.image, clip.tiles, axis=1)
         image = np.concatenate([altered(tile, rng) for tile in tiles], axis=1) if self._pixels else clip.image
         return Sample(replace(clip, id=id, image=image, audio=audio), None, sample.labels)

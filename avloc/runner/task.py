@@ -196,6 +196,10 @@ def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
         for split in SPLITS:
             clips = task.features(split, computed=computed)
             lost = {**clips.missing, **clips.broken}
+            if split == "test" and not task.encoder.info.stereo and (both := sum(map(clips.stereo, clips.ids))):
+                notes[
+                    f"{both} of {len(clips.ids)} test clips are stereo; the encoder hears the mean of both channels."
+                ] = None
             if lost and split != "test":  # the scores count those of the test
                 (id, reason), total = next(iter(lost.items())), len(lost) + len(clips.ids)
                 notes[f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."] = None

@@ -23,8 +23,10 @@ from typer.testing import CliRunner
 from avloc import AvlocError, Clip, Sample, cli, get_component, hookimpl
 from avloc.components import Component
 from avloc.features import (
+    Altered,
     FeatureSet,
     cached_features,
+    canvases,
     computed_features,
     encode_text,
     encoder_audio,
@@ -32,6 +34,7 @@ from avloc.features import (
 )
 from avloc.registry import registry
 from avloc.runner import Options, make_task, run_suite as bench
+from avloc.runner.task import task_notes
 from avloc.store import ArrayLog, clear, entries, exclusive
 from avloc.suite import SuiteDataset, Train, load_suite
 from avloc.training import ENCODER, Fit, Trained, TrainingData, load_weights
@@ -215,6 +218,57 @@ def test_short_sounds_are_tiled_and_long_ones_cut_in_the_middle() -> None:
     assert short.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1, 0.2])
     long = encoder_audio(Clip("a", image, np.linspace(0, 1, 12, dtype=np.float32), 8), info)
     assert np.allclose(long, np.linspace(0, 1, 12)[2:10])
+
+
+class Ears(Plain):
+    """An encoder that asks for both channels, and tells where the sound is louder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, stereo=True)
+
+    def encode_audio(self, waves: torch.Tensor) -> Any:
+        left, right = waves.square().mean(-1).T
+        return super().encode_audio(waves.mean(1))[0], (left - right)[:, None].expand(-1, self.info.dim)
+
+
+class Panned(Blocks):
+    """Blocks that sound on the left alone."""
+
+    def load(self, id: str) -> Sample:
+        sample = super().load(id)
+        audio = np.stack([sample.clip.audio, np.zeros_like(sample.clip.audio)])
+        return replace(sample, clip=replace(sample.clip, audio=audio))
+
+
+def test_an_encoder_gets_both_channels_if_it_asks_for_them() -> None:
+    left, plain = _encode(Panned(None, split="train", count=2), Ears()), _encode(Blocks(None, split="train"), Ears())
+    assert left.features(["train0"]).audio.min() > 0 and left.stereo("train0")
+    assert plain.features(["train0"]).audio.abs().max() == 0 and not plain.stereo("train0")
+
+
+def test_an_encoder_that_does_not_ask_hears_the_mean_which_is_noted(world: Any) -> None:
+    both = _encode(Panned(None, split="train", count=2), Plain())
+    halved = _encode(Edited(None, split="train", count=2), Plain())  # its "train1" is half as loud
+    assert torch.equal(both.features(["train1"]).audio, halved.features(["train1"]).audio)
+    for encoder, count in ((Plain(), 1), (Ears(), 0)):
+        task = make_task(
+            SuiteDataset(name="blocks", encoder=Component(name="plain")), {"test": Panned(None, split="test")}, encoder
+        )
+        said = [
+            note for note in task_notes(task, [False]) if "test clips are stereo; the encoder hears the mean" in note
+        ]
+        assert len(said) == count
+
+
+def test_canvases_and_shifted_copies_keep_both_channels() -> None:
+    data = Panned(None, split="train", count=2)
+    one = data.load("train0").clip
+    shifted = Altered(data, ["train0"], 1, pixels=False).load("train0~0").clip
+    assert not shifted.channels[1].any() and sorted(shifted.channels[0]) == sorted(one.channels[0])
+    canvas = canvases(data, {"train0": "a", "train1": "b"}, 2)
+    mixed = canvas.load(canvas.ids()[0]).clip
+    assert not mixed.channels[1].any() and np.array_equal(mixed.audio, mixed.channels[0] / 2)
 
 
 def test_a_canvas_keeps_its_tiles() -> None:

@@ -125,7 +125,7 @@ class Negatives(Dataset):
         if not self._replaces(id):
             audio = _as_loud(clip.audio + audio * 10.0 ** (-(self._snr or 0.0) / 20), clip.audio)
         truth = _nowhere(sample.truth) if self._replaces(id) and sample.truth is not None else sample.truth
-        return Sample(replace(clip, id=id, audio=audio, group=clip.group or own), truth, sample.labels)
+        return Sample(replace(clip, id=id, audio=audio, stereo=None, group=clip.group or own), truth, sample.labels)
 
     def truth(self, id: str) -> Truth:
         """The clip's truth; for a negative, its sources with empty masks."""

@@ -153,7 +153,7 @@ class _Clips(Dataset):
         entry = self._entries[id]
         image = self._image(entry)
         channels, rate = read_moment(self._path(entry.sound), entry.start, entry.end)
-        audio = channels.mean(axis=0)
+        audio = channels if len(channels) == 2 else channels.mean(axis=0)
         truth = self.truth(id) if entry.annotated else None
         return Sample(Clip(id, image, audio, rate, group=entry.group), truth, entry.labels)
 
