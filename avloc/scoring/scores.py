@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from avloc.components import mention_edits, source_digest
+from avloc.components import ABOUT_ROWS, mention_edits, source_digest
 from avloc.progress import track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
 from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, replacing, score_path
@@ -157,7 +157,7 @@ def score_clips(
         for key, metric in metrics.items():
             try:
                 found.values[key] = _value(key, metric, found, images)
-            except Exception as error:  # a plugin may raise anything; the other metrics must not lack anything
+            except (Exception, SystemExit) as error:  # a plugin may raise anything; other metrics must lack nothing
                 found.failed.setdefault(key, _sentence(error))
                 found.values[key] = float("nan")
                 found.rows = found.rows.drop(columns=_columns(found.rows, key))
@@ -198,13 +198,13 @@ def score_clip(
     for array in (found.scores, found.masks, found.confidence, found.found, resized.masks):
         array.flags.writeable = False  # the next metric reads the same ones
     clip, sources = prediction.clip, len(truth.labels)
-    columns: dict[str, Any] = {"clip": [clip] * sources, "group": [group] * sources, "source": range(sources)}
-    columns["label"] = list(truth.labels)
+    about = ([clip] * sources, [group] * sources, range(sources), list(truth.labels))
+    columns: dict[str, Any] = dict(zip(ABOUT_ROWS, about, strict=True))
     failed = {}
     for key, metric in metrics.items():
         try:
             rows = _metric_rows(metric, found, resized)
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             failed[key] = f"on clip {clip!r}: {_sentence(error)}"
             continue
         names = [key] if rows.shape[1] == 1 else [f"{key}#{n}" for n in range(rows.shape[1])]
@@ -268,7 +268,7 @@ def _fraction(value: float) -> float:
     return value
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, AvlocError) else f"{type(error).__name__}: {error}"
 
 
