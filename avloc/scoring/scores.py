@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +195,9 @@ def score_clip(
     import pandas as pd
 
     found, resized = protocol.apply(prediction, truth, tiles, prior)
-    for array in (found.scores, found.masks, found.confidence, found.found, resized.masks):
-        array.flags.writeable = False  # the next metric reads the same ones
+    names = ("scores", "masks", "confidence", "found")  # the next metric reads the same ones
+    found = replace(found, **{name: _locked(getattr(found, name)) for name in names})
+    resized = replace(resized, masks=_locked(resized.masks))
     clip, sources = prediction.clip, len(truth.labels)
     about = ([clip] * sources, [group] * sources, range(sources), list(truth.labels))
     columns: dict[str, Any] = dict(zip(ABOUT_ROWS, about, strict=True))
@@ -231,6 +232,11 @@ def same_images(rows: pd.DataFrame, images: Mapping[str, str]) -> list[str]:
             first, *others = (top(images[clip]) for clip in members["clip"].unique())
             above |= {other: first for other in others if other != first}
     return [top(images[clip]) for clip in rows["clip"]]
+
+
+def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that is read-only for good: of an array that owns its memory, anybody can take that back."""
+    return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) if array.size else array
 
 
 def _metric_rows(metric: Metric, found: Localization, truth: Truth) -> Rows:

@@ -116,6 +116,8 @@ class Strange(Metric):
             found.scores[:] = 0
         if self.kind == "hides":
             truth.masks[:] = 0
+        if self.kind == "unlocks":
+            found.masks.flags.writeable = True
         width = int(truth.masks.sum()) if self.kind == "width" else 1
         shape = {"flat": (2,), "few": (1, 1), "empty": (2, 0)}.get(self.kind, (2, width))
         if self.kind == "exits":
@@ -137,6 +139,7 @@ class Strange(Metric):
         ("exits", "on clip 'a': SystemExit: 3"),
         ("writes", "on clip 'a': ValueError: .*read-only"),
         ("hides", "on clip 'a': ValueError: .*read-only"),
+        ("unlocks", "on clip 'a': ValueError: cannot set WRITEABLE flag to True"),
         ("flat", r"on clip 'a': rows should return .* \(2, k\), one row per true source, but returned \(2,\)"),
         ("few", r"but returned \(1, 1\)"),
         ("empty", r"but returned \(2, 0\)"),
