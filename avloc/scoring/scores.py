@@ -195,8 +195,10 @@ def score_clip(
     import pandas as pd
 
     found, resized = protocol.apply(prediction, truth, tiles, prior)
-    names = ("scores", "masks", "confidence", "found")  # the next metric reads the same ones
-    found = replace(found, **{name: _locked(getattr(found, name)) for name in names})
+    found = replace(  # the next metric reads the same arrays
+        found, scores=_locked(found.scores), masks=_locked(found.masks), confidence=_locked(found.confidence),
+        found=_locked(found.found),
+    )  # fmt: skip
     resized = replace(resized, masks=_locked(resized.masks))
     clip, sources = prediction.clip, len(truth.labels)
     about = ([clip] * sources, [group] * sources, range(sources), list(truth.labels))
