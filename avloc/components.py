@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from avloc.interfaces import Dataset, Encoder, EncoderInfo, Method, Metric
 
 
+ABOUT_ROWS = ("clip", "group", "source", "label")
+"""The columns of rows that say which source they are of; the others are those of metrics."""
+
+
 class Component(StrictModel):
     """A plugin's name and the parameters that differ from its defaults: ``name`` or ``{name: ..., parameter: ...}``."""
 
@@ -111,7 +115,7 @@ def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
     """Metrics by key, in order.
 
     Raises:
-        AvlocError: An unknown metric or parameter, or one key twice.
+        AvlocError: An unknown metric or parameter, or one key twice, or a key that would take another's columns.
     """
     found = {}
     for component in components:
@@ -120,6 +124,11 @@ def make_metrics(components: Iterable[Component]) -> dict[str, Metric]:
         metric = kind(**component.params)
         if metric.key in found:
             raise AvlocError(f"The metric {metric.key!r} is listed twice.")
+        if metric.key in ABOUT_ROWS or "#" in metric.key:
+            raise AvlocError(
+                f"The metric {component.name!r} has the key {metric.key!r}; it should be none of "
+                f"{', '.join(ABOUT_ROWS)}, and hold no #, since rows have such columns."
+            )
         found[metric.key] = metric
     return found
 

@@ -302,6 +302,7 @@ FIELDS = [
     Row(Protocol, "confidence", rule("confidence", "top_quarter"), SCORES),
     Row(Protocol, "match", rule("match", "greedy"), SCORES),
     Row(Protocol, "truth", rule("truth", "boxes_union"), SCORES),
+    Row(Protocol, "empty_truth", rule("empty_truth", "miss"), SCORES),
     *(Row(Protocol, prose, rule(prose, "other words"), NONE) for prose in ("source", "note", "warning", "checked")),
     Row("Range", "range", rule("normalize.range", [0, 2]), SCORES, rule("normalize", {"range": [0, 1]})),
     Row("Binarize", "top", rule("binarize.top", 0.4), SCORES, rule("binarize", {"top": 0.5})),
@@ -335,6 +336,7 @@ FIELDS = [
     Row(Method, "uses_audio", patch(Learner, "uses_audio", False), NONE),
     Row(Method, "map_parameters", patch(Learner, "map_parameters", ("dropout",)), TRAINING),
     Row(Method, "trainable", patch(Learner, "trainable", False), TRAINING),
+    Row(Method, "map_parameters", patch(Learner, "map_parameters", ("dropout",)), TRAINING),
     Row(Dataset, "title", patch(Clips, "title", "Other"), NONE),
     Row(Dataset, "license", patch(Clips, "license", "other"), NONE),
     Row(Dataset, "citation", patch(Clips, "citation", "other"), NONE),
@@ -348,6 +350,7 @@ FIELDS = [
     Row(Metric, "title", attribute("title", "Other"), NONE),
     Row(Metric, "higher_is_better", attribute("higher_is_better", False), NONE),
     Row(Metric, "revision", attribute("revision", 99), SCORES),
+    Row(Metric, "undefined", attribute("undefined", "no other"), NONE),
 ]
 """All fields of the classes that they name; `test_every_field_has_a_verdict` says which are lacking."""
 

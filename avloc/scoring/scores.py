@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from avloc.components import mention_edits, source_digest
+from avloc.components import ABOUT_ROWS, mention_edits, source_digest
 from avloc.progress import say, track
 from avloc.scoring.protocol import SCORING_REVISION, Protocol
 from avloc.store import ArrayLog, Counts, RunFolder, Score, content_id, file_digest, replacing, score_path
@@ -171,7 +171,7 @@ def score_clips(
         for key, metric in metrics.items():
             try:
                 found.values[key] = _value(key, metric, found, images)
-            except Exception as error:  # a plugin may raise anything; the other metrics must not lack anything
+            except (Exception, SystemExit) as error:  # a plugin may raise anything; other metrics must lack nothing
                 found.failed.setdefault(key, _sentence(error))
                 found.values[key] = float("nan")
                 found.rows = found.rows.drop(columns=_columns(found.rows, key))
@@ -209,16 +209,19 @@ def score_clip(
     import pandas as pd
 
     found, resized = protocol.apply(prediction, truth, tiles, prior)
-    for array in (found.scores, found.masks, found.confidence, found.found, resized.masks):
-        array.flags.writeable = False  # the next metric reads the same ones
+    found = replace(  # the next metric reads the same arrays
+        found, scores=_locked(found.scores), masks=_locked(found.masks), confidence=_locked(found.confidence),
+        found=_locked(found.found),
+    )  # fmt: skip
+    resized = replace(resized, masks=_locked(resized.masks))
     clip, sources = prediction.clip, len(truth.labels)
-    columns: dict[str, Any] = {"clip": [clip] * sources, "group": [group] * sources, "source": range(sources)}
-    columns["label"] = list(truth.labels)
+    about = ([clip] * sources, [group] * sources, range(sources), list(truth.labels))
+    columns: dict[str, Any] = dict(zip(ABOUT_ROWS, about, strict=True))
     failed = {}
     for key, metric in metrics.items():
         try:
             rows = _metric_rows(metric, found, resized)
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             failed[key] = f"on clip {clip!r}: {_sentence(error)}"
             continue
         names = [key] if rows.shape[1] == 1 else [f"{key}#{n}" for n in range(rows.shape[1])]
@@ -245,6 +248,11 @@ def same_images(rows: pd.DataFrame, images: Mapping[str, str]) -> list[str]:
             first, *others = (top(images[clip]) for clip in members["clip"].unique())
             above |= {other: first for other in others if other != first}
     return [top(images[clip]) for clip in rows["clip"]]
+
+
+def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that is read-only for good: of an array that owns its memory, anybody can take that back."""
+    return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) if array.size else array
 
 
 def _metric_rows(metric: Metric, found: Localization, truth: Truth) -> Rows:
@@ -282,7 +290,7 @@ def _fraction(value: float) -> float:
     return value
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, AvlocError) else f"{type(error).__name__}: {error}"
 
 

@@ -137,7 +137,7 @@ class _Making:
         here = where(self.scores.frame, dataset=entry.name, encoder=entry.encoder)
         by_metric = [self._column(where(here, metric=metric.key), metric, index) for metric in metrics]
         headers = tuple((metric.title or metric.key) + " ↓" * (not metric.higher_is_better) for metric in metrics)
-        group = Group(entry.title, headers, entry.name, tuple(metric.key for metric in metrics))
+        group = Group(portable(entry.title), headers, entry.name, tuple(metric.key for metric in metrics))
         return group, list(zip(*by_metric, strict=True))
 
     def row_mark(self, key: RowKey) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avloc.suite import Train
+from avloc.types import AvlocError
 
 SAME = 1e-6
 """Losses that differ by a smaller share than this are the same."""
@@ -27,8 +28,14 @@ def learned_nothing(log: Path, train: Train, before: Mapping[str, Tensor], after
         log: Its ``train.jsonl``.
         train: How it was trained.
         before, after: What it may have moved: the freshly built parameters, and what was kept, on the CPU.
+
+    Raises:
+        AvlocError: The log is gone or damaged.
     """
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise AvlocError(f"{log} is gone or damaged ({error}). Train again with: avloc bench --force") from error
     why = _of_loss(lines, train)
     if not why and all(torch.equal(old.cpu().to(after[name].dtype), after[name]) for name, old in before.items()):
         why = "no weight was moved by its training"

@@ -244,15 +244,6 @@ def test_sounds_by_image() -> None:
             assert metric.reduce(merged) == pytest.approx(expected[key + suffix], abs=1e-9)
 
 
-def test_a_box_inside_another_is_counted_or_not() -> None:
-    """AVGN's test path unions the boxes of its format vggss and counts those of vggsound_single."""
-    boxes = truth_of([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.25, 0.25]])
-    maps = np.full((1, 7, 7), -1.0, np.float32)
-    maps[:, :4, :4] = 1
-    sums = [localized(f"avgn_released{end}", maps, [boxes])[0][1].masks.sum() for end in ("", "_vggss")]
-    assert sums == [112**2 + 56**2, 112**2]
-
-
 def test_flickr() -> None:
     annotated = boxes_of("flickr_annotators_256px")
     truths = [truth_of([np.array(box) / 256 for person in clip for box in person]) for clip in annotated]

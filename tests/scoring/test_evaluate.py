@@ -116,8 +116,12 @@ class Strange(Metric):
             found.scores[:] = 0
         if self.kind == "hides":
             truth.masks[:] = 0
+        if self.kind == "unlocks":
+            found.masks.flags.writeable = True
         width = int(truth.masks.sum()) if self.kind == "width" else 1
         shape = {"flat": (2,), "few": (1, 1), "empty": (2, 0)}.get(self.kind, (2, width))
+        if self.kind == "exits":
+            raise SystemExit(3)
         return np.ones(shape) if self.kind != "raises" else {}["nothing"]
 
     def reduce(self, rows: Any) -> float:
@@ -132,8 +136,10 @@ class Strange(Metric):
     ("kind", "words"),
     [
         ("raises", "on clip 'a': KeyError: 'nothing'"),
+        ("exits", "on clip 'a': SystemExit: 3"),
         ("writes", "on clip 'a': ValueError: .*read-only"),
         ("hides", "on clip 'a': ValueError: .*read-only"),
+        ("unlocks", "on clip 'a': ValueError: cannot set WRITEABLE flag to True"),
         ("flat", r"on clip 'a': rows should return .* \(2, k\), one row per true source, but returned \(2,\)"),
         ("few", r"but returned \(1, 1\)"),
         ("empty", r"but returned \(2, 0\)"),
@@ -160,6 +166,20 @@ def test_a_metric_that_fails_costs_its_own_column(kind: str, words: str) -> None
     alone = avloc.evaluate(MAPS, MASKS, PLAIN, ["ciou_mean", "cap"])
     assert found.values == alone.values
     pd.testing.assert_frame_equal(found.rows, alone.rows)
+
+
+@pytest.mark.parametrize("key", ["label", "clip", "cap#1"])
+def test_a_metric_cannot_take_the_columns_of_others(key: str) -> None:
+    class Plugin:
+        @hookimpl
+        def avloc_metrics(self) -> dict[str, Any]:
+            return {"strange": type("Taking", (Strange,), {"key": key})}
+
+    registry.cache_clear()
+    registry().add_module("strange", Plugin())
+    with pytest.raises(AvlocError, match=f"'strange' has the key {key!r}; it should be none of clip, group"):
+        avloc.evaluate(MAPS, MASKS, PLAIN, ["strange", "cap"])
+    registry.cache_clear()
 
 
 def test_a_metric_below_chance_is_a_fraction() -> None:

@@ -288,6 +288,14 @@ def test_boxes(kind: str, value: float) -> None:
         assert resized.masks[0].sum() == {"boxes_union": 32, "boxes_count": 48, "boxes_consensus": 24}[kind]
 
 
+def test_avgn_counts_a_box_inside_another_in_one_format_and_not_in_the_other() -> None:
+    boxes = np.array([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.25, 0.25]])
+    given = Truth(np.zeros((1, 8, 8), np.float32), ("a",), (boxes,))
+    prediction = Prediction("clip", np.ones((1, 7, 7)), ("a",))
+    sums = {end: load_protocol(f"avgn_released{end}").apply(prediction, given)[1].masks.sum() for end in ("", "_vggss")}
+    assert sums == {"": 112**2 + 56**2, "_vggss": 112**2}
+
+
 def test_rasterize_truncates_clips_and_survives_corrupt_boxes() -> None:
     assert rasterize(np.array([[0.3, 0.0, 0.8, 1.0]]), 1, 4).tolist() == [[0, 1, 1, 0]]
     assert rasterize(np.array([[-1, -1, 2, 2]]), 2, 2).all()

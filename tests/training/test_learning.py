@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avloc import Batch, Context, Features, hookimpl
+from avloc import AvlocError, Batch, Context, Features, hookimpl
 from avloc.registry import registry
 from avloc.runner import bench
 from avloc.suite import Train, load_suite
@@ -82,6 +82,12 @@ def test_phases_are_judged_by_themselves(tmp_path: Path) -> None:
 def test_weights_that_did_not_move(tmp_path: Path) -> None:
     assert said(tmp_path, [2.0, 1.9], [], before=AFTER).startswith("no weight was moved by its training: this row is")
     assert said(tmp_path, [2.0, 1.9], [], before={**AFTER, "v": torch.zeros(1)} | BEFORE) == ""
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{")
+    with pytest.raises(AvlocError, match=r"train\.jsonl is gone or damaged.*avloc bench --force"):
+        learned_nothing(tmp_path / "train.jsonl", Train(), BEFORE, AFTER)
 
 
 class Stuck(Dot):
