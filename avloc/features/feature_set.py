@@ -8,6 +8,7 @@ killed half-way. Arrays are memory-mapped; what stays in memory is an index.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,7 @@ ARRAYS = ("image_map", "image", "audio_map", "audio", "backbone_map")
 """Of `Features`, as the cache keeps them."""
 KEPT = 1 << 29
 """Bytes of cached features that a split keeps in memory, so that later epochs need not read them again."""
-PREPROCESSING = 3
+PREPROCESSING = 4
 """Raise it when `encoder_image`, `encoder_audio` or `avloc.data` give other values."""
 
 
@@ -95,6 +96,10 @@ class FeatureSet:
     def tiles(self, id: str) -> int:
         """Tiles on the clip's canvas."""
         return int(self.log.records[self.keys[id]]["tiles"])
+
+    def media(self, id: str) -> str:
+        """A digest of the clip's pixels and samples: clips under two names that have the same are one."""
+        return str(self.log.records[self.keys[id]]["media"])
 
     def through(self, encoder: Encoder) -> FeatureSet:
         """The same clips seen through another encoder, such as a trained copy; features must not be cached."""
@@ -163,7 +168,7 @@ def cached_features(
 
 def computed_features(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> FeatureSet:
     """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
-    folder = cache_folder() / "features" / "decoded" / name
+    folder = cache_folder() / "features" / "decoded" / str(PREPROCESSING) / name
     usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
     return replace(usable, dataset=dataset, encoder=encoder)
 
@@ -220,10 +225,10 @@ def encode_text(encoder: Encoder, classes: Sequence[str], fingerprint: str) -> T
 
 
 def _embed(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
-    """``(N, D)``."""
+    """``(N, D)``: class names, read as words where they are spelled with underscores."""
     name, wanted = f"The encoder {type(encoder).__name__}", (len(names), encoder.info.dim)
     with blaming(f"{name} failed on the class names {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"):
-        found = encoder.encode_text(names).float().cpu().numpy()
+        found = encoder.encode_text([name.replace("_", " ") for name in names]).float().cpu().numpy()
     if found.shape != wanted:
         raise AvlocError(f"{name} promised text of shape {wanted}, but returned {found.shape}.")
     return found
@@ -284,12 +289,17 @@ def _encode_clips(
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
-        log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles)
+        media = digest([clip.image.shape, clip.rate, _hash(clip.image), _hash(clip.audio)])
+        log.append(keys[id], arrays, labels=list(sample.labels), group=group, tiles=clip.tiles, media=media)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()
     reasons = {keys[id]: reason for id, reason in broken.items() if id in keys}
     broken.update({id: reasons[key] for id, key in keys.items() if key in reasons})
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
 def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:
