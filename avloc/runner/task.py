@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from avloc.components import component_id, make_encoder, open_dataset
-from avloc.data import check_splits
+from avloc.components import component_id, make_encoder
+from avloc.data import check_splits, open_dataset, open_split
 from avloc.data.prepared import SPLITS
 from avloc.features import (
     Altered,
@@ -140,7 +140,7 @@ def _look(entry: SuiteDataset, data: Path | None) -> tuple[Dataset, Encoder]:
     if entry.encoder.name not in registry().entries("encoder"):
         raise AbsentError(f"no installed plugin provides the encoder {entry.encoder.name!r} yet")
     try:
-        test: Dataset = registry().get("dataset", entry.name)(data, split="test", **entry.params)
+        test = open_split(registry().get("dataset", entry.name), data, "test", entry.params)
         if not test.status().present:
             raise AbsentError("none of its test clips is on this machine")
         encoder = make_encoder(entry.encoder)
