@@ -20,7 +20,7 @@ from avloc.registry import Kind, registry
 from avloc.types import AvlocError, StrictModel, unknown
 
 if TYPE_CHECKING:
-    from avloc.interfaces import Dataset, Encoder, EncoderInfo, Method, Metric
+    from avloc.interfaces import Encoder, EncoderInfo, Method, Metric
 
 
 ABOUT_ROWS = ("clip", "group", "source", "label")
@@ -95,12 +95,12 @@ def recorded(identity: Mapping[str, Any]) -> Component:
 
 
 def check_parameters(kind: Kind, component: Component, cls: type) -> None:
-    """Names must exist and values must be of their default's kind.
+    """Names must exist and values must be of their default's kind. Every data set has the parameter ``only``.
 
     Raises:
         AvlocError: A parameter does not exist ("did you mean"), or its value is of another type.
     """
-    known = parameters(cls)
+    known = {**parameters(cls), **({"only": ""} if kind == "dataset" else {})}
     for name, value in component.params.items():
         if name not in known:
             raise AvlocError(unknown(f"parameter of the {kind} {component.name!r} named", name, known))
@@ -137,13 +137,6 @@ def make_encoder(component: Component) -> Encoder:
     """The encoder, in evaluation mode on the CPU, frozen."""
     encoder: Encoder = registry().get("encoder", component.name)(**component.params)
     return encoder.eval().requires_grad_(False)
-
-
-def open_dataset(component: Component, split: str, data: Path | None) -> Dataset:
-    """One split of a dataset under ``--data``, its media made where they can be."""
-    opened: Dataset = registry().get("dataset", component.name)(data, split=split, **component.params)
-    opened.prepare()
-    return opened
 
 
 def method_class(component: Component) -> type[Method] | Exception:

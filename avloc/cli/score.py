@@ -34,8 +34,9 @@ def score(
     Several protocols make a table of the same predictions with a group of columns for each.
 
     With --predictions: score maps, masks or boxes that were made outside avloc, in a folder with a file for every test
-    clip ID: ID.npz (array maps (Q, h, w), optionally labels and scores (Q,)), ID.png or ID__LABEL.png (gray), or any
-    JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of that suite's table.
+    clip ID: ID.npz (array maps (Q, h, w), optionally labels and scores (Q,)), ID.npy (maps alone), ID.png or
+    ID__LABEL.png (gray), or any JSON file {ID: [{label, box | boxes | mask}]}. With --suite they become one more row of
+    that suite's table.
 
     Boxes and masks have two values, which not every protocol is made for: avloc, as_written, lvs, acl, dsol_solo,
     dsol_duet, dsol_synthetic, coarse_to_fine, coarse_to_fine_original and vssl_eval claim their higher value. Others

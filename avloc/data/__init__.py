@@ -37,8 +37,10 @@ from avloc.workers import Died, each
 
 if TYPE_CHECKING:
     from avloc.data.mixtures import Members, Mixtures, draw_mixtures, hold_out
+    from avloc.data.subsets import ONLY, open_dataset, open_split
 
 __all__ = [
+    "ONLY",
     "Died",
     "Heard",
     "Image",
@@ -61,6 +63,8 @@ __all__ = [
     "load_clip",
     "load_truth",
     "on_canvas",
+    "open_dataset",
+    "open_split",
     "rasterize",
     "read_audio",
     "read_boxes",
@@ -81,8 +85,14 @@ __all__ = [
 ]
 
 
+_LATE = {
+    **dict.fromkeys(("Members", "Mixtures", "draw_mixtures", "hold_out"), "mixtures"),
+    **dict.fromkeys(("ONLY", "open_dataset", "open_split"), "subsets"),
+}
+
+
 def __getattr__(name: str) -> Any:
     """What needs torch, on first use: processes that only read or make files do without it."""
-    if name not in ("Members", "Mixtures", "draw_mixtures", "hold_out"):
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("avloc.data.mixtures"), name)
+    return getattr(import_module(f"avloc.data.{_LATE[name]}"), name)

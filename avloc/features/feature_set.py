@@ -8,6 +8,7 @@ killed half-way. Arrays are memory-mapped; what stays in memory is an index.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,6 +102,10 @@ class FeatureSet:
         """Whether the clip has two channels."""
         return bool(self.log.records[self.keys[id]]["stereo"])
 
+    def media(self, id: str) -> str:
+        """A digest of the clip's pixels and samples: clips under two names that have the same are one."""
+        return str(self.log.records[self.keys[id]]["media"])
+
     def through(self, encoder: Encoder) -> FeatureSet:
         """The same clips seen through another encoder, such as a trained copy; features must not be cached."""
         assert self.dataset is not None
@@ -174,7 +179,7 @@ def cached_features(
 
 def computed_features(dataset: Dataset, encoder: Encoder, name: str, *, limit: int | None) -> FeatureSet:
     """A split whose clips are encoded in every step; each is decoded once beforehand, to know which cannot be used."""
-    folder = cache_folder() / "features" / "decoded" / name
+    folder = cache_folder() / "features" / "decoded" / str(PREPROCESSING) / name
     usable = _usable(dataset, folder, None, limit, "cpu", {"dataset": name, "encoder": "", "weights": ""})
     return replace(usable, dataset=dataset, encoder=encoder)
 
@@ -233,11 +238,11 @@ def encode_text(encoder: Encoder, classes: Sequence[str], identity: Mapping[str,
 
 
 def _embed(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
-    """``(N, D)``, one name at a time: an embedding depends on no other name."""
+    """``(N, D)``: class names as words, one at a time, so that an embedding depends on no other name."""
     about, wanted, rows = f"The encoder {type(encoder).__name__}", (1, encoder.info.dim), []
     for name in names:
         with blaming(f"{about} failed on the class name {name!r}"):
-            row = encoder.encode_text([name]).float().cpu().numpy()
+            row = encoder.encode_text([name.replace("_", " ")]).float().cpu().numpy()
         if row.shape != wanted:
             raise AvlocError(f"{about} promised text of shape {wanted} for one name, but returned {row.shape}.")
         if not np.isfinite(row).all():
@@ -303,13 +308,18 @@ def _encode_clips(
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
+        media = digest([clip.image.shape, clip.channels.shape, clip.rate, _hash(clip.image), _hash(clip.channels)])
         about = {"labels": list(sample.labels), "group": group, "tiles": clip.tiles, "stereo": clip.stereo is not None}
-        log.append(keys[id], arrays, half=True, **about)
+        log.append(keys[id], arrays, half=True, media=media, **about)
         if done % COMMIT_EVERY == 0:
             log.commit()
     log.commit()
     reasons = {keys[id]: reason for id, reason in broken.items() if id in keys}
     broken.update({id: reasons[key] for id, key in keys.items() if key in reasons})
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:

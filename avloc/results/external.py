@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from avloc.components import Component, check_parameters, component_id, make_metrics, open_dataset, recorded
+from avloc.components import Component, check_parameters, component_id, make_metrics, recorded
 from avloc.hints import HINT_LEVELS
 from avloc.progress import track
 from avloc.registry import registry
@@ -85,6 +85,8 @@ def score_external(
         opened = open_declared(declared, data, entry.name)  # what the suite was run on
     else:
         component = _component(dataset)
+        from avloc.data import open_dataset  # late: printing a table needs no decoder
+
         opened = open_dataset(component, "test", data)
         manifest = _alone(name, component, opened, protocol, metrics, command)
         entry = manifest.datasets[0]

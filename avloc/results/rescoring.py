@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avloc.components import make_metrics, open_dataset, recorded
+from avloc.components import make_metrics, recorded
 from avloc.results.stored import Results, manifest_metrics, metric_entries
 from avloc.scoring import Protocol, load_protocol, metric_components, score_run
 from avloc.store import DatasetEntry, Manifest, Row, RunFolder, Score, content_id, score_path
@@ -113,6 +113,8 @@ def run_data(results: Path, row: Row) -> dict[str, Any]:
 
 def open_declared(declared: Mapping[str, Any], data: Path | None, name: str) -> Dataset:
     """The test split of `run_data`, which must not have changed since; `name` is its column's, for the error."""
+    from avloc.data import open_dataset  # late: printing a table needs no decoder
+
     opened = open_dataset(recorded(declared), "test", data)
     if opened.fingerprint() != declared["fingerprints"]["test"]:
         raise AvlocError(f"The test data of {name} changed since the suite was run; run avloc bench again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from avloc.components import component_id, make_encoder, open_dataset
-from avloc.data import check_splits
+from avloc.components import component_id, make_encoder
+from avloc.data import check_splits, open_dataset, open_split
 from avloc.data.prepared import SPLITS
 from avloc.features import (
     Altered,
@@ -139,7 +139,7 @@ def _look(entry: SuiteDataset, data: Path | None) -> tuple[Dataset, Encoder]:
     if entry.encoder.name not in registry().entries("encoder"):
         raise AbsentError(f"no installed plugin provides the encoder {entry.encoder.name!r} yet")
     try:
-        test: Dataset = registry().get("dataset", entry.name)(data, split="test", **entry.params)
+        test = open_split(registry().get("dataset", entry.name), data, "test", entry.params)
         if not test.status().present:
             raise AbsentError("none of its test clips is on this machine")
         encoder = make_encoder(entry.encoder)
@@ -191,7 +191,7 @@ def make_task(
 
 def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
     """Encode the splits, cached, computed or both; returns the sentences that a table prints about the data."""
-    notes = dict.fromkeys([*task.test.notes, *task.test.remarks()])
+    notes = dict.fromkeys([*task.test.notes, *task.test.remarks(), *_underscores(task)])
     for computed in forms:
         for split in SPLITS:
             clips = task.features(split, computed=computed)
@@ -203,4 +203,41 @@ def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
             if lost and split != "test":  # the scores count those of the test
                 (id, reason), total = next(iter(lost.items())), len(lost) + len(clips.ids)
                 notes[f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."] = None
+        notes |= dict.fromkeys(_repeated({split: task.features(split, computed=computed) for split in SPLITS}))
     return list(notes)
+
+
+def _underscores(task: Task) -> Iterator[str]:
+    """That class names are changed for the text encoder, where they are."""
+    names = dict.fromkeys((*task.classes, *task.test_classes))
+    spelled = [name for name in names if "_" in name]
+    if task.text is not None and spelled:
+        count = f"{len(spelled)} of {len(names)} class names"
+        yield f"The text encoder reads the underscores in {count} as spaces, the first: {spelled[0]}."
+
+
+def _repeated(splits: Mapping[str, FeatureSet]) -> Iterator[str]:
+    """That test clips have the image and sound of other clips, in training or in the test itself."""
+    learned: dict[str, str] = {}
+    tested: dict[str, str] = {}
+    for split in ("train", "val"):
+        for id in splits[split].ids:
+            learned.setdefault(splits[split].media(id), id)
+    leaks, twins = [], []
+    test = splits["test"]
+    for id in test.ids:
+        media = test.media(id)
+        if learned.get(media, id) != id:
+            leaks.append(f"{id} is {learned[media]}")
+        if tested.setdefault(media, id) != id:
+            twins.append(f"{id} is {tested[media]}")
+    if leaks:
+        yield (
+            f"ATTENTION: {len(leaks)} of {len(test.ids)} test clips have the image and sound of a clip that is trained "
+            f"or validated on under another name, the first: {leaks[0]}."
+        )
+    if twins:
+        yield (
+            f"ATTENTION: {len(twins)} of {len(test.ids)} test clips have the image and sound of another test clip, the "
+            f"first: {twins[0]}."
+        )

@@ -4,6 +4,7 @@ A folder holds, for every clip with the id ID,
 
 * ``ID.npz``: the array ``maps`` ``(Q, h, w)`` or ``(h, w)``, any scale, high where something sounds; optionally
   ``labels`` ``(Q,)``, class names, and ``scores`` ``(Q,)``, how sure it is that each of them sounds;
+* or ``ID.npy``, such maps alone, without names;
 * or ``ID.png``, one gray map without a name; or ``ID__LABEL.png``, one per class;
 * or an entry of any ``.json`` file, ``{ID: [{"label": ..., "box": [x1, y1, x2, y2]}, ...]}``: per source ``box``,
   ``boxes`` or ``mask``, optionally ``label`` and ``score``. Boxes are shares of the canvas' width and height; a mask is
@@ -28,7 +29,7 @@ import numpy.typing as npt
 from avloc.scoring.maps import check_aspect, stacked
 from avloc.types import AvlocError, FloatArray, Prediction, did_you_mean, unknown
 
-SUFFIXES = (".npz", ".png", ".json")
+SUFFIXES = (".npz", ".npy", ".png", ".json")
 ARRAYS = ("maps", "labels", "scores")
 SHAPES = ("box", "boxes", "mask")
 BETWEEN = "__"
@@ -53,14 +54,14 @@ class Predictions:
 
     def __init__(self, folder: Path, ids: Collection[str], classes: Sequence[str]) -> None:
         if not folder.is_dir():
-            raise AvlocError(f"{folder} is not a folder; --predictions needs one with .npz, .png or .json files.")
+            raise AvlocError(f"{folder} is not a folder; --predictions needs one with .npz, .npy, .png or .json files.")
         self._classes, self._ids = classes, set(ids)
         self._files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         self._found: dict[str, dict[Path, str | list[Source] | None]] = {}
         masks = set()  # images that JSON files name
         for path in self._files:
             if path.suffix.lower() not in SUFFIXES:
-                raise AvlocError(f"{path}: predictions are .npz, .png or .json files; move other files elsewhere.")
+                raise AvlocError(f"{path}: predictions are .npz, .npy, .png or .json files; move others elsewhere.")
             if path.suffix.lower() == ".json":
                 for id, sources in _read_json(path).items():
                     self._add(id, path, sources)
@@ -100,6 +101,8 @@ class Predictions:
         match first.suffix.lower():
             case ".npz":
                 arrays = _read_arrays(first)
+            case ".npy":
+                arrays = {"maps": stacked(str(first), _read_array(first), "maps")}
             case ".png":
                 arrays = {"maps": _stacked([_gray(path) for path in sources], str(first))}
                 arrays["labels"] = [label for label in sources.values() if label is not None]
@@ -150,6 +153,13 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             got = f"{arrays[name].shape} {arrays[name].dtype}"
             raise AvlocError(f"{path}: {name} must be {what} (Q,), but are {got}.")
     return arrays | ({"scores": arrays["scores"].astype(np.float64)} if "scores" in arrays else {})
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise AvlocError(f"{path}: not an .npy file of a plain array ({error}).") from error
 
 
 def _gray(path: Path) -> npt.NDArray[np.float32]:

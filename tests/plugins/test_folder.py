@@ -243,12 +243,13 @@ def test_more_than_rounding_is_a_wrong_box(folder: Path, boxes: str) -> None:
 
 @pytest.mark.parametrize("cells", [{"boxes": "none"}, {"label": "nothing", "boxes": ""}, {"label": "nothing"}])
 def test_a_clip_in_which_nothing_visible_sounds(folder: Path, cells: Row) -> None:
-    path = table(folder, [row("b"), {**row(), "boxes": "[]", **cells}])
+    mine = {**row(), "boxes": "[]", **cells}
+    assert get_component("dataset", "folder").check(table(folder, [mine])) == []  # type: ignore[attr-defined]
+    table(folder, [row("b"), mine])
     data = opened(folder)
     truth = data.truth("a")
     assert truth.masks.shape == (1, 40, 60) and not truth.masks.any() and truth.boxes[0].shape == (0, 4)
     assert truth.labels == (cells.get("label", "dog"),) and set(truth.labels) <= set(data.classes)
-    assert get_component("dataset", "folder").check(path) == []  # type: ignore[attr-defined]
     maps = {id: Prediction(id, np.eye(4, dtype=np.float32)[None]) for id in ("a", "b")}
     scores = evaluate(maps, {id: data.truth(id) for id in maps}, metrics=["pia", "cap"])
     assert scores.values["pia"] > 0 and scores.rows.cap.isna().tolist() == [True, False]

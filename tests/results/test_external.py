@@ -60,6 +60,11 @@ def as_arrays(folder: Path) -> None:
         np.savez(folder / f"{id}.npz", maps=mask[None], labels=[label], scores=[0.5])
 
 
+def as_plain_arrays(folder: Path) -> None:
+    for id, mask, _ in clips():
+        np.save(folder / f"{id}.npy", mask)
+
+
 def as_named_images(folder: Path) -> None:
     for id, mask, label in clips():
         for name in Blocks.classes:
@@ -89,7 +94,7 @@ def as_masks(folder: Path) -> None:
     (folder / "masks.json").write_text(json.dumps(sources))
 
 
-@pytest.mark.parametrize("write", [as_arrays, as_named_images, as_one_image, as_boxes, as_masks])
+@pytest.mark.parametrize("write", [as_arrays, as_plain_arrays, as_named_images, as_one_image, as_boxes, as_masks])
 def test_the_truth_itself_is_perfect(folder: Path, write: Callable[[Path], None]) -> None:
     write(folder)
     # At the truth's own resolution nothing is lost between the two.
@@ -154,7 +159,7 @@ MASK = np.zeros((1, 4, 4))
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("test0.txt", "x", ["test0.txt", ".npz, .png or .json"]),
+        ("test0.txt", "x", ["test0.txt", ".npz, .npy, .png or .json"]),
         ("tset0.npz", {"maps": MASK}, ["no clip 'tset0'", "Did you mean 'test0'"]),
         ("test0.npz", "not a zip", ["test0.npz", "plain arrays"]),
         ("test0.npz", {"maps": np.array([None])}, ["plain arrays"]),
@@ -168,6 +173,8 @@ MASK = np.zeros((1, 4, 4))
         ("test0.npz", {"maps": MASK, "labels": [3]}, ["labels must be class names"]),
         ("test0.npz", {"maps": MASK, "scores": [np.inf]}, ["scores", "not finite"]),
         ("test0.npz", {"maps": MASK, "scores": [[1.0]]}, ["scores must be numbers (Q,)"]),
+        ("test0.npy", "no array", ["test0.npy", "plain array"]),
+        ("test0__bell.npy", "x", ["no clip 'test0__bell'"]),
         ("test0.png", "not an image", ["test0.png", "cannot be read"]),
         ("test0.png", np.zeros((4, 4, 3), np.uint8), ["gray"]),
         ("test0__bel.png", np.zeros((4, 4), np.uint8), ["no class 'bel'"]),

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 
 from avloc.components import Component, check_parameters
+from avloc.data import open_split
 from avloc.data.prepared.lists import SPLITS
 from avloc.data.prepared.recordings import HasRecordings
 from avloc.interfaces import Dataset
@@ -89,7 +90,7 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
         opened.absent.update((file, place) for file, place in cls.annotations.items() if not (files / file).is_file())
     for one in (split,) if split else SPLITS:
         try:
-            opened.splits[one] = cls(data, split=one, **parameters)
+            opened.splits[one] = open_split(cls, data, one, parameters)
         except AvlocError as error:
             opened.failed[one] = str(error)
     return opened

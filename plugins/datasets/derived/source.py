@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avloc import AvlocError, Dataset, get_component, unknown
+from avloc.data import ONLY, open_split
 
 Named = str | Mapping[str, Any]
 TOYBOX: Named = {"name": "toybox_single"}
@@ -26,9 +27,8 @@ def opened(of: Named, root: Path | None, split: str) -> Dataset:
     parameters = {key: value for key, value in named.items() if key != "name"}
     kind: Any = get_component("dataset", name)
     found = inspect.signature(kind).parameters.values()
-    known = {parameter.name for parameter in found if parameter.kind is parameter.KEYWORD_ONLY} - {"split"}
+    known = {ONLY} | {parameter.name for parameter in found if parameter.kind is parameter.KEYWORD_ONLY} - {"split"}
     for parameter in parameters:
         if parameter not in known:
             raise AvlocError(unknown(f"parameter of the dataset {name!r} named", parameter, known))
-    made: Dataset = kind(root, split=split, **parameters)
-    return made
+    return open_split(kind, root, split, parameters)

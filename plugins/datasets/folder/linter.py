@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, track
-from avloc.data import Heard, read_frame, read_header, read_image, read_mask, say
+from avloc.data import Heard, file_digest, read_frame, read_header, read_image, read_mask, say
 
 from .entries import NOTHING, Entry, scan_entries, unknown_columns
 from .mixtures import REQUIRED, scan_mixtures
@@ -49,6 +49,7 @@ def check(path: Path) -> list[str]:
     entries, wrong = scan_entries(path)
     clips = list(entries.values())
     named = [*_spelling(clips), *_untrained(clips), *_shared(clips, "group", lambda entry: [entry.group])]
+    named += [*_underscores(clips), *_copies(path.parent, clips)]
     named += _shared(clips, "file", lambda entry: dict.fromkeys(name for name in (entry.media, entry.audio) if name))
     found = [f"{path}, line {line}: {sentence}" for line, sentence in named]
     sources = [source for entry in clips for source in entry.sources if source.unusable]
@@ -121,6 +122,41 @@ def _shared(
     for value, line in tested.items():
         if value in learned:
             yield line, f"the {what} {value!r} is tested here and trained on in line {learned[value]}."
+
+
+def _underscores(clips: list[Entry]) -> Iterator[tuple[int, str]]:
+    """Labels that text encoders are given with spaces."""
+    lines = {label: entry.line for entry in reversed(clips) for label in entry.labels if "_" in label}
+    for label, line in lines.items():
+        yield line, f"the label {label!r} has underscores; text encoders read {label.replace('_', ' ')!r}."
+
+
+def _copies(folder: Path, clips: list[Entry]) -> Iterator[tuple[int, str]]:
+    """Test clips with a file of the same content as one that is trained on, or that are another test clip once more."""
+    hashes = {
+        name: file_digest(folder / name)
+        for name in dict.fromkeys(name for entry in clips for name in (entry.media, entry.audio))
+        if name and (folder / name).is_file()
+    }
+    learned = {
+        hashes[name]: (name, entry.split)
+        for entry in reversed(clips)
+        for name in (entry.media, entry.audio)
+        if name in hashes and entry.split in ("train", "val")
+    }
+    seen: dict[tuple[object, ...], Entry] = {}
+    for entry in (entry for entry in clips if entry.split == "test"):
+        names = [name for name in (entry.media, entry.audio) if name]
+        for name in names:
+            known, split = learned.get(hashes.get(name, ""), (name, ""))
+            if known != name:
+                use = "trained on" if split == "train" else "validated on"
+                yield entry.line, f"{name} has the same content as {known}, which is {use}."
+                break
+        if all(name in hashes for name in names):
+            twin = seen.setdefault((*(hashes[name] for name in names), entry.at, entry.start, entry.end), entry)
+            if twin is not entry:
+                yield entry.line, f"the clip {entry.id!r} has the image and sound of {twin.id!r} in line {twin.line}."
 
 
 def _media(path: Path, clips: list[Entry]) -> list[str]:
