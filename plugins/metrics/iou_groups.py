@@ -91,28 +91,40 @@ class _Average(_OfClip):
 
 
 class InteractiveCIoU(_Lowest, _Success):
-    """Share of the clips whose sources all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023)."""
+    """Share of the clips whose sources all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023).
+
+    An empty true mask has a cIoU of 0, so its clip fails.
+    """
 
     title = "IIoU"
     name = "interactive_ciou"
 
 
 class InteractiveAUC(_Lowest, _Area):
-    """Area under the share of clips whose sources all succeed: IAUC (Senocak et al., ICCV 2023)."""
+    """Area under the share of clips whose sources all succeed: IAUC (Senocak et al., ICCV 2023).
+
+    An empty true mask has a cIoU of 0, so its clip fails.
+    """
 
     title = "IAUC"
     key = "interactive_auc"
 
 
 class ClipCIoUSuccess(_Average, _Success):
-    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release."""
+    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release.
+
+    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    """
 
     title = "success of the clip's mean cIoU"
     name = "clip_ciou_success"
 
 
 class ClipAUC(_Average, _Area):
-    """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release."""
+    """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release.
+
+    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    """
 
     title = "AUC of clips"
     key = "clip_auc"
