@@ -299,7 +299,7 @@ def _encode_clips(
 
 
 def _hash(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _arrays(clip: Clip, encoder: Encoder, device: str) -> dict[str, np.ndarray]:
