@@ -38,7 +38,7 @@ def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArra
     inside = on_canvas(found)
     if inside is None:
         raise DataError(f"{where}: boxes should be shares of width and height, from 0 to 1, not {text}.")
-    found = inside
+    found = np.asarray(inside, np.float64)
     if not (found[:, :2] < found[:, 2:]).all():
         raise DataError(f"{where}: boxes should be [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {text}.")
     return found

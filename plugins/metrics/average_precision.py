@@ -173,7 +173,10 @@ class PixelAP(_Mean):
 
 
 class CAP(PixelAP):
-    """Class-aware pixel AP: pixel AP, as papers call it if every source is queried by its class."""
+    """Class-aware pixel AP: pixel AP, as papers call it if every source is queried by its class.
+
+    Rows are NaN, and left out, where the true mask is empty.
+    """
 
     title = "CAP"
     name = "cap"
@@ -209,6 +212,8 @@ class SwappedPIAP(_Mean):
 
     The claimed pixels serve as truth and the true mask as scores, so a map that claims everything scores 1. 0 for a
     source without a map.
+
+    With an empty true mask it is the share of the pixels that is claimed.
     """
 
     title = "PIAP as AVGN's release computes it"

@@ -15,6 +15,8 @@ class DetectionF1(Metric):
 
     Maps without labels detect nothing: their rows are NaN. A clip without sources has no rows, so its false positives
     are not counted.
+
+    A source with an empty true mask counts like any other: its class is there, though it is not seen.
     """
 
     title = "detection F1"

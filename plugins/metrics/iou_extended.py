@@ -142,7 +142,10 @@ class _Extended(Metric):
 
 
 class ExtendedAP(_Extended):
-    """Average precision of confident localizations, see `extended_ap`."""
+    """Average precision of confident localizations, see `extended_ap`.
+
+    An empty true mask is a negative: every confident localization of it is wrong.
+    """
 
     title = "extended AP"
     name = "extended_ap"
@@ -154,7 +157,10 @@ class ExtendedAP(_Extended):
 
 
 class ExtendedF1(_Extended):
-    """The best F1 over confidences (SLAVC's max-F1), see `extended_f1`."""
+    """The best F1 over confidences (SLAVC's max-F1), see `extended_f1`.
+
+    An empty true mask is a negative: every confident localization of it is wrong.
+    """
 
     title = "extended max-F1"
     name = "extended_f1"
@@ -166,7 +172,10 @@ class ExtendedF1(_Extended):
 
 
 class ExtendedPrecision(_Extended):
-    """Share of all localizations, including negatives, that are right, whatever their confidence."""
+    """Share of all localizations, including negatives, that are right, whatever their confidence.
+
+    An empty true mask is a negative, which is never right.
+    """
 
     title = "extended precision"
     name = "extended_precision"

@@ -132,14 +132,20 @@ class InteractiveAUC(_Lowest, _Area):
 
 
 class ClipCIoUSuccess(_Average, _Success):
-    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release."""
+    """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release.
+
+    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    """
 
     title = "success of the clip's mean cIoU"
     name = "clip_ciou_success"
 
 
 class ClipAUC(_Average, _Area):
-    """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release."""
+    """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release.
+
+    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    """
 
     title = "AUC of clips"
     key = "clip_auc"

@@ -52,7 +52,10 @@ class _Negatives(Metric):
 
 
 class PIA(_Negatives):
-    """Mean share of the image that is claimed for negatives (vssl_eval's pIA)."""
+    """Mean share of the image that is claimed for negatives (vssl_eval's pIA).
+
+    Only sources with an empty true mask count; NaN without any.
+    """
 
     title = "pIA"
     key = "pia"
@@ -69,7 +72,10 @@ class PIA(_Negatives):
 
 
 class PIAAUC(PIA):
-    """Area under the share of negatives whose claimed area stays within a bound (vssl_eval's AUC_N)."""
+    """Area under the share of negatives whose claimed area stays within a bound (vssl_eval's AUC_N).
+
+    Only sources with an empty true mask count; NaN without any.
+    """
 
     title = "AUC of negatives"
     key = "pia_auc"
@@ -82,6 +88,8 @@ class PIAAUC(PIA):
 
 class NSA(_Negatives):
     """Mean share of low pixels in the maps of negatives (DSOL's no-sounding area).
+
+    Only sources with an empty true mask count; NaN without any.
 
     Args:
         at: The value up to which a pixel is low, on the protocol's scale.
@@ -106,7 +114,10 @@ class NSA(_Negatives):
 
 
 class FLoc(_Negatives):
-    """Harmonic mean of the mean cIoU of visible sources and the unclaimed area of negatives (vssl_eval's F_LOC)."""
+    """Harmonic mean of the mean cIoU of visible sources and the unclaimed area of negatives (vssl_eval's F_LOC).
+
+    Sources with an empty true mask are the negatives; NaN unless there are both kinds.
+    """
 
     title = "F-LOC"
     key = "f_loc"
@@ -124,7 +135,10 @@ class FLoc(_Negatives):
 
 
 class FAUC(FLoc):
-    """Harmonic mean of the AUC of visible sources and the AUC of negatives (vssl_eval's F_AUC)."""
+    """Harmonic mean of the AUC of visible sources and the AUC of negatives (vssl_eval's F_AUC).
+
+    Sources with an empty true mask are the negatives; NaN unless there are both kinds.
+    """
 
     revision = 2
     title = "F-AUC"

@@ -36,6 +36,8 @@ class _Mean(Metric):
 class CIoUSuccess(_Mean):
     """Share of the sources whose cIoU is at least `at`; a source without a map fails.
 
+    An empty true mask has a cIoU of 0, which is a miss.
+
     Args:
         at: Threshold on the cIoU, in (0, 1].
         strict: The cIoU must exceed `at` rather than reach it, as in what SLAVC and AVGN call precision.
@@ -63,7 +65,10 @@ class CIoUSuccess(_Mean):
 
 
 class CIoUMean(_Mean):
-    """Mean cIoU over sources; what T-VSL's release prints as CIoU@t. 0 for a source without a map."""
+    """Mean cIoU over sources; what T-VSL's release prints as CIoU@t. 0 for a source without a map.
+
+    An empty true mask has a cIoU of 0, which is a miss.
+    """
 
     title = "mean cIoU"
     key = "ciou_mean"
@@ -74,7 +79,10 @@ class CIoUMean(_Mean):
 
 
 class AUC(CIoUMean):
-    """Area under the success rate, see `iou.auc_of`."""
+    """Area under the success rate, see `iou.auc_of`.
+
+    An empty true mask has a cIoU of 0, which is a miss.
+    """
 
     revision = 2
     title = "AUC"
@@ -86,7 +94,10 @@ class AUC(CIoUMean):
 
 
 class IoUSmoothed(_Mean):
-    """Mean smoothed IoU over sources; what T-VSL's release prints as IoU@t. 0 for a source without a map."""
+    """Mean smoothed IoU over sources; what T-VSL's release prints as IoU@t. 0 for a source without a map.
+
+    With an empty true mask it is 1 where nothing is claimed, and nearly 0 otherwise.
+    """
 
     title = "mean smoothed IoU"
     key = "iou_smoothed"

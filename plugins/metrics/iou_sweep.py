@@ -13,7 +13,10 @@ THRESHOLDS = np.arange(1, 20) / 20
 
 
 class AUCBestThreshold(Metric):
-    """AUC at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set."""
+    """AUC at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set.
+
+    An empty true mask has a cIoU of 0 at every threshold, which is a miss.
+    """
 
     revision = 2
     title = "AUC (best threshold of 19, picked on test)"
@@ -32,6 +35,8 @@ class AUCBestThreshold(Metric):
 
 class CIoUBestThreshold(AUCBestThreshold):
     """cIoU success at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set.
+
+    An empty true mask has a cIoU of 0 at every threshold, which is a miss.
 
     Args:
         at: Threshold on the cIoU, in (0, 1].

@@ -37,6 +37,8 @@ class SideAccuracy(Metric):
 
     For canvases of several tiles that are scored whole. Rows are NaN, and left out, if there is only one tile; a
     source without a map counts as wrong.
+
+    Rows are NaN as well where the true mask is empty, or pixels are ignored.
     """
 
     title = "side accuracy"

@@ -229,6 +229,11 @@ def test_wrong_boxes_break_their_clip_and_no_other(folder: Path, boxes: str, mes
     assert status.broken["a"].startswith(str(path)) and re.search(message, status.broken["a"])
 
 
+def test_two_sources_with_wrong_boxes_are_not_taken_for_one(folder: Path) -> None:
+    table(folder, [row(boxes="[[0, 0, 2, 1]]"), row(boxes="[[0, 0, 1, 3]]")])
+    assert "line 2: boxes should be shares" in opened(folder).status().broken["a"]
+
+
 @pytest.mark.parametrize("beyond", [1e-7, 4e-5, -6e-5])
 def test_rounding_is_no_wrong_box(folder: Path, beyond: float) -> None:
     table(folder, [row(boxes=f"[[{-beyond}, 0, 0.5, {1 + beyond}]]")])

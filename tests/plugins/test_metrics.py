@@ -532,3 +532,24 @@ def test_detection_f1() -> None:
     nameless = replace(named, named=False)
     assert DetectionF1().reduce(np.concatenate([*rows, DetectionF1().rows(nameless, truth)])) == pytest.approx(6 / 10)
     assert np.isnan(DetectionF1().reduce(DetectionF1().rows(nameless, truth)))
+
+
+@pytest.mark.parametrize("name", sorted(registry().entries("metric")))
+def test_every_metric_says_what_an_empty_truth_is(name: str) -> None:
+    assert "empty" in (registry().get("metric", name).__doc__ or "")
+
+
+def test_an_empty_truth_is_as_documented() -> None:
+    claimed = np.zeros((2, 4, 4), bool)
+    claimed[0, :1] = True  # a quarter, and nothing
+    found = Localization(claimed.astype(np.float32), claimed, np.ones(2), np.ones(2, bool))
+    truth = Truth(np.zeros((2, 4, 4), np.float32), ("a", "b"))
+    expected: list[tuple[Metric, list[float]]] = [
+        (CIoUMean(), [0, 0]), (CIoUSuccess(), [0, 0]), (AUC(), [0, 0]), (SwappedPIAP(), [0.25, 0]),
+        (CAP(), [np.nan, np.nan]), (PermutationAP(), [np.nan, np.nan]), (PixelAUROC(), [np.nan, np.nan]),
+        (SideAccuracy(), [np.nan, np.nan]), (PIA(), [0.25, 0]), (NSA(), [0.75, 1]), (ExtendedPrecision(), [0, 0]),
+    ]  # fmt: skip
+    for metric, values in expected:
+        np.testing.assert_allclose(metric.rows(found, truth)[:, 0], values, err_msg=metric.key)
+    smoothed = IoUSmoothed().rows(found, truth)[:, 0]
+    assert smoothed[0] < 1e-4 and smoothed[1] == 1

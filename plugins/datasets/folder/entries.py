@@ -39,7 +39,7 @@ class Source:
     mask: str
     hidden: bool
     line: int = field(compare=False)
-    unusable: str = field(default="", compare=False)
+    unusable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
