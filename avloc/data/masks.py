@@ -51,8 +51,10 @@ class MaskValues:
             raise DataError(f"mask_values: {both[0]} is both inside and ignored.")
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> MaskValues:
+    def parse(cls, given: object) -> MaskValues:
         """From ``{inside: [...], ignore: [...]}``; the latter is optional."""
+        if not isinstance(given, Mapping):
+            raise DataError(f"mask_values should be as in {EXAMPLE}, not {given!r}.")
         for key in given:
             if key not in ("inside", "ignore"):
                 raise DataError(unknown("key of mask_values", key, ("inside", "ignore")))

@@ -129,13 +129,14 @@ def test_a_mask_may_be_black_where_that_is_said(tmp_path: Path) -> None:
     ("given", "reason"),
     [
         ({"insid": [1]}, "Did you mean 'inside'"),
+        ([1], "should be as in"),
         ({"inside": 1}, "should be a list of numbers"),
         ({"ignore": [1]}, "inside and ignore are lists"),
         ({"inside": ["a"]}, "lists of numbers"),
         ({"inside": [1], "ignore": [1, 2]}, "1 is both inside and ignored"),
     ],
 )
-def test_rules_that_say_nothing_are_refused(given: dict[str, Any], reason: str) -> None:
+def test_rules_that_say_nothing_are_refused(given: Any, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         MaskValues.parse(given)
 
