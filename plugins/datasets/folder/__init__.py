@@ -8,7 +8,8 @@ One row per sounding source::
     b7,videos/b7.mp4,cat,,train
 
 * ``id``: rows with the same id are sources of the same clip.
-* ``media``: a video, of which the middle frame is used, or an image, with its sound file in the column ``audio``.
+* ``media``: a video, of which the frame shown after half of its time is used, or an image, with its sound file in the
+  column ``audio``.
 * ``label``: the class; put it in quotes if it contains a comma.
 * ``boxes``: JSON list of ``[x1, y1, x2, y2]``, as fractions of width and height; their union is the source. Or
   ``mask``: an image or array file of any size, bright where the source is. Test clips need one of them.
