@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -145,8 +145,8 @@ def is_still(path: Path) -> bool:
             stream.codec_context.skip_frame = which
             first: npt.NDArray[np.int16] | None = None
             for frame in container.decode(stream):
-                small = frame.reformat(STILL_SIDE, STILL_SIDE, "gray", interpolation="AREA").to_ndarray()
-                small = small.astype(np.int16)
+                gray = frame.reformat(STILL_SIDE, STILL_SIDE, "gray", interpolation="AREA").to_ndarray()
+                small = gray.astype(np.int16)
                 first = small if first is None else first
                 if np.abs(small - first).max() > STILL_LEVELS:
                     return False
@@ -193,7 +193,7 @@ def read_channels(path: Path) -> tuple[Wave, int]:
                 if not rate:  # HE-AAC: the decoder's rate counts, which may be twice the header's
                     start, rate = frame.time, frame.sample_rate
                 for part in to_float.resample(frame):
-                    pieces.append(part.to_ndarray().reshape(-1, part.layout.nb_channels).T)
+                    pieces.append(cast(Wave, part.to_ndarray()).reshape(-1, part.layout.nb_channels).T)
         if not any(piece.size for piece in pieces):
             raise DataError(f"{path}: the audio stream has no samples.")
         channels = np.concatenate(pieces, axis=1).astype(np.float32, copy=False)
@@ -332,7 +332,7 @@ def _upright(frame: av.VideoFrame) -> Image:
     pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:  # x goes to ax + cy, y to bx + dy
-        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(int)
+        a, b, _, c, d = np.frombuffer(cast(bytes, matrix), np.int32)[:5].astype(int)
         turned = abs(b) > abs(a)
         across, down = (c, b) if turned else (a, d)
         pixels = pixels.swapaxes(0, 1) if turned else pixels
@@ -360,7 +360,7 @@ class _Ends:
         self._container = container
         self._ends: dict[int, float] = {}
 
-    def add(self, packet: Packet) -> None:
+    def add(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base is not None:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             self._ends[packet.stream.index] = max(end, self._ends.get(packet.stream.index, end))

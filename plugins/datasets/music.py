@@ -40,6 +40,7 @@ Boxes = npt.NDArray[np.floating]
 class _MUSIC(Listed):
     """The common base: frames of videos, each with a window of its video's sound."""
 
+    revision = 2
     license = "lists and boxes Apache-2.0 (AVGN); the videos are their makers'"
     url = "https://github.com/roudimit/MUSIC_dataset"
     family = "music"

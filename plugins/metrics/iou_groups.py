@@ -134,7 +134,7 @@ class InteractiveAUC(_Lowest, _Area):
 class ClipCIoUSuccess(_Average, _Success):
     """Share of the clips whose sources have a mean cIoU of at least `at`: CIoU as in DSOL's release.
 
-    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    An empty true mask counts as the protocol's `empty_truth` says: 0, or left out.
     """
 
     title = "success of the clip's mean cIoU"
@@ -144,7 +144,7 @@ class ClipCIoUSuccess(_Average, _Success):
 class ClipAUC(_Average, _Area):
     """Area under the share of clips whose mean cIoU succeeds: AUC as in DSOL's release.
 
-    An empty true mask has a cIoU of 0, which lowers its clip's mean.
+    An empty true mask counts as the protocol's `empty_truth` says: 0, or left out.
     """
 
     title = "AUC of clips"

@@ -36,7 +36,7 @@ class _Mean(Metric):
 class CIoUSuccess(_Mean):
     """Share of the sources whose cIoU is at least `at`; a source without a map fails.
 
-    An empty true mask has a cIoU of 0, which is a miss.
+    An empty true mask counts as the protocol's `empty_truth` says: a miss, or left out.
 
     Args:
         at: Threshold on the cIoU, in (0, 1].
@@ -67,7 +67,7 @@ class CIoUSuccess(_Mean):
 class CIoUMean(_Mean):
     """Mean cIoU over sources; what T-VSL's release prints as CIoU@t. 0 for a source without a map.
 
-    An empty true mask has a cIoU of 0, which is a miss.
+    An empty true mask counts as the protocol's `empty_truth` says: a miss, or left out.
     """
 
     title = "mean cIoU"
@@ -81,7 +81,7 @@ class CIoUMean(_Mean):
 class AUC(CIoUMean):
     """Area under the success rate, see `iou.auc_of`.
 
-    An empty true mask has a cIoU of 0, which is a miss.
+    An empty true mask counts as the protocol's `empty_truth` says: a miss, or left out.
     """
 
     revision = 2

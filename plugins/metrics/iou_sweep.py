@@ -15,7 +15,7 @@ THRESHOLDS = np.arange(1, 20) / 20
 class AUCBestThreshold(Metric):
     """AUC at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set.
 
-    An empty true mask has a cIoU of 0 at every threshold, which is a miss.
+    An empty true mask counts as the protocol's `empty_truth` says: a miss at every threshold, or left out.
     """
 
     revision = 2
@@ -36,7 +36,7 @@ class AUCBestThreshold(Metric):
 class CIoUBestThreshold(AUCBestThreshold):
     """cIoU success at the threshold with the best AUC, as ACL-SSL's release picks it, on the test set.
 
-    An empty true mask has a cIoU of 0 at every threshold, which is a miss.
+    An empty true mask counts as the protocol's `empty_truth` says: a miss at every threshold, or left out.
 
     Args:
         at: Threshold on the cIoU, in (0, 1].

@@ -8,7 +8,8 @@ One row per sounding source::
     b7,videos/b7.mp4,cat,,train
 
 * ``id``: rows with the same id are sources of the same clip.
-* ``media``: a video, of which the middle frame is used, or an image, with its sound file in the column ``audio``.
+* ``media``: a video, of which the frame shown after half of its time is used, or an image, with its sound file in the
+  column ``audio``.
 * ``start``, ``end`` and ``at`` (optional): seconds from the file's start. The sound from start to end is used, and the
   frame of the second ``at``, or of the middle between start and end.
 * ``label``: the class; put it in quotes if it contains a comma.
