@@ -118,14 +118,20 @@ class _Average(_OfClip):
 
 
 class InteractiveCIoU(_Lowest, _Success):
-    """Share of the images whose sounds all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023)."""
+    """Share of the images whose sounds all have a cIoU of at least `at`: IIoU (Senocak et al., ICCV 2023).
+
+    An empty true mask counts as the protocol's `empty_truth` says: its image fails, or does without it.
+    """
 
     title = "IIoU"
     name = "interactive_ciou"
 
 
 class InteractiveAUC(_Lowest, _Area):
-    """Area under the share of images whose sounds all succeed: IAUC (Senocak et al., ICCV 2023)."""
+    """Area under the share of images whose sounds all succeed: IAUC (Senocak et al., ICCV 2023).
+
+    An empty true mask counts as the protocol's `empty_truth` says: its image fails, or does without it.
+    """
 
     title = "IAUC"
     key = "interactive_auc"
