@@ -362,7 +362,7 @@ class _Ends:
 
     def add(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
             self._ends[packet.stream.index] = max(end, self._ends.get(packet.stream.index, end))
 
     def of(self, stream: AudioStream | VideoStream) -> float:

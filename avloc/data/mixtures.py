@@ -23,6 +23,8 @@ Members = Mapping[str, tuple[str, ...]]
 """Id of a canvas -> ids of its clips, left to right."""
 MIXTURES_REVISION = 1
 """Raise it when canvases come out otherwise."""
+KEPT = 1 << 28
+"""Bytes of decoded clips that stay in memory: a training list has every clip on several canvases."""
 
 
 class Mixtures(Dataset):
@@ -39,6 +41,8 @@ class Mixtures(Dataset):
     def __init__(self, dataset: Dataset, members: Members | Callable[[], Members]) -> None:
         self.dataset, self._given = dataset, members
         self.classes, self.notes, self.leaks = dataset.classes, dataset.notes, dataset.leaks
+        self._kept: dict[str, Sample] = {}
+        self._room = KEPT
 
     @cached_property
     def members(self) -> Members:
@@ -72,12 +76,26 @@ class Mixtures(Dataset):
         return tuple(dict.fromkeys(label for member in self._members(id) for label in self.dataset.labels(member)))
 
     def load(self, id: str) -> Sample:
-        samples = [self.dataset.load(member) for member in self._members(id)]
-        if len(samples) == 1:
-            return replace(samples[0], clip=replace(samples[0].clip, id=id))
+        members = self._members(id)
+        if len(members) == 1:
+            sample = self.dataset.load(members[0])
+            return replace(sample, clip=replace(sample.clip, id=id))
+        samples = [self._part(member) for member in members]
         if any(sample.clip.tiles > 1 for sample in samples):
             raise DataError(f"{id!r} would hold canvases of several tiles; put single clips side by side.")
         return _mixed(samples, id)
+
+    def _part(self, member: str) -> Sample:
+        """A clip; the first ones that are asked for stay in memory, as many as fit."""
+        if member in self._kept:
+            return self._kept[member]
+        sample = self.dataset.load(member)
+        size = sample.clip.image.nbytes + sample.clip.channels.nbytes
+        size += 0 if sample.truth is None else sample.truth.masks.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[member] = sample
+        return sample
 
     def truth(self, id: str) -> Truth:
         """At the size of the first clip's truth, for every tile."""
