@@ -53,7 +53,7 @@ def execute(run: Run, row: Row, task: Task, plan: Plan) -> None:
             folder = RunFolder(results, content_id(fitted))
             row.fit = row.run = folder.id
             checkpoint = fit(run, method, task, folder, fitted, force=plan.again(folder.id))
-            row.remark = untaught(run, task, build(run, kind, task), checkpoint)
+            row.remark = folder.identity()["provenance"]["remark"]
         predicted = predict_identity(run, method, task, fitted)
         folder = RunFolder(results, content_id(predicted))
         row.run = folder.id
@@ -145,19 +145,15 @@ def fit(run: Run, method: Method, task: Task, folder: RunFolder, identity: Mappi
             fabric=fabric, description=f"fit {run}", source=source_digest(type(method)),
             on_epoch=lambda line: registry().announce(run, "epoch", line, folder.path),
         )  # fmt: skip
+        before = {name: weight.detach().clone() for name, weight in method.named_parameters()}
+        if run.train.train_encoder:  # a copy of it is trained
+            before |= {ENCODER + name: weight for name, weight in task.encoder.named_parameters()}
         work.run()
+        remark = learned_nothing(checkpoint.with_name("train.jsonl"), run.train, before, load_weights(checkpoint))
         code = _code(run, method, task)
-        about = {"code": code, "dataset": run.dataset.name, "checkpoint": _weights(checkpoint)}
+        about = {"code": code, "dataset": run.dataset.name, "checkpoint": _weights(checkpoint), "remark": remark}
         folder.finish(identity, {**provenance(started, task.device), **about})
     return checkpoint
-
-
-def untaught(run: Run, task: Task, built: Method, checkpoint: Path) -> str:
-    """Why a training has taught the method nothing; empty where it has. `built` is the method before it."""
-    before = dict(built.named_parameters())
-    if run.train.train_encoder:
-        before |= {ENCODER + name: weight for name, weight in task.encoder.named_parameters()}
-    return learned_nothing(checkpoint.with_name("train.jsonl"), run.train, before, load_weights(checkpoint))
 
 
 @torch.no_grad()

@@ -563,6 +563,15 @@ def test_predictions_of_a_training_that_was_done_again_are_made_again(suite: Sui
     assert _values(tmp_path, bench(narrow, Options(tmp_path))) == before
 
 
+@pytest.mark.usefixtures("world")
+def test_finished_runs_need_their_checkpoint_no_more(suite: Suite, tmp_path: Path) -> None:
+    narrow = suite.override(methods=["dot"], seeds=[0])
+    (row,) = bench(narrow, Options(tmp_path)).rows
+    (tmp_path / "runs" / row.fit / "checkpoint.safetensors").unlink()
+    (again,) = bench(narrow, Options(tmp_path)).rows
+    assert (again.status, again.run, again.score) == ("done", row.run, row.score), again.reason
+
+
 class Signed(Dot):
     """Its map may be turned over; its loss does not know."""
 
