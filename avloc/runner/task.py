@@ -193,18 +193,25 @@ def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
     """Encode the splits, cached, computed or both; returns the sentences that a table prints about the data."""
     notes = dict.fromkeys([*task.test.notes, *task.test.remarks(), *_underscores(task)])
     for computed in forms:
-        for split in SPLITS:
-            clips = task.features(split, computed=computed)
-            lost = {**clips.missing, **clips.broken}
-            if split == "test" and not task.encoder.info.stereo and (both := sum(map(clips.stereo, clips.ids))):
-                notes[
-                    f"{both} of {len(clips.ids)} test clips are stereo; the encoder hears the mean of both channels."
-                ] = None
-            if lost and split != "test":  # the scores count those of the test
-                (id, reason), total = next(iter(lost.items())), len(lost) + len(clips.ids)
-                notes[f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."] = None
-        notes |= dict.fromkeys(_repeated({split: task.features(split, computed=computed) for split in SPLITS}))
+        splits = {split: task.features(split, computed=computed) for split in SPLITS}
+        notes |= dict.fromkeys([*_lost(splits), *_downmixed(splits["test"], task.encoder), *_repeated(splits)])
     return list(notes)
+
+
+def _lost(splits: Mapping[str, FeatureSet]) -> Iterator[str]:
+    """That clips could not be used; the scores count those of the test."""
+    for split in ("train", "val"):
+        clips = splits[split]
+        lost = {**clips.missing, **clips.broken}
+        if lost:
+            (id, reason), total = next(iter(lost.items())), len(lost) + len(clips.ids)
+            yield f"{len(lost)} of {total} {split} clips could not be used, the first: {id} ({reason})."
+
+
+def _downmixed(test: FeatureSet, encoder: Encoder) -> Iterator[str]:
+    """That clips are stereo, where the encoder is not."""
+    if not encoder.info.stereo and (both := sum(map(test.stereo, test.ids))):
+        yield f"{both} of {len(test.ids)} test clips are stereo; the encoder hears the mean of both channels."
 
 
 def _underscores(task: Task) -> Iterator[str]:
