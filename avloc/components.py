@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import yaml
 from pydantic import Field, model_validator
 
 from avloc.hints import HINT_LEVELS
@@ -42,6 +43,21 @@ class Component(StrictModel):
             fields = {key: value[key] for key in value if key in cls.model_fields}
             return {**fields, "params": {key: value[key] for key in value if key not in fields}}
         return value
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Name and value of ``"parameter=value"``; the value is YAML.
+
+    Raises:
+        AvlocError: It cannot be read.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise AvlocError(f"--set {text!r} cannot be read; write parameter=value.")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise AvlocError(f"--set {text!r}: the value is not YAML ({error}).") from error
 
 
 def parameters(kind: type) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,22 +17,13 @@ from torch import Tensor, nn
 from avloc.hints import Hints, disclose
 from avloc.interfaces import Context, EncoderInfo, Method
 from avloc.suite import Train
+from avloc.testing.findings import require
 from avloc.testing.scenes import CLASSES, Prism, Scene, training_data
 from avloc.training import Fit, Trained, TrainingData, load_weights
-from avloc.types import AvlocError, Batch, BoolArray, Features, Prediction
+from avloc.types import Batch, BoolArray, Features, Prediction
 
 TRAIN = Train(batch_size=8, lr=0.015, select="last", copies=1)
 """How methods on trial train."""
-
-
-class ConformanceError(AssertionError):
-    """What a check found wrong, as a sentence."""
-
-
-def require(condition: object, sentence: str) -> None:
-    """Raise `ConformanceError` with the sentence unless the condition holds."""
-    if not condition:
-        raise ConformanceError(sentence)
 
 
 class Subject:
@@ -176,15 +166,6 @@ def leaves(features: Features) -> Features:
     """The same features, to which gradients flow."""
     return _changed(features, lambda x: {n: y.detach().clone().requires_grad_() for n, y in tensors(x).items()
                                          if "." not in n})  # fmt: skip
-
-
-@contextmanager
-def named(what: str) -> Iterator[None]:
-    """Say of what an avloc error speaks, such as that of a prediction that is not finite."""
-    try:
-        yield
-    except AvlocError as error:
-        raise ConformanceError(f"Trouble with {what}: {error}") from error
 
 
 def difference(one: Prediction, other: Prediction) -> float:

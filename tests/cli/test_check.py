@@ -26,7 +26,7 @@ def test_check_names_what_fails_and_goes_on(package: Path) -> None:
     assert shown.exit_code == 1
     assert "FAIL  title, paper and docstring are there\n      The class attribute 'title' is empty" in shown.output
     assert "FAIL  a planted source lights up" in shown.output
-    assert "my_idea: 2 checks failed." in shown.output
+    assert "method my_idea: 2 of 14 checks failed." in shown.output
 
 
 def test_check_says_where_a_method_crashed(package: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from avloc import AvlocError
-from avloc.cli.new import new_method
+from avloc.cli.new import write_package
 from helpers.commands import run
 
 
@@ -61,14 +61,14 @@ def test_the_new_package_is_formatted(package: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("MyIdea", "cannot name a method"),
-        ("my-idea", "cannot name a method"),
-        ("2nd", "cannot name a method"),
-        ("idée", "cannot name a method"),
-        ("lambda", "cannot name a method"),
-        ("true", "cannot name a method"),
-        ("none", "cannot name a method"),
-        ("../away", "cannot name a method"),
+        ("MyIdea", "cannot name a plugin"),
+        ("my-idea", "cannot name a plugin"),
+        ("2nd", "cannot name a plugin"),
+        ("idée", "cannot name a plugin"),
+        ("lambda", "cannot name a plugin"),
+        ("true", "cannot name a plugin"),
+        ("none", "cannot name a plugin"),
+        ("../away", "cannot name a plugin"),
         ("dot", "a method 'dot' already, of the plugin 'world'"),
         ("shuffled_audio", "has another meaning"),
         ("tensor", "has another meaning"),
@@ -77,7 +77,7 @@ def test_the_new_package_is_formatted(package: Path) -> None:
 )
 def test_names_that_cannot_be(name: str, words: str, tmp_path: Path, world: Any) -> None:
     with pytest.raises(AvlocError, match=words):
-        new_method(name, tmp_path)
+        write_package("method", name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

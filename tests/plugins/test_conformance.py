@@ -35,7 +35,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(run, id=f"{name}{params or ''}-{title}", marks=[pytest.mark.slow] if name in LARGE else [])
         for name, params in [*methods, *VARIANTS, *LARGE.items()]
-        for title, run in conformance_checks(name, **params)
+        for title, run in conformance_checks(name, "method", **params)
         if params or name not in LARGE or title not in LONG
     ]
 

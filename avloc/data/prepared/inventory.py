@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import yaml
-
-from avloc.components import Component, check_parameters
+from avloc.components import Component, check_parameters, read_setting
 from avloc.data import open_split
 from avloc.data.prepared.lists import SPLITS
 from avloc.data.prepared.recordings import HasRecordings
@@ -82,7 +80,7 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
     if split and split not in SPLITS:
         raise AvlocError(unknown("split", split, SPLITS))
     cls: Any = dataset_class(name)  # constructors differ
-    parameters = dict(_setting(text) for text in settings)
+    parameters = dict(read_setting(text) for text in settings)
     check_parameters("dataset", Component(name=name, params=parameters), cls)
     opened = Opened({}, {}, {})
     if issubclass(cls, HasRecordings):
@@ -94,16 +92,6 @@ def open_splits(name: str, data: Path | None, settings: Sequence[str] = (), spli
         except AvlocError as error:
             opened.failed[one] = str(error)
     return opened
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise AvlocError(f"--set {text!r} cannot be read; write parameter=value.")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise AvlocError(f"--set {text!r}: the value is not YAML ({error}).") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,10 @@
-"""Conformance: what every method must do so that a table can trust it, as checks that work for anybody's class.
-
-They run on one CPU core in seconds, on the synthetic world of `avloc.testing.scenes`, and raise what is wrong as a
-sentence. ``avloc check NAME`` prints them.
-"""
+"""What every method must do so that a table can trust it, tried in the planted world of `avloc.testing.scenes`."""
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,18 +12,15 @@ from torch import Tensor
 from avloc.components import wrong_attribute
 from avloc.hints import HINT_LEVELS
 from avloc.interfaces import Context, Method
-from avloc.registry import get_component
+from avloc.testing.findings import ConformanceError, named, require, require_attributes, require_parameters
 from avloc.testing.harness import (
-    ConformanceError,
     Subject,
     degenerate,
     difference,
     equal,
     leaves,
     localize,
-    named,
     rank,
-    require,
     rows,
     shape_difference,
     tensors,
@@ -48,73 +37,14 @@ SAME = 1e-3
 """Maps that differ by less than this share of their peak are the same."""
 
 
-def conformance_checks(method: str | type[Method], **parameters: Any) -> list[tuple[str, Callable[[], None]]]:
-    """All checks of a method.
-
-    Args:
-        method: A registered name, or the class.
-        parameters: Other values than the defaults of its constructor.
-
-    Returns:
-        Title and function of each. The functions share what they build; they raise `ConformanceError`, or let through
-        what the method raises.
-
-    Raises:
-        AvlocError: No plugin has this name, or what has it is no method.
-    """
-    kind = get_component("method", method) if isinstance(method, str) else method
-    if not issubclass(kind, Method):
-        raise AvlocError(f"{kind.__name__} is not a method: derive the class from avloc.Method.")
-    subject = Subject(kind, parameters)
-    return [(title, partial(_run, check, subject)) for title, check in CHECKS.items()]
-
-
-def conformance(method: str | type[Method], **parameters: Any) -> Callable[..., None]:
-    """A pytest function with one case per check; takes what `conformance_checks` does.
-
-    Example:
-        >>> test_conformance = conformance("mine")  # or the class itself
-    """
-    import pytest
-
-    cases = [pytest.param(run, id=title) for title, run in conformance_checks(method, **parameters)]
-
-    @pytest.mark.parametrize("check", cases)
-    def test(check: Callable[[], None]) -> None:
-        check()
-
-    return cast(Callable[..., None], test)
-
-
-def _run(check: Callable[[Subject], None], subject: Subject) -> None:
-    """One check, always with the same random numbers, which leaves the caller's alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        check(subject)
-
-
 def described(subject: Subject) -> None:
     """Tables and lists print them."""
-    for name in ("title", "paper"):
-        require(getattr(subject.kind, name), f"The class attribute {name!r} is empty; tables and lists print it.")
-    require(subject.kind.__doc__, "The class has no docstring; say in a sentence what it does.")
+    require_attributes(subject.kind, ("title", "paper"))
 
 
 def parametrized(subject: Subject) -> None:
     """So that a suite can set them and a run's id can hold them."""
-    values = list(inspect.signature(subject.kind).parameters.values())
-    first = [(value.name, value.kind) for value in values[:2]]
-    wanted = [(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("encoder", "classes")]
-    require(first == wanted, "The constructor must begin with (self, encoder, classes, *, ...).")
-    for value in values[2:]:
-        where = f"The constructor's parameter {value.name!r}"
-        require(value.kind is value.KEYWORD_ONLY, f"{where} must be keyword-only: put it behind a bare *.")
-        require(value.default is not value.empty, f"{where} has no default; give the paper's value.")
-        try:
-            kept = json.loads(json.dumps(value.default, allow_nan=False)) == value.default
-        except (TypeError, ValueError):
-            kept = False
-        require(kept, f"{where} has the default {value.default!r}, which is no JSON value; it could be in no suite.")
+    require_parameters(subject.kind, ("encoder", "classes"))
     subject.build()
 
 
