@@ -21,9 +21,9 @@ FILES = {
 }  # fmt: skip
 """File -> what it is made of; the plugin first."""
 USES: dict[Kind, str] = {
-    "encoder": "avloc bench {plugin}--encoder {name} --methods ezvsl --suite smoke",
+    "encoder": "avloc bench {plugin}--encoder {name} --suite smoke",
     "method": "avloc bench {plugin}--methods {name} --suite smoke",
-    "dataset": "avloc bench {plugin}--datasets {name} --methods ezvsl --suite smoke",
+    "dataset": "avloc bench {plugin}--datasets {name} --suite smoke",
     "metric": "avloc score {plugin}--suite smoke --metrics {name}",
 }
 """The command that shows what it does."""
@@ -39,7 +39,7 @@ def new(
     typer.echo(f"Wrote {plugin} and, beside it, {', '.join(file.name for file in others)}. Next:")
     typer.echo(f"  avloc check {name} --plugin {plugin}")
     if what == "metric":
-        typer.echo("  avloc bench --methods ezvsl --suite smoke   # maps to score")
+        typer.echo("  avloc bench --suite smoke   # maps to score")
     typer.echo(f"  {_use(what, name, plugin)}")
     typer.echo(f"  pip install -e {plugin.parent}   # then it is found without --plugin")
 

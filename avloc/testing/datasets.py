@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ def loads(subject: Subject) -> None:
     """Shapes, labels and boxes as promised; what cannot be used raises `DataError`."""
     for split, dataset in subject.splits.items():
         ids, reasons = subject.chosen[split], []
-        require(ids, f"No clip of the {split} split is present; status() says why.")
+        status = dataset.status()
+        why = next(iter({**status.missing, **status.broken}.values()), "")
+        require(ids, f"No clip of the {split} split is present. The first: {why}")
         for id in ids:
             try:
                 dataset.load(id)
@@ -171,8 +174,9 @@ def threaded(subject: Subject) -> None:
 
 def given_away(subject: Subject) -> None:
     """Who changes what was loaded does not change what is loaded next."""
-    for _, dataset, id, sample in list(subject.each())[:: max(1, CLIPS // 4)]:
+    for _, dataset, id, _ in list(subject.each())[:: max(1, CLIPS // 4)]:
         taken = dataset.load(id)
+        sample = deepcopy(taken)
         arrays: list[Any] = [taken.clip.image, taken.clip.audio, *([taken.truth.masks] if taken.truth else [])]
         for array in arrays:
             if array.flags.writeable:
@@ -196,10 +200,13 @@ def keyed(subject: Subject) -> None:
 
 def fingerprinted(subject: Subject) -> None:
     """Stored predictions are found by the fingerprint."""
-    found = {split: dataset.fingerprint() for split, dataset in subject.splits.items()}
-    for split, fingerprint in found.items():
+    seen: dict[str, str] = {}
+    for split, dataset in subject.splits.items():
+        fingerprint = dataset.fingerprint()
         require(subject.open(split).fingerprint() == fingerprint, f"fingerprint() of {split} is another the next time.")
-    require(len(set(found.values())) == len(found), f"The splits {', '.join(found)} share a fingerprint().")
+        first = seen.setdefault(fingerprint, split)
+        same = list(subject.splits[first].ids()) == list(dataset.ids())
+        require(same, f"The splits {first} and {split} list other clips, but share a fingerprint().")
 
 
 def separate(subject: Subject) -> None:

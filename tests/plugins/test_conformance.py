@@ -1,14 +1,17 @@
-"""Every registered method passes the conformance checks."""
+"""Every registered method and metric passes the conformance checks, and each encoder and data set that is built in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avloc.registry import Registry
 from avloc.testing import conformance_checks
+from helpers.folders import PICTURED, photograph, table
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("audioclip", {"trained": False}),
@@ -29,6 +32,19 @@ LONG = {
 """Checks that large methods pass with those parameters only."""
 
 
+SINGLES = {"name": "toybox_single", "train": 10, "val": 6, "test": 10}
+DATASETS: list[tuple[str, dict[str, Any]]] = [
+    ("toybox_single", {"train": 10, "val": 6, "test": 10}),
+    ("toybox_scene", {"train": 10, "val": 6, "test": 10}),
+    ("toybox_duet", {"train": 10, "val": 8, "test": 10, "bank": 10}),
+    ("zero_shot", {"of": {"name": "toybox_single", "train": 30, "val": 12, "test": 24}}),
+    ("negatives", {"of": SINGLES}),
+    ("side_by_side", {"of": SINGLES}),
+    ("validation_clips", {"of": SINGLES}),
+]
+"""With parameters that leave few clips."""
+
+
 def cases() -> list[Any]:
     """One case per method and check; the cases of one method share what they build."""
     methods: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in Registry().entries("method")]
@@ -43,3 +59,41 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize("check", cases())
 def test_it_holds(check: Callable[[], None]) -> None:
     check()
+
+
+@contextmanager
+def named(title: str) -> Iterator[None]:
+    """Say which check failed."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{title}: {error}") from error
+
+
+@pytest.mark.parametrize("name", Registry().entries("metric"))
+def test_a_metric_passes(name: str) -> None:
+    for title, run in conformance_checks(name, "metric"):
+        with named(title):
+            run()
+
+
+@pytest.mark.parametrize("name", ["tiny", pytest.param("timm_resnet", marks=pytest.mark.slow)])
+def test_an_encoder_passes(name: str) -> None:
+    for title, run in conformance_checks(name, "encoder"):
+        with named(title):
+            run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "parameters"), DATASETS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_data_set_passes(name: str, parameters: dict[str, Any]) -> None:
+    for title, run in conformance_checks(name, "dataset", **parameters):
+        with named(title):
+            run()
+
+
+def test_a_users_folder_passes(tmp_path: Path) -> None:
+    rows = [photograph(tmp_path, f"{split}{n}", split=split) for split in ("train", "val", "test") for n in range(3)]
+    for title, run in conformance_checks("folder", "dataset", csv=str(table(tmp_path, rows, PICTURED))):
+        with named(title):
+            run()
