@@ -277,6 +277,11 @@ class Dataset(ABC):
         about = [int(clip.rate), clip.tiles, clip.group, sample.labels, clip.image.shape, len(clip.channels)]
         return _digest(about, clip.image, clip.channels)
 
+    def media(self, id: str) -> str:
+        """A digest of a clip's image and sound alone, or a `DataError`: clips that share it are one under two names."""
+        clip = self.load(id).clip
+        return _digest([int(clip.rate), clip.image.shape, clip.channels.shape], clip.image, clip.channels)
+
     def fingerprint(self) -> str:
         """A hash of the ids, and of the contents and truths of what is present: part of the ids of predictions.
 

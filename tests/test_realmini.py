@@ -120,9 +120,9 @@ def test_the_fixed_mixtures(folder: Path) -> None:
 
 
 def test_nothing_serious_is_wrong_with_the_photographs(folder: Path) -> None:
-    sentences = get_component("dataset", "folder").check(folder / "clips.csv")  # type: ignore[attr-defined]
+    sentences = get_component("dataset", "folder").check(folder / "clips.csv", {})  # type: ignore[attr-defined]
     assert all("looks like" not in sentence and "missing" not in sentence for sentence in sentences), sentences
-    sentences = get_component("dataset", "folder").check(folder / "mixtures.csv")  # type: ignore[attr-defined]
+    sentences = get_component("dataset", "folder").check(folder / "mixtures.csv", {})  # type: ignore[attr-defined]
     assert all(sentence.endswith("It is not read.") for sentence in sentences), sentences  # columns of its own
 
 

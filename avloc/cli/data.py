@@ -78,12 +78,14 @@ def status(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="An annotation file of yours, such as clips.csv.")],
+    settings: Settings = None,
     plugin: Plugins = None,
 ) -> None:
     """List everything that is wrong with an annotation file of yours and the media it names."""
+    from avloc.components import read_setting
     from avloc.data.prepared import check_file
 
-    problems = check_file(file)
+    problems = check_file(file, dict(map(read_setting, settings or ())))
     typer.echo("\n".join([*problems, f"{file}: {_number(len(problems), 'problem') if problems else 'no problems'}."]))
     if problems:
         raise typer.Exit(1)
@@ -128,6 +130,7 @@ def _first(lines: Sequence[str], done: Prepared) -> None:
 def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
     """Every split's counts, reasons and verdict."""
     from avloc.cli.terminal import show_rows
+    from avloc.data import media_of, repeated
     from avloc.data.prepared import inspect, reasons
 
     for split, reason in opened.failed.items():
@@ -146,6 +149,8 @@ def _show_splits(name: str, opened: Opened, *, classes: bool) -> None:
             rows = [[label, *(f"{counts[state]:,}" for state in clips)] for label, counts in report.classes.items()]
             show_rows(["class", *clips], rows)
         typer.echo("".join(f"  {remark}\n" for remark in dataset.remarks()) + report.verdict)
+    for sentence in repeated(media_of(opened.splits)):
+        typer.echo(sentence)
 
 
 def _number(count: int, noun: str) -> str:

@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from avloc.data.boxes import on_canvas, rasterize, read_boxes
-from avloc.data.checks import check_splits, load_clip, load_truth
+from avloc.data.checks import check_splits, load_clip, load_truth, media_of, repeated
 from avloc.data.masks import Mask, MaskValues, read_mask, resize_mask
 from avloc.data.media import (
     Image,
+    is_still,
     read_audio,
     read_channels,
     read_frame,
@@ -60,8 +61,10 @@ __all__ = [
     "exclusive",
     "file_digest",
     "hold_out",
+    "is_still",
     "load_clip",
     "load_truth",
+    "media_of",
     "on_canvas",
     "open_dataset",
     "open_split",
@@ -75,6 +78,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "remarks",
+    "repeated",
     "resample",
     "resize_image",
     "resize_mask",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from avloc.data.boxes import on_canvas
@@ -34,6 +35,47 @@ def check_splits(name: str, splits: Mapping[str, Dataset]) -> None:
         if shared and not leaking:
             raise DataError(f"{name}: the clip {shared[0]!r} is in the {seen[shared[0]]} and the {split} split.")
         seen |= dict.fromkeys(ids, split)
+
+
+def repeated(media: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """That test clips have the image and sound of other clips, in training or in the test itself.
+
+    Args:
+        media: Split -> id -> a digest of the clip's image and sound, as `Dataset.media` gives it.
+    """
+    learned: dict[str, str] = {}
+    tested: dict[str, str] = {}
+    for split in ("train", "val"):
+        for id, found in media.get(split, {}).items():
+            learned.setdefault(found, id)
+    leaks, twins = [], []
+    test = media.get("test", {})
+    for id, found in test.items():
+        if learned.get(found, id) != id:
+            leaks.append(f"{id} is {learned[found]}")
+        if tested.setdefault(found, id) != id:
+            twins.append(f"{id} is {tested[found]}")
+    if leaks:
+        yield (
+            f"ATTENTION: {len(leaks)} of {len(test)} test clips have the image and sound of a clip that is trained "
+            f"or validated on under another name, the first: {leaks[0]}."
+        )
+    if twins:
+        yield (
+            f"ATTENTION: {len(twins)} of {len(test)} test clips have the image and sound of another test clip, the "
+            f"first: {twins[0]}."
+        )
+
+
+def media_of(splits: Mapping[str, Dataset]) -> dict[str, dict[str, str]]:
+    """Split -> id -> `Dataset.media` of the clips that are present, for `repeated`."""
+    found: dict[str, dict[str, str]] = {}
+    for split, dataset in splits.items():
+        found[split] = {}
+        for id in dataset.status().present:
+            with suppress(DataError):  # it is counted as broken elsewhere
+                found[split][id] = dataset.media(id)
+    return found
 
 
 def load_clip(dataset: Dataset, id: str) -> Sample:

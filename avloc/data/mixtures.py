@@ -105,6 +105,10 @@ class Mixtures(Dataset):
         contents = [self.dataset.content(member) for member in self._members(id)]
         return contents[0] if len(contents) == 1 else digest([MIXTURES_REVISION, contents])
 
+    def media(self, id: str) -> str:
+        parts = [self.dataset.media(member) for member in self._members(id)]
+        return parts[0] if len(parts) == 1 else digest(parts)
+
     def fingerprint(self) -> str:
         whole = [self.dataset.fingerprint(), self.dataset.revision]
         return digest([whole, MIXTURES_REVISION, list(self.members.items())])[:16]

@@ -108,9 +108,19 @@ class Look:
         self._known: dict[str, Any] = read_json(self._file) if self._file.is_file() else {}
         self._fresh = False
 
-    def heard(self, sound: Path) -> Heard | None:
-        """A sound's, or that of a video."""
-        found = self._found("sound", sound, lambda: Heard.of(*read_channels(sound)))
+    def heard(self, sound: Path, start: float | None = None, end: float | None = None) -> Heard | None:
+        """A sound's, or that of a video; of a moment where two seconds are given."""
+
+        def read() -> Heard:
+            channels, rate = read_channels(sound)
+            if start is not None and end is not None:
+                channels = channels[:, round(start * rate) : round(end * rate)]
+            if not channels.size:
+                raise DataError(f"{sound}: the sound ends before second {start:g}.")
+            return Heard.of(channels, rate)
+
+        kind = "sound" if start is None or end is None else f"sound {start!r} {end!r}"
+        found = self._found(kind, sound, read)
         return None if found is None else Heard(*found)
 
     def still(self, video: Path) -> bool:

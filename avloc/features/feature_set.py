@@ -308,7 +308,9 @@ def _encode_clips(
             continue
         clip = sample.clip
         group = "" if clip.group == id else clip.group  # the same content may go by several ids
-        media = digest([clip.image.shape, clip.channels.shape, clip.rate, _hash(clip.image), _hash(clip.channels)])
+        media = _media(clip)
+        if done == 1:
+            _require_same(dataset, id, media)
         about = {"labels": list(sample.labels), "group": group, "tiles": clip.tiles, "stereo": clip.stereo is not None}
         log.append(keys[id], arrays, half=True, media=media, **about)
         if done % COMMIT_EVERY == 0:
@@ -316,6 +318,23 @@ def _encode_clips(
     log.commit()
     reasons = {keys[id]: reason for id, reason in broken.items() if id in keys}
     broken.update({id: reasons[key] for id, key in keys.items() if key in reasons})
+
+
+def _media(clip: Clip) -> str:
+    return digest([clip.image.shape, clip.channels.shape, clip.rate, _hash(clip.image), _hash(clip.channels)])
+
+
+def _require_same(dataset: Dataset, id: str, media: str) -> None:
+    """A clip is loaded in several places, so it must be the same whenever it is.
+
+    Raises:
+        AvlocError: It is not.
+    """
+    if _media(load_clip(dataset, id).clip) != media:
+        raise AvlocError(
+            f"{dataset.title or type(dataset).__name__}: load({id!r}) returned another image or sound the second time; "
+            "a clip must be the same whenever it is loaded. avloc check finds more of this kind."
+        )
 
 
 def _hash(array: np.ndarray) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,8 @@ def score_external(
         from avloc.data import open_dataset  # late: printing a table needs no decoder
 
         opened = open_dataset(component, "test", data)
-        manifest = _alone(name, component, opened, protocol, metrics, command)
+        notes = [*opened.notes, *opened.remarks(), *_repeated(component, opened, data)]
+        manifest = _alone(name, component, opened, notes, protocol, metrics, command)
         entry = manifest.datasets[0]
     run, counts = _store(predictions, folder, component, opened, manifest.limit, command)
     scored_by = make_metrics(manifest_metrics(manifest))
@@ -104,21 +106,32 @@ def score_external(
     return Results(manifest, folder)
 
 
+def _repeated(component: Component, test: Dataset, data: Path | None) -> Iterator[str]:
+    """That test clips are clips once more, of the test or of the splits to train on that are on this machine."""
+    from avloc.data import media_of, open_split, repeated  # late: printing a table needs no decoder
+
+    splits = {"test": test}
+    for split in ("train", "val"):
+        with suppress(AvlocError):  # made elsewhere, so that nothing is trained here
+            splits[split] = open_split(registry().get("dataset", component.name), data, split, component.params)
+    return repeated(media_of(splits))
+
+
 def _alone(
-    name: str, component: Component, data: Dataset, protocol: str | None, metrics: Sequence[str] | None, command: str
-) -> Manifest:
+    name: str, component: Component, data: Dataset, notes: Sequence[str], protocol: str | None,
+    metrics: Sequence[str] | None, command: str,
+) -> Manifest:  # fmt: skip
     """A manifest without rows."""
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
     if not stem:
         raise AvlocError(f"--name {name!r} has no letters or digits to name the results by.")
     rules, components = load_protocol(protocol or "avloc"), metric_components(metrics or None)
     title = data.title or component.name
-    notes = [*data.notes, *data.remarks()]
     return Manifest(
         suite=f"external.{stem}", title=f"Predictions of {name}", command=command, protocol=rules.model_dump(),
         protocol_text=rules.describe(), train_text="no training here: made elsewhere",
         metrics=metric_entries(components, make_metrics(components)), rows=[],
-        datasets=[DatasetEntry(name=component.name, title=title, encoder="unknown", notes=notes)],
+        datasets=[DatasetEntry(name=component.name, title=title, encoder="unknown", notes=list(notes))],
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from avloc.components import component_id, make_encoder
-from avloc.data import check_splits, open_dataset, open_split
+from avloc.data import check_splits, open_dataset, open_split, repeated
 from avloc.data.prepared import SPLITS
 from avloc.features import (
     Altered,
@@ -194,7 +194,8 @@ def task_notes(task: Task, forms: Iterable[bool]) -> list[str]:
     notes = dict.fromkeys([*task.test.notes, *task.test.remarks(), *_underscores(task)])
     for computed in forms:
         splits = {split: task.features(split, computed=computed) for split in SPLITS}
-        notes |= dict.fromkeys([*_lost(splits), *_downmixed(splits["test"], task.encoder), *_repeated(splits)])
+        media = {split: {id: clips.media(id) for id in clips.ids} for split, clips in splits.items()}
+        notes |= dict.fromkeys([*_lost(splits), *_downmixed(splits["test"], task.encoder), *repeated(media)])
     return list(notes)
 
 
@@ -221,30 +222,3 @@ def _underscores(task: Task) -> Iterator[str]:
     if task.text is not None and spelled:
         count = f"{len(spelled)} of {len(names)} class names"
         yield f"The text encoder reads the underscores in {count} as spaces, the first: {spelled[0]}."
-
-
-def _repeated(splits: Mapping[str, FeatureSet]) -> Iterator[str]:
-    """That test clips have the image and sound of other clips, in training or in the test itself."""
-    learned: dict[str, str] = {}
-    tested: dict[str, str] = {}
-    for split in ("train", "val"):
-        for id in splits[split].ids:
-            learned.setdefault(splits[split].media(id), id)
-    leaks, twins = [], []
-    test = splits["test"]
-    for id in test.ids:
-        media = test.media(id)
-        if learned.get(media, id) != id:
-            leaks.append(f"{id} is {learned[media]}")
-        if tested.setdefault(media, id) != id:
-            twins.append(f"{id} is {tested[media]}")
-    if leaks:
-        yield (
-            f"ATTENTION: {len(leaks)} of {len(test.ids)} test clips have the image and sound of a clip that is trained "
-            f"or validated on under another name, the first: {leaks[0]}."
-        )
-    if twins:
-        yield (
-            f"ATTENTION: {len(twins)} of {len(test.ids)} test clips have the image and sound of another test clip, the "
-            f"first: {twins[0]}."
-        )

@@ -6,10 +6,12 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import Result
 
@@ -20,6 +22,7 @@ from avloc.registry import registry
 from avloc.store import data_folder
 from helpers import SHARED, commands
 from helpers.films import Cinema, Films, annotate, film, put
+from helpers.folders import PICTURED, photograph, table
 
 COMMANDS = ("list", "prepare", "status", "check")
 IDS = [f"v_{n:06}" for n in range(4)]
@@ -32,7 +35,7 @@ class Linter(ChecksAnnotations, Films):
     checks = (".films",)
 
     @classmethod
-    def check(cls, file: Path) -> list[str]:
+    def check(cls, file: Path, parameters: Mapping[str, Any]) -> list[str]:
         return [line for line in file.read_text().splitlines() if "wrong" in line]
 
 
@@ -82,6 +85,41 @@ def test_prepare_and_status_end_with_the_same_verdict(source: Path, tmp_path: Pa
         f"  1 broken: the file is empty (zero length) ({IDS[1]})",
         verdict,
     ]
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_status_counts_clips_that_are_others_once_more(prepared: bool, tmp_path: Path) -> None:
+    if prepared:
+        annotate(tmp_path / "in", IDS)
+        for id in IDS[:3]:
+            put(tmp_path / "in" / f"{id}.mp4", film(90 if id == IDS[2] else 0))
+        assert run("prepare", "films", "--from", tmp_path / "in", "--data", tmp_path, "--jobs", 1).exit_code == 0
+        shown = run("status", "films", "--data", tmp_path, "--split", "test").output
+        first, count = f"{IDS[1]} is {IDS[0]}", 3
+    else:
+        rows = [photograph(tmp_path, "a"), photograph(tmp_path, "bb"), photograph(tmp_path, "b", split="train")]
+        for name, source in {"copy": "a", "leak": "b"}.items():
+            rows.append(photograph(tmp_path, name))
+            for suffix in ("png", "wav"):
+                (tmp_path / f"{name}.{suffix}").write_bytes((tmp_path / f"{source}.{suffix}").read_bytes())
+        path = table(tmp_path, rows, PICTURED)
+        shown = run("status", "folder", "--set", f"csv={path}").output
+        first, count = "copy is a", 4
+        leak = "have the image and sound of a clip that is trained or validated on under another name, the first:"
+        assert f"ATTENTION: 1 of {count} test clips {leak} leak is b." in shown
+    twin = "have the image and sound of another test clip, the first:"
+    assert f"ATTENTION: 1 of {count} test clips {twin} {first}." in shown
+
+
+def test_check_reads_masks_by_the_values_that_it_is_told(tmp_path: Path) -> None:
+    import PIL.Image
+
+    PIL.Image.fromarray(np.array([[0, 7], [255, 0]], np.uint8)).save(tmp_path / "mask.png")
+    path = table(tmp_path, [photograph(tmp_path, "a", boxes="", mask="mask.png")], (*PICTURED, "mask"))
+    assert "the mask has 3 values (0, 7, 255)" in run("check", path).output
+    told = run("check", path, "--set", "mask_values={inside: [7], ignore: [255]}")
+    assert told.exit_code == 0 and "no problems" in told.output
+    assert "Did you mean 'mask_values'?" in run("check", path, "--set", "mask_value=1").output
 
 
 def test_prepare_fails_where_nothing_is_of_a_clip(source: Path, tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_more_than_rounding_is_a_wrong_box(folder: Path, boxes: str) -> None:
 @pytest.mark.parametrize("cells", [{"boxes": "none"}, {"label": "nothing", "boxes": ""}, {"label": "nothing"}])
 def test_a_clip_in_which_nothing_visible_sounds(folder: Path, cells: Row) -> None:
     mine = {**row(), "boxes": "[]", **cells}
-    assert get_component("dataset", "folder").check(table(folder, [mine])) == []  # type: ignore[attr-defined]
+    assert get_component("dataset", "folder").check(table(folder, [mine]), {}) == []  # type: ignore[attr-defined]
     table(folder, [row("b"), mine])
     data = opened(folder)
     truth = data.truth("a")
@@ -264,7 +264,7 @@ def test_a_black_mask_is_a_source_that_is_not_visible(folder: Path) -> None:
     cv2.imwrite(str(folder / "black.png"), np.zeros((4, 6), np.uint8))
     path = table(folder, [row(boxes="", mask="black.png")], (*COLUMNS, "mask"))
     assert not opened(folder).truth("a").masks.any()
-    assert get_component("dataset", "folder").check(path) == []  # type: ignore[attr-defined]
+    assert get_component("dataset", "folder").check(path, {}) == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_moment_after_the_end_breaks_the_clip(folder: Path, cells: Row) -> Non
     path = table(folder, [row(**cells)], MOMENT)
     with pytest.raises(DataError, match=r"the sound lasts 3\.\d+ s, so it has no part from"):
         opened(folder).load("a")
-    assert any("so it has no part from" in line for line in get_component("dataset", "folder").check(path))  # type: ignore[attr-defined]
+    assert any("so it has no part from" in line for line in get_component("dataset", "folder").check(path, {}))  # type: ignore[attr-defined]
 
 
 def test_columns_that_are_not_read_are_named(folder: Path) -> None:
@@ -330,7 +330,7 @@ def test_columns_that_are_not_read_are_named(folder: Path) -> None:
     known = "Known: at, audio, boxes, end, group, id, label, mask, media, split, start. It is not read."
     sentence = f"There is no column 'gruop'. Did you mean 'group'? {known}"
     assert opened(folder).notes == (f"annotations.csv: {sentence}",)
-    assert f"{path}: {sentence}" in get_component("dataset", "folder").check(path)  # type: ignore[attr-defined]
+    assert f"{path}: {sentence}" in get_component("dataset", "folder").check(path, {})  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("rows", "message"), WRONG.values(), ids=WRONG)
@@ -451,6 +451,20 @@ def test_odd_clips_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]  # fmt: skip
     monkeypatch.setattr("avloc.data.traits.read_channels", lambda path: pytest.fail("it was decoded twice"))
     assert opened(folder).remarks() == found
+
+
+def test_of_a_moment_the_sound_that_is_heard_counts(folder: Path) -> None:
+    tone = 0.3 * np.sin(np.arange(32000) / 5)
+    soundfile.write(folder / "half.wav", np.concatenate([0 * tone, tone]), 16000)
+    moments = {"silent": ("0", "1.5"), "short": ("2.5", "2.75"), "plain": ("2", "4")}
+    rows = [row(id, media="clip.mp4", audio="half.wav", start=a, end=b, at="1") for id, (a, b) in moments.items()]
+    table(folder, rows, MOMENT)
+    assert [sentence.rpartition("clips ")[2] for sentence in opened(folder).remarks()] == [
+        "are silent, the first: silent.",
+        "have less than 0.5 s of sound, the first: short.",
+    ]
+    table(folder, [row(media="clip.mp4", audio="half.wav", start="5", end="6", at="1")], MOMENT)
+    assert opened(folder).remarks() == ()  # it is broken, and loading it says why
 
 
 def test_content_follows_the_files_the_labels_and_the_group(folder: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 import soundfile
 
 from avloc import get_component
+from avloc.data import write_video
 from avloc.progress import Event, receiving
 from helpers.folders import PICTURED, Row, photograph, row, table
 
 
 def check(path: Path) -> list[str]:
-    found: list[str] = get_component("dataset", "folder").check(path)  # type: ignore[attr-defined]
+    found: list[str] = get_component("dataset", "folder").check(path, {})  # type: ignore[attr-defined]
     return found
 
 
@@ -146,6 +147,14 @@ def test_files_that_are_no_media_or_no_masks(tmp_path: Path) -> None:
     assert found[0].startswith("line 2: text.mp4: the file is truncated, damaged or not a media file")
     assert found[1] == "line 3: gone.mp4: the file is missing."
     assert found[2].startswith("line 4: numbers.png: the mask has 4 values (0, 1, 2, 3)")
+
+
+def test_a_video_of_one_picture(tmp_path: Path) -> None:
+    for name, step in (("still", 0), ("moving", 20)):
+        frames = np.stack([np.full((40, 60, 3), 60 + step * n, np.uint8) for n in range(8)])
+        write_video(tmp_path / f"{name}.mp4", frames, 4, 0.3 * np.sin(np.arange(32000, dtype=np.float32)), 16000)
+    found = checked(tmp_path, row("a", media="still.mp4"), row("b", media="moving.mp4"))
+    assert found == ["line 2: still.mp4: the video shows one picture all the time."]
 
 
 def test_a_file_that_many_clips_share_is_decoded_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from avloc.results import rescore, score_external
 from avloc.runner import bench
 from avloc.store import ArrayLog, Counts, Manifest, Row, Score, score_path
 from avloc.suite import load_suite
+from helpers.folders import PICTURED, photograph, table
 from helpers.world import Blocks
 
 METRICS = ["pixel_ap", "ciou_success@0.3", "ciou_mean"]
@@ -268,3 +269,15 @@ def test_a_bench_that_runs_again_keeps_the_rows_from_outside(world: Any, folder:
     assert len(bench(suite, methods=["hinted"], results=results).manifest.rows) == 2
     refined = suite.model_copy(update={"protocol": {**suite.protocol, "size": 14}})
     assert all("external" not in row.label for row in bench(refined, results=results).manifest.rows)
+
+
+def test_predictions_of_clips_that_are_others_once_more_are_noted(tmp_path: Path) -> None:
+    rows = [photograph(tmp_path, "a"), photograph(tmp_path, "b", split="train"), photograph(tmp_path, "c")]
+    for suffix in ("png", "wav"):
+        (tmp_path / f"c.{suffix}").write_bytes((tmp_path / f"b.{suffix}").read_bytes())
+    path = table(tmp_path, rows, PICTURED)
+    (tmp_path / "mine").mkdir()
+    for id in ("a", "c"):
+        np.savez(tmp_path / "mine" / f"{id}.npz", maps=np.eye(4)[None])
+    (entry,) = scored(tmp_path / "mine", f"{{name: folder, csv: {path}}}")[0].datasets
+    assert any("1 of 2 test clips have the image and sound of a clip that is trained" in note for note in entry.notes)

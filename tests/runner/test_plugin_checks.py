@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from avloc import Batch, DataError, EncoderInfo, Features, Prediction
+from avloc import Batch, DataError, EncoderInfo, Features, Prediction, Sample
 from avloc.runner import Options, run_suite
 from avloc.runner.run import localized
 from avloc.store import Manifest, Score, score_path
 from avloc.suite import Suite, load_suite
-from helpers.world import Dot, Plain
+from helpers.world import Blocks, Dot, Plain
 
 CLIP = "'test0'"
 
@@ -161,6 +161,22 @@ def test_a_clip_that_an_encoder_cannot_use_is_broken_and_the_others_go_on(
     counts = Score.load(score_path(tmp_path, row.run, row.score)).counts
     reason = "test0 is too dark" if error else "The encoder Plain made values of clip 'test0' that are not finite"
     assert list(counts.broken) == ["test0"] and reason in counts.broken["test0"] and counts.scored == 3
+
+
+def test_a_clip_that_is_another_when_it_is_loaded_again_stops_its_data_set(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Blocks.load
+
+    def load(self: Blocks, id: str) -> Sample:
+        sample = original(self, id)
+        return replace(sample, clip=replace(sample.clip, audio=sample.clip.audio + np.float32(1e-3 * torch.rand(1))))
+
+    monkeypatch.setattr(Blocks, "load", load)
+    monkeypatch.setattr(Blocks, "content", lambda self, id: id)
+    manifest = bench(suite, tmp_path)
+    assert manifest.datasets[0].status == "failed"
+    assert "returned another image or sound the second time" in manifest.datasets[0].reason
 
 
 @pytest.mark.parametrize(

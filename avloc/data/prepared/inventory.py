@@ -30,8 +30,8 @@ class ChecksAnnotations(ABC):
 
     @classmethod
     @abstractmethod
-    def check(cls, file: Path) -> list[str]:
-        """Everything wrong with such a file and its media, a sentence each."""
+    def check(cls, file: Path, parameters: Mapping[str, Any]) -> list[str]:
+        """Everything wrong with such a file and its media, read with these parameters, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +205,15 @@ def _listing(name: str, data: Path | None) -> Listing:
     return Listing(name, needs + masks, str(folder), f"{state}: {report.counts}")
 
 
-def check_file(file: Path) -> list[str]:
+def check_file(file: Path, parameters: Mapping[str, Any]) -> list[str]:
     """Everything wrong with a user's annotation file, a sentence each, as said by the data sets that read such files.
 
+    Args:
+        file: The annotation file.
+        parameters: Those of the data set that say how to read it, such as ``mask_values``.
+
     Raises:
-        AvlocError: There is no such file, or no data set reads files of its suffix.
+        AvlocError: There is no such file, no data set reads files of its suffix, or it has no such parameter.
     """
     if not file.is_file():
         raise AvlocError(f"{file}: the file is missing.")
@@ -225,7 +229,8 @@ def check_file(file: Path) -> list[str]:
             continue
         suffixes.update(cls.checks)
         if file.suffix.lower() in cls.checks:
-            problems += cls.check(file)
+            check_parameters("dataset", Component(name=name, params=dict(parameters)), cls)
+            problems += cls.check(file, parameters)
     if file.suffix.lower() not in suffixes:
         known = ", ".join(sorted(suffixes)) or "none"
         raise AvlocError(f"{file}: no data set reads such files of users; known: {known}.")

@@ -156,6 +156,11 @@ class _Tiles(Dataset):
         tile = self._tiles[id]
         return digest([self._media.content(tile.recording), tile.labels, tile.group, tile.around, tile.seconds])
 
+    def media(self, id: str) -> str:
+        """Of the prepared files and the window of sound; decodes nothing."""
+        tile = self._tiles[id]
+        return digest([self._media.content(tile.recording), tile.around, tile.seconds])
+
     def fingerprint(self) -> str:
         """Of the annotations as they were understood, and of what is present with its content and masks."""
         present = set(self.status().present)

@@ -59,5 +59,8 @@ class Validation(Dataset):
     def content(self, id: str) -> str:
         return self._whole.content(id)
 
+    def media(self, id: str) -> str:
+        return self._whole.media(id)
+
     def fingerprint(self) -> str:
         return digest([self._whole.fingerprint(), self._whole.revision, "validation"])[:16]

@@ -96,5 +96,8 @@ class ZeroShot(Dataset):
     def content(self, id: str) -> str:
         return self._whole.content(id)
 
+    def media(self, id: str) -> str:
+        return self._whole.media(id)
+
     def fingerprint(self) -> str:
         return digest([self._whole.fingerprint(), self._whole.revision, self.classes, self._ids])[:16]

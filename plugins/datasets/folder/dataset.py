@@ -96,9 +96,10 @@ class Folder(ChecksAnnotations, Mixtures):
         )
 
     @classmethod
-    def check(cls, file: Path) -> list[str]:
+    def check(cls, file: Path, parameters: Mapping[str, Any]) -> list[str]:
         """All problems of an annotation file or a list of mixtures, and of the media, which are all decoded."""
-        return check(file)
+        given = parameters.get("mask_values")
+        return check(file, None if given is None else MaskValues.parse(given))
 
 
 class _Clips(Dataset):
@@ -141,7 +142,8 @@ class _Clips(Dataset):
             for id in track(present, "look for odd clips", len(present)):
                 entry = self._entries[id]
                 still = not entry.pictured and look.still(self._path(entry.media))
-                found[id] = Traits(look.heard(self._path(entry.sound)), still=still)
+                heard = look.heard(self._path(entry.sound), entry.start, entry.end)
+                found[id] = Traits(heard, still=still)
         return remarks(found)
 
     def load(self, id: str) -> Sample:
@@ -185,6 +187,12 @@ class _Clips(Dataset):
         files = [file_digest(self._path(name)) for name in (entry.media, entry.audio) if name]
         moment = [entry.at, entry.start, entry.end]
         return digest([files, entry.pictured, entry.labels, entry.group, moment])
+
+    def media(self, id: str) -> str:
+        """A hash of the files' bytes and the moment; decodes nothing."""
+        entry = self._entries[id]
+        files = [file_digest(self._path(name)) for name in (entry.media, entry.sound)]
+        return digest([files, entry.at, entry.start, entry.end])
 
     def fingerprint(self) -> str:
         """A hash of the clips listed in the CSV, and of the present clips with their content."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avloc import DataError, track
-from avloc.data import Heard, file_digest, read_frame, read_header, read_image, read_mask, say
+from avloc.data import Heard, MaskValues, file_digest, is_still, read_frame, read_header, read_image, read_mask, say
 
 from .entries import NOTHING, Entry, scan_entries, unknown_columns
 from .mixtures import REQUIRED, scan_mixtures
@@ -42,7 +42,7 @@ class Use(NamedTuple):
     end: float | None = None
 
 
-def check(path: Path) -> list[str]:
+def check(path: Path, values: MaskValues | None = None) -> list[str]:
     """All problems of a file, in its order within each kind: rows, labels, splits, media (all are decoded once)."""
     if "members" in read_header(path):
         return _check_list(path)
@@ -59,7 +59,7 @@ def check(path: Path) -> list[str]:
         *wrong,
         *boxes,
         *found,
-        *_media(path, clips),
+        *_media(path, clips, values),
     ]
 
 
@@ -159,14 +159,14 @@ def _copies(folder: Path, clips: list[Entry]) -> Iterator[tuple[int, str]]:
                 yield entry.line, f"the clip {entry.id!r} has the image and sound of {twin.id!r} in line {twin.line}."
 
 
-def _media(path: Path, clips: list[Entry]) -> list[str]:
+def _media(path: Path, clips: list[Entry], values: MaskValues | None) -> list[str]:
     """Decode every file once, as many at a time as there are cores."""
     uses: dict[Use, int] = {}
     for entry in clips:
         for use in _uses(entry):
             uses.setdefault(use, entry.line)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda use: _inspect(path.parent, use), uses)
+        results = pool.map(lambda use: _inspect(path.parent, use, values), uses)
         found = list(track(results, "decode", len(uses)))
     complaints = zip(uses.values(), found, strict=True)
     # A missing video would be reported twice, for image and sound.
@@ -182,17 +182,19 @@ def _uses(entry: Entry) -> Iterator[Use]:
         yield Use(name, "mask")
 
 
-def _inspect(folder: Path, use: Use) -> list[str]:
+def _inspect(folder: Path, use: Use, values: MaskValues | None) -> list[str]:
     """What is wrong with one file."""
     path = folder / use.name
     try:
         if use.kind == "sound":
             return [f"{path}: {trait}" for trait in _odd_sound(*read_moment(path, use.start, use.end))]
         if use.kind == "mask":
-            read_mask(path, black=True)
+            read_mask(path, values, black=True)
             return []
         image = read_image(path) if use.kind == "image" else read_frame(path, use.at)
-        return [f"{path}: {trait}" for trait in _odd_image(image)]
+        still = use.kind == "frame" and is_still(path)
+        odd = [*_odd_image(image), *(["the video shows one picture all the time."] if still else [])]
+        return [f"{path}: {trait}" for trait in odd]
     except DataError as error:
         return [str(error)]
 

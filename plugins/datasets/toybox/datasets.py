@@ -125,6 +125,9 @@ class _Toybox(Dataset):
     def content(self, id: str) -> str:
         return digest([id, self._annotation(id)["content"]])
 
+    def media(self, id: str) -> str:
+        return str(self._annotation(id)["content"])
+
     def fingerprint(self) -> str:
         present = {id: self._annotation(id)["content"] for id in self.status().present}
         return digest([self.classes, list(self.ids()), present])[:16]
