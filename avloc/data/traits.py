@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from avloc.data.media import Wave, is_still, read_channels
+from avloc.progress import say
 from avloc.store import cache_folder, file_digest, read_json, tag_as_cache, write_json
-from avloc.types import DataError
+from avloc.types import AvlocError, DataError
 
 SILENT = 1e-3
 """Peaks below this (-60 dB of full scale) are silence."""
@@ -105,8 +106,17 @@ class Look:
 
     def __init__(self) -> None:
         self._file = cache_folder() / "traits" / "files.json"
-        self._known: dict[str, Any] = read_json(self._file) if self._file.is_file() else {}
+        self._known = self._kept()
         self._fresh = False
+
+    def _kept(self) -> dict[str, Any]:
+        """What was found before; where that is damaged it is found again."""
+        try:
+            kept: dict[str, Any] = read_json(self._file) if self._file.is_file() else {}
+        except AvlocError as error:
+            say(f"{error} The files are looked at again.")
+            return {}
+        return kept
 
     def heard(self, sound: Path, start: float | None = None, end: float | None = None) -> Heard | None:
         """A sound's, or that of a video; of a moment where two seconds are given."""

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from avloc import AvlocError, DataError, Prediction, evaluate, get_component
-from avloc.data import media
+from avloc.data import cache_folder, media
+from avloc.progress import Event, receiving
 from helpers import ROOT
 from helpers.folders import COLUMNS, LEFT, PICTURED, Row, opened, photograph, row, table
 
@@ -451,6 +452,21 @@ def test_odd_clips_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]  # fmt: skip
     monkeypatch.setattr("avloc.data.traits.read_channels", lambda path: pytest.fail("it was decoded twice"))
     assert opened(folder).remarks() == found
+
+
+def test_damaged_notes_about_files_are_made_again(folder: Path) -> None:
+    soundfile.write(folder / "short.wav", 0.3 * np.sin(np.arange(4000) / 5), 16000)
+    table(folder, [row(audio="short.wav")], (*COLUMNS, "audio"))
+    found = opened(folder).remarks()
+    (kept,) = cache_folder().glob("traits/*.json")
+    assert "0.25" in kept.read_text() and found
+    for text in (kept.read_text().replace("0.25", "9.25"), "{"):
+        kept.write_text(text)
+        events: list[Event] = []
+        with receiving(events.append):
+            assert opened(folder).remarks() == found
+        assert any("is damaged or was edited" in str(event) for event in events)
+        assert opened(folder).remarks() == found
 
 
 def test_of_a_moment_the_sound_that_is_heard_counts(folder: Path) -> None:
