@@ -64,7 +64,7 @@ class ConSE(HasCheckpoints, Encoder):
             size=126_796_627,
             license="Apache-2.0, MIT, one not stated",
             packages=PACKAGES,
-        ),  # fmt: skip
+        ),
     )
 
     def __init__(
