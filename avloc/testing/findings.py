@@ -57,7 +57,8 @@ def require_parameters(kind: type, first: Sequence[str], *, split: bool = False)
             continue
         require(value.default is not value.empty, f"{where} has no default; give the one that most users want.")
         try:
-            kept = json.loads(json.dumps(value.default, allow_nan=False)) == value.default
+            plain = list(value.default) if isinstance(value.default, tuple) else value.default
+            kept = json.loads(json.dumps(plain, allow_nan=False)) == plain
         except (TypeError, ValueError):
             kept = False
         require(kept, f"{where} has the default {value.default!r}, which is no JSON value; it could be in no suite.")

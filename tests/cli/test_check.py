@@ -147,3 +147,33 @@ def test_a_suite_with_a_broken_method_ends_with_the_others_results(
     assert rows[name].status == "failed"
     assert rows[name].reason
     assert rows["dot"].status == rows["hinted"].status == "done"
+
+
+def test_a_data_set_is_checked_with_its_parameters_and_folder(world: Any, tmp_path: Path) -> None:
+    shown = run("check", "blocks", "--set", "count=4", "--data", tmp_path)
+    assert "FAIL  fingerprints are stable, one per split\n      The splits train and val list other clips" in shown.output
+    assert shown.exit_code == 1 and "dataset blocks: 1 of 12 checks failed." in shown.output
+    assert "Did you mean 'count'?" in run("check", "blocks", "--set", "counts=4").output
+    shown = run("check", "blocks", "--set", "count=2", "--set", "bad=[test0, test1]")
+    assert "No clip of the test split can be used. The first: test0.mp4 is truncated" in shown.output
+
+
+def test_the_same_finding_is_printed_once(world: Any) -> None:
+    shown = run("check", "folder", "--set", "csv=no/such.csv")
+    assert shown.exit_code == 1 and shown.output.count("no/such.csv") == 1
+    assert shown.output.count("(the same)") == 9 and "dataset folder: 10 of 12 checks failed." in shown.output
+
+
+def test_of_two_kinds_with_one_name_both_are_checked_or_one(world: Any) -> None:
+    cap = registry().get("metric", "cap")
+
+    class Both:
+        @hookimpl
+        def avloc_metrics(self) -> dict[str, str | type]:
+            return {"plain": cap}
+
+    registry().add_module("both", Both())
+    shown = run("check", "plain")
+    assert "metric plain passes." in shown.output and "encoder plain: 1 of 11 checks failed." in shown.output
+    shown = run("check", "plain", "--kind", "metric")
+    assert shown.exit_code == 0 and "encoder" not in shown.output
