@@ -28,7 +28,10 @@ def read_boxes(where: str, boxes: object, *, corners: bool = False) -> FloatArra
     """
     text, wanted = str(boxes)[:80], "a JSON list of [x1, y1, x2, y2]" if corners else "lists of four numbers"
     try:
-        found = np.array(json.loads(boxes) if isinstance(boxes, str) else boxes, np.float64)
+        given = json.loads(boxes) if isinstance(boxes, str) else boxes
+        if not np.issubdtype(np.array(given).dtype, np.number):  # not even true, or a number in quotes
+            raise ValueError
+        found = np.array(given, np.float64)
     except (ValueError, TypeError, OverflowError, RecursionError):
         found = np.zeros(0)
     if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all():

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,12 @@ class Predictions:
                 raise AvlocError(f"{first}, clip {id!r}: {unknown('class', label, self._classes)}")
         try:
             found = Prediction(id, arrays["maps"], labels, arrays.get("scores"))
+            twice = [label for label, count in Counter(labels).items() if count > 1]
+            if twice and found.scores is None:
+                raise AvlocError(
+                    f"{len(labels)} maps, of which several are of {twice[0]!r}; give each class one map, or scores, of "
+                    "which the highest counts."
+                )
         except AvlocError as error:
             raise AvlocError(f"{first}: {error}") from error
         check_aspect(f"{first}, clip {id!r}", found.maps, canvas, tiles)

@@ -151,7 +151,9 @@ def test_a_suite_with_a_broken_method_ends_with_the_others_results(
 
 def test_a_data_set_is_checked_with_its_parameters_and_folder(world: Any, tmp_path: Path) -> None:
     shown = run("check", "blocks", "--set", "count=4", "--data", tmp_path)
-    assert "FAIL  fingerprints are stable, one per split\n      The splits train and val list other clips" in shown.output
+    assert (
+        "FAIL  fingerprints are stable, one per split\n      The splits train and val list other clips" in shown.output
+    )
     assert shown.exit_code == 1 and "dataset blocks: 1 of 12 checks failed." in shown.output
     assert "Did you mean 'count'?" in run("check", "blocks", "--set", "counts=4").output
     shown = run("check", "blocks", "--set", "count=2", "--set", "bad=[test0, test1]")

@@ -208,6 +208,8 @@ WRONG = {
 
 
 BOXES = {
+    "quoted": ('[["0.1", "0.2", "0.3", "0.4"]]', r"line 2: boxes should be a JSON list of \[x1, y1, x2, y2\]"),
+    "booleans": ("[[false, false, true, true]]", "line 2: boxes should be a JSON list"),
     "outside": ("[[0.1, 0.1, 1.2, 0.5]]", r"line 2: .*from 0 to 1, not \[\[0\.1, 0\.1, 1\.2, 0\.5\]\]"),
     "negative": ("[[-0.1, 0.1, 0.2, 0.5]]", "line 2: .*from 0 to 1"),
     "pixels": ("[[10, 20, 100, 200]]", "line 2: .*from 0 to 1"),
@@ -324,6 +326,13 @@ def test_a_moment_after_the_end_breaks_the_clip(folder: Path, cells: Row) -> Non
     with pytest.raises(DataError, match=r"the sound lasts 3\.\d+ s, so it has no part from"):
         opened(folder).load("a")
     assert any("so it has no part from" in line for line in get_component("dataset", "folder").check(path, {}))  # type: ignore[attr-defined]
+
+
+def test_check_goes_on_after_a_moment_of_no_length(folder: Path) -> None:
+    path = table(folder, [row(start="3", end="1"), row("b", boxes="[[2, 0, 3, 1]]")], MOMENT)
+    found = get_component("dataset", "folder").check(path, {})  # type: ignore[attr-defined]
+    assert any("line 2: start and end go together, start before end" in sentence for sentence in found)
+    assert any("line 3" in sentence and "from 0 to 1" in sentence for sentence in found)
 
 
 def test_columns_that_are_not_read_are_named(folder: Path) -> None:

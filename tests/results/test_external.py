@@ -281,3 +281,12 @@ def test_predictions_of_clips_that_are_others_once_more_are_noted(tmp_path: Path
         np.savez(tmp_path / "mine" / f"{id}.npz", maps=np.eye(4)[None])
     (entry,) = scored(tmp_path / "mine", f"{{name: folder, csv: {path}}}")[0].datasets
     assert any("1 of 2 test clips have the image and sound of a clip that is trained" in note for note in entry.notes)
+
+
+def test_two_maps_of_one_class_need_scores(folder: Path) -> None:
+    id, mask, label = clips()[0]
+    np.savez(folder / f"{id}.npz", maps=np.stack([mask, 1 - mask]), labels=[label, label])
+    with pytest.raises(AvlocError, match=f"2 maps, of which several are of '{label}'; give each class one map, or"):
+        scored(folder)
+    np.savez(folder / f"{id}.npz", maps=np.stack([mask, 1 - mask]), labels=[label, label], scores=[0.9, 0.1])
+    assert scored(folder)[1].values["ciou_mean"] > 0.99

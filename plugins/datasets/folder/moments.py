@@ -21,7 +21,7 @@ def read_moment(path: Path, start: float | None, end: float | None) -> tuple[npt
         ``(C, T)`` float32, and the samples per second.
 
     Raises:
-        DataError: The file cannot be read, or ends before.
+        DataError: The file cannot be read, ends before, or nothing lies between the two seconds.
     """
     channels, rate = read_channels(path)
     seconds = channels.shape[1] / rate
@@ -29,4 +29,7 @@ def read_moment(path: Path, start: float | None, end: float | None) -> tuple[npt
         return channels, rate
     if end > seconds + ROUNDING or start >= seconds:
         raise DataError(f"{path}: the sound lasts {seconds:.2f} s, so it has no part from {start:g} to {end:g}.")
-    return channels[:, round(start * rate) : round(end * rate)], rate
+    part = channels[:, round(start * rate) : round(end * rate)]
+    if not part.size:
+        raise DataError(f"{path}: there is no sound from second {start:g} to {end:g}.")
+    return part, rate
