@@ -58,5 +58,6 @@ def _reason(error: Exception) -> str:
     """The sentence of a finding; of any other exception what it is and where it was raised."""
     if isinstance(error, AvlocError | AssertionError) and str(error):
         return str(error)
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     return f"It raised {type(error).__name__}: {error} ({own[-1].filename}, line {own[-1].lineno})"

@@ -15,7 +15,7 @@ from avloc.data import check_splits, load_clip, load_truth, open_split
 from avloc.data.prepared import SPLITS
 from avloc.interfaces import Dataset
 from avloc.testing.findings import ConformanceError, named, require, require_attributes, require_parameters
-from avloc.types import Clip, DataError, Sample, Truth
+from avloc.types import AvlocError, Clip, DataError, Sample, Truth
 
 CLIPS = 24
 """Of each split, evenly spread over what is present: checks decode each a few times."""
@@ -49,7 +49,7 @@ class Subject:
         for split in ("train", "val"):
             try:
                 found[split] = self.open(split)
-            except DataError:
+            except AvlocError:
                 require(split == "train" or "train" not in found, "It has a train split, but val does not open.")
         return {split: found[split] for split in SPLITS if split in found}
 
@@ -123,19 +123,26 @@ def loads(subject: Subject) -> None:
         ids, reasons = subject.chosen[split], []
         status = dataset.status()
         why = next(iter({**status.missing, **status.broken}.values()), "")
-        require(ids, f"No clip of the {split} split is present. The first: {why}")
-        for id in ids:
-            try:
-                dataset.load(id)
-            except DataError as error:
-                reasons.append(str(error))
+        require(ids, f"No clip of the {split} split can be loaded. The first: {why}")
+        for id in [*ids, *list(status.broken)[:CLIPS]]:
+            if reason := _refusal(dataset, id):
+                reasons += [reason] if id in ids else []
                 continue
-            except Exception as error:
-                finding = f"load({id!r}) raised {type(error).__name__}: {error}"
-                raise ConformanceError(f"{finding}. What cannot be used raises a DataError that says why.") from error
             with named("a clip"):
                 load_clip(dataset, id)
         require(len(reasons) < len(ids), f"No clip of the {split} split can be used. The first: {(reasons or [''])[0]}")
+
+
+def _refusal(dataset: Dataset, id: str) -> str:
+    """Why a clip cannot be used; empty where it can."""
+    try:
+        dataset.load(id)
+    except DataError as error:
+        return str(error)
+    except Exception as error:
+        finding = f"load({id!r}) raised {type(error).__name__}: {error}"
+        raise ConformanceError(f"{finding}. What cannot be used raises a DataError that says why.") from error
+    return ""
 
 
 def annotated(subject: Subject) -> None:

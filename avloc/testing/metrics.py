@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avloc.components import ABOUT_ROWS, parameters
 from avloc.interfaces import Metric
 from avloc.testing.findings import ConformanceError, require, require_attributes, require_parameters
-from avloc.types import Localization, Truth
+from avloc.types import AvlocError, Localization, Truth
 
 SIDE, CLIPS, READERS = 24, 24, 4
 Rows = npt.NDArray[np.float64]
@@ -38,11 +38,15 @@ class Subject:
     def rows(self, found: Localization, truth: Truth) -> Rows:
         """Of one clip."""
         try:
-            return np.asarray(self.metric.rows(found, truth))
+            rows = np.asarray(self.metric.rows(found, truth))
         except ValueError as error:
             if "read-only" in str(error):
                 raise ConformanceError(f"rows() changes its input, which others read, too ({error}).") from error
             raise
+        count = len(truth.labels)
+        good = rows.ndim == 2 and len(rows) == count and rows.shape[1] > 0
+        require(good, f"rows() of a clip with {count} sources must be ({count}, k), but are {rows.shape}.")
+        return rows
 
     def all_rows(self, world: World) -> Rows:
         """Of all clips, as they are stored: two clips in turn are of one image."""
@@ -116,8 +120,11 @@ def keyed(subject: Subject) -> None:
     require(key not in ABOUT_ROWS and "#" not in key, f"Its key {key!r} should be none of {taken}.")
     require(subject.build().key == key, "Built twice, it has another key.")
     for name, default in {**parameters(subject.kind), **subject.parameters}.items():
-        if isinstance(default, float):
-            other = subject.build(**{name: default * 0.9}).key
+        if isinstance(default, float) and default:
+            try:
+                other = subject.build(**{name: default * 0.9}).key
+            except AvlocError:  # it is beyond what the metric takes
+                continue
             require(other != key, f"Its key does not tell {name}={default:g} from {name}={default * 0.9:g}.")
 
 
@@ -129,8 +136,6 @@ def shaped(subject: Subject) -> None:
             for right in (True, False):
                 rows = subject.rows(*world(sources, right=right, tiles=tiles)[0])
                 where = f"rows() of a clip with {sources} sources"
-                good = rows.ndim == 2 and len(rows) == sources and rows.shape[1] > 0
-                require(good, f"{where} must be ({sources}, k), but are {rows.shape}.")
                 require(np.issubdtype(rows.dtype, np.number), f"{where} must be numbers, but are {rows.dtype}.")
                 widths.add(rows.shape[1])
     require(len(widths) == 1, f"rows() have {' or '.join(map(str, sorted(widths)))} columns; k must be one number.")
@@ -163,6 +168,10 @@ def fractions(subject: Subject) -> None:
     rows = subject.all_rows(world(right=True, unseen=True))
     for count in (1, 2, len(rows)):
         _fraction(subject, rows[:count])
+    defined = rows[~np.isnan(rows).any(1)]
+    if not np.isnan(_fraction(subject, defined)):
+        whole = _fraction(subject, rows)
+        require(not np.isnan(whole), "Of rows of which some are undefined it makes NaN; it should leave those out.")
     nothing = np.zeros((2, SIDE, SIDE), np.float32)
     rows = subject.rows(*localization(nothing, right=True, empty_is_miss=False))
     if np.isnan(rows).any(1).all():

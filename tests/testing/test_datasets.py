@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avloc import Clip, DataError, Dataset, Sample, Status, Truth
+from avloc import AvlocError, Clip, DataError, Dataset, Sample, Status, Truth
 from avloc.testing import CHECKS, ConformanceError, conformance, conformance_checks
 
 NUMBERS = {"train": range(6), "val": range(6, 9), "test": range(9, 15)}
@@ -42,7 +42,7 @@ class Listed(Sound):
 
     def __init__(self, root: Path | None, *, split: str) -> None:
         if split != "test":
-            raise DataError("there is no training list")
+            raise AvlocError("there is no training list")
         super().__init__(root, split=split)
 
     def load(self, id: str) -> Sample:
@@ -167,6 +167,15 @@ class Unguarded(Crashing):
 
     def status(self) -> Status:
         return Status(tuple(self.ids()))
+
+
+class Buggy(Sound):
+    """Broken: but for some clips, which the default status takes for broken files."""
+
+    def load(self, id: str) -> Sample:
+        if id in ("clip1", "clip10"):
+            raise KeyError(id)
+        return super().load(id)
 
 
 class Absent(Sound):
@@ -314,10 +323,15 @@ BROKEN: list[tuple[type[Dataset], str, str]] = [
     (Pixels, "clips are what they should be", "boxes must be shares of the canvas"),
     (Unknown, "clips are what they should be", "the label 'c' is not in the data set's classes"),
     (Renamed, "clips are what they should be", "load returned the clip 'other'"),
-    (Crashing, "clips are what they should be", "No clip of the train split is present. The first: KeyError: 'clip0'"),
+    (
+        Crashing,
+        "clips are what they should be",
+        "No clip of the train split can be loaded. The first: KeyError: 'clip0'",
+    ),
     (Unguarded, "clips are what they should be", r"load\('clip0'\) raised KeyError: 'clip0'\. What cannot be used"),
+    (Buggy, "clips are what they should be", r"load\('clip1'\) raised KeyError: 'clip1'"),
     (Absent, "clips are what they should be", "No clip of the train split can be used. The first: it is not here"),
-    (Gone, "clips are what they should be", "No clip of the train split is present"),
+    (Gone, "clips are what they should be", "No clip of the train split can be loaded. The first: no file"),
     (Untrue, "truth and labels are those of the clip", "'clip9' has no truth"),
     (Heavy, "truth and labels are those of the clip", r"must be in \[0, 1\], but reach 2"),
     (Contrary, "truth and labels are those of the clip", r"truth\('clip0'\) is not the truth"),

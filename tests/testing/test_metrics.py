@@ -156,6 +156,20 @@ class Sorting(Sound):
         return super().reduce(rows)
 
 
+class Forgetting(Sound):
+    """Broken: no rows of sources that are not visible."""
+
+    def rows(self, found: Localization, truth: Truth) -> Rows:
+        return super().rows(found, truth)[truth.masks.any((1, 2))]
+
+
+class Spoiled(Sound):
+    """Broken: one undefined row is enough."""
+
+    def reduce(self, rows: Rows) -> float:
+        return float(rows.mean())
+
+
 class Grouping(Sound):
     """Broken: one row per image."""
 
@@ -193,6 +207,8 @@ BROKEN: list[tuple[type[Metric], str, str]] = [
     (Percent, "it reduces to a fraction", "but returned 100; tables print percent"),
     (Zeroing, "it reduces to a fraction", "all undefined it makes 0"),
     (Sorting, "it reduces to a fraction", "changes its rows"),
+    (Forgetting, "sources that are not found or not visible have rows", r"must be \(2, k\), but are \(1, 1\)"),
+    (Spoiled, "it reduces to a fraction", "some are undefined it makes NaN"),
     (Grouping, "rows seen by image keep their shape", r"must return \(24, 1\) like its rows, but returned \(12, 1\)"),
     (UpsideDown, "right is better than wrong", "1 and its opposite 0; higher_is_better is False"),
     (Indifferent, "right is better than wrong", r"0\.5 and its opposite 0\.5"),
