@@ -277,12 +277,11 @@ def add(path: Path, checkpoint: Checkpoint, accept: Accept, **about: Any) -> dic
         AvlocError: The file cannot be read or is not this checkpoint.
     """
     state, sha256 = _accepted(checkpoint, path, accept), file_digest(path, "sha256")
-    matches = "packages" in about or checkpoint.matches(sha256)
     known = "unknown" if checkpoint.packages and "packages" not in about else checkpoint.known
     card = {
         "source": path.name, "sha256": sha256, "size": path.stat().st_size, "url": checkpoint.url,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "verified": known if matches else "no", **about,
+        "verified": known if checkpoint.matches(sha256) else "no", **about,
     }  # fmt: skip
     beside = checkpoint.path.with_suffix(".json")
     with writing(beside):  # first, so that no weights ever have another's card
